@@ -1,0 +1,33 @@
+/**
+ * A key-encryption key (KEK): what a person or a key service holds. It only ever wraps and unwraps the 32-byte keys of
+ * key domains; it never touches data. Every driver passes test/contract/keys.ts.
+ */
+export interface KeyProvider {
+  /** 'file', 'passphrase'. */
+  readonly type: string
+  /** For people: 'file /etc/regain/main.key'. Never a secret. */
+  readonly description: string
+
+  /** Wraps a 32-byte key. Two calls may give different results. */
+  wrap(key: Buffer): Promise<WrappedKey>
+
+  /**
+   * The key, or null if it was wrapped by another KEK (the wrap's own integrity check failed). Rejects with RegainError
+   * `key-unavailable` when the KEK itself cannot be had (file unreadable, service away).
+   */
+  unwrap(wrapped: WrappedKey): Promise<Buffer | null>
+
+  /** The raw 32-byte KEK for the wrapped key given, for `regain key export`; null where it never leaves its service. */
+  exportKey(wrapped: WrappedKey): Promise<Buffer | null>
+}
+
+/** JSON, stored in clear in the repository (docs/format.md, Keys). */
+export interface WrappedKey {
+  type: string
+  /** Names the KEK without revealing it: the first 16 hex digits of HMAC-SHA-256(KEK, "regain kek id"). */
+  kek: string
+  /** Base64 of RFC 3394 AES-256 key wrap, 40 bytes. */
+  wrapped: string
+  /** Passphrase: argon2id. The salt is the ASCII text itself, so that command line tools can take it. */
+  argon2id?: { salt: string; memoryKiB: number; passes: number; parallelism: number }
+}

@@ -1,0 +1,202 @@
+import type { Entry, Finding, Missed, Point, PointKind, Progress } from '../model.ts'
+
+/**
+ * A source: one thing of a service that holds data. A driver turns it into entries (backup), and entries back into it
+ * (restore). It never sees storage, keys or the repository's format: operations hand it the interfaces below, which the
+ * engine implements. Every driver passes test/contract/source.ts.
+ */
+export interface Source {
+  /** 'files', 'postgres'. */
+  readonly type: string
+  /** For people: '/srv/shop/uploads', 'postgres://db.example:5432'. Never a secret. */
+  readonly description: string
+
+  /** Preflight: what would keep a backup or its restore from working, with a fix for each. Never changes anything. */
+  check(options: SourceOptions): Promise<Finding[]>
+
+  /** Reads the source into `writer`, entry by entry in comparePaths order. Neither commits nor discards: the caller does. */
+  backup(writer: PointWriter, options: BackupOptions): Promise<SourceSummary>
+
+  /** Brings a point back into `target`. The target's emptiness has been checked by the caller. */
+  restore(reader: PointReader, target: RestoreTarget, options: SourceOptions): Promise<RestoreSummary>
+}
+
+export interface SourceOptions {
+  signal: AbortSignal
+  progress(progress: Progress): void
+  /** One line for people about something that did not stop the operation. */
+  warn(message: string): void
+}
+
+export interface BackupOptions extends SourceOptions {
+  /** Asked for by the person; a driver that cannot do an incremental does a full one and says why by `warn`. */
+  kind: PointKind
+}
+
+export interface SourceSummary {
+  kind: PointKind
+  root: string
+  positions: Record<string, unknown>
+  /** Bytes of the source as it stands. */
+  sourceBytes: number
+  missed: Missed[]
+}
+
+/**
+ * Takes the entries of one point. Calls must not overlap: await each. Each resolves when the entry is accepted, which
+ * holds the caller back while queues are full; content is stored later, at the latest by the commit, which fails if any was lost.
+ */
+export interface PointWriter {
+  /** The newest point of this source that counts and that this session may reuse content from. Null: first backup. */
+  readonly base: BasePoint | null
+
+  /** An entry without content: directory, link, device, empty file, hard link. */
+  add(entry: Entry): Promise<void>
+
+  /**
+   * A regular file that the engine's workers read from the local file system. `path` is what to open. If the file
+   * vanishes, cannot be read, or changes while read, `missed` hears of it (the writer decides whether the entry stays:
+   * vanished and unreadable are left out; changed is kept with `damaged` set).
+   */
+  addFile(entry: Entry, path: Buffer, missed: (missed: Missed) => void): Promise<void>
+
+  /**
+   * A file whose bytes arrive from elsewhere. Fixed-size, page-aligned chunks for database files, content-defined
+   * chunks otherwise. `entry.size` must be the number of bytes that will be written; the writer checks it at `end`.
+   */
+  addStream(entry: Entry, chunking: 'pages' | 'content'): Promise<ContentStream>
+
+  /**
+   * An entry whose content is that of `from`, an entry of `base`: no byte is read. False if the content can no longer
+   * be reused (a chunk is gone or marked for removal): add it by reading instead.
+   */
+  addUnchanged(entry: Entry, from: Entry): Promise<boolean>
+}
+
+export interface ContentStream {
+  /** Copies `bytes`; the caller may reuse its buffer after the promise settles. */
+  write(bytes: Buffer): Promise<void>
+  end(): Promise<void>
+}
+
+export interface BasePoint {
+  readonly point: Point
+  /** Entries in order, one after the other; to be read alongside the walk of the source. */
+  entries(): AsyncIterableIterator<Entry>
+}
+
+/** Gives back one committed point. */
+export interface PointReader {
+  readonly point: Point
+  /** Entries in order. */
+  entries(): AsyncIterableIterator<Entry>
+  /** Whole content of a small file (up to 16 MiB), every chunk verified. */
+  readFile(path: string): Promise<Buffer>
+  /**
+   * Creates entries below `directory` (made if absent, else empty), content in parallel, attributes last, everything
+   * durable when it resolves. Entries with hostile paths make it fail before anything is written outside.
+   * `select` leaves entries out; `rename` changes where an entry goes (relative path).
+   */
+  materialize(directory: string, options: MaterializeOptions): Promise<RestoreSummary>
+}
+
+export interface MaterializeOptions extends SourceOptions {
+  select?(entry: Entry): boolean
+  /** False: files belong to the user who runs the restore (needed when not root). Default true when root. */
+  ownership?: boolean
+}
+
+export interface RestoreTarget {
+  directory: string
+  /** What the person asked for; a driver refuses what it cannot do. */
+  at: RestoreMoment
+  /** Glob over paths; null: everything. */
+  path: string | null
+  /** Start the restored thing and report the moment really reached. */
+  start: boolean
+}
+
+export type RestoreMoment =
+  | { kind: 'latest' }
+  | { kind: 'time'; time: string }
+  | { kind: 'point'; id: string }
+  | { kind: 'lsn'; lsn: string }
+  | { kind: 'xid'; xid: string }
+  | { kind: 'name'; name: string }
+
+export interface RestoreSummary {
+  bytes: number
+  files: number
+  /** Entries or attributes that could not be brought back, each with the reason. */
+  missed: Missed[]
+  /** RFC 3339 or position really reached, where the driver knows. */
+  reached?: string
+  /** How to connect to what was started. */
+  connection?: string
+}
+
+/**
+ * The continuous log of one source in its repository: immutable segments, and short-lived tails of the unfinished one.
+ * Names are the driver's, ordered by plain string comparison within a `branch` (PostgreSQL: timeline, 8 hex digits).
+ */
+export interface LogStore {
+  /**
+   * Stores a whole segment durably. Idempotent for equal bytes; other bytes under the same name reject with
+   * `log-conflict` and change nothing. Resolves once durable.
+   */
+  putSegment(branch: string, name: string, bytes: Buffer, meta: LogMeta): Promise<void>
+
+  /** Stores bytes [offset, offset+bytes.length) of the unfinished segment `name` durably. Removed with `dropTails`. */
+  putTail(branch: string, name: string, offset: number, bytes: Buffer, meta: LogMeta): Promise<void>
+
+  /** Removes the tails of a segment that is now stored whole. */
+  dropTails(branch: string, name: string): Promise<void>
+
+  /** A small object that belongs to a branch (timeline history). Same rules as putSegment. */
+  putHistory(name: string, bytes: Buffer): Promise<void>
+
+  /** What is there now: sizes only, nothing is opened. */
+  list(): Promise<LogListing>
+
+  /** The segment: whole, or the longest run from its beginning that the tails give; null if there is nothing of it. */
+  read(branch: string, name: string): Promise<{ bytes: Buffer; whole: boolean; meta: LogMeta } | null>
+
+  readHistory(name: string): Promise<Buffer | null>
+}
+
+export interface LogMeta {
+  /** RFC 3339 UTC, by the source's clock where the protocol tells it: the moment up to which this piece holds the log. */
+  until: string
+}
+
+export interface LogListing {
+  /** Sorted by branch, then name. */
+  segments: { branch: string; name: string }[]
+  /** Unfinished segments of which tails are kept: bytes available from the beginning. */
+  tails: { branch: string; name: string; available: number }[]
+  histories: string[]
+}
+
+/**
+ * A running follower of a log. `run` returns when the signal fires (cleanly, tail shipped) and rejects when it cannot go
+ * on; the daemon starts it again with a bounded, growing delay.
+ */
+export interface LogFollower {
+  run(options: FollowerOptions): Promise<void>
+}
+
+export interface FollowerOptions {
+  signal: AbortSignal
+  warn(message: string): void
+  /** Called at least every few seconds while connected. */
+  status(status: FollowerStatus): void
+}
+
+export interface FollowerStatus {
+  /** Position durable in the repository, and the server's current one, in the source's own notation. */
+  durable: string
+  server: string
+  lagBytes: number
+  /** RFC 3339 UTC: everything the source had committed by then is durable. */
+  durableUntil: string
+}

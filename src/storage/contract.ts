@@ -1,0 +1,60 @@
+/**
+ * A store of named, immutable objects: one destination's place for one repository.
+ *
+ * Every driver passes test/contract/storage.ts. The engine relies on each guarantee below; a store that lacks one is
+ * refused when the repository is made.
+ *
+ * Names are relative, `/`-separated, of [A-Za-z0-9._-] components, none of them `.` or `..`, at most 200 characters.
+ * All calls may run concurrently. All reject with RegainError: `storage-not-found`, `storage-full`, `storage-denied`,
+ * `storage-unavailable` (a retry may help), `interrupted` (the signal fired). No call retries by itself.
+ */
+export interface Storage {
+  /** For people: 'local /srv/backups/shop'. Never a secret. */
+  readonly description: string
+
+  /** A folder from which worker threads may read objects as files of the same names. Local storage only. */
+  readonly localDirectory?: string
+
+  /**
+   * Writes an object whole. When it resolves, the object is durable and visible to every reader under its full length;
+   * when it rejects, the object is either absent or whole (never partial). Replaces an existing one atomically.
+   */
+  put(name: string, bytes: Bytes, options?: CallOptions): Promise<void>
+
+  /**
+   * Like put, but only if the name is free: true if this call made the object, false if it existed (left untouched).
+   * Of concurrent calls exactly one gets true. After a rejection the outcome is unknown: look.
+   */
+  create(name: string, bytes: Bytes, options?: CallOptions): Promise<boolean>
+
+  /** The object, or `length` bytes from `offset`. A range past the end is cut short; the caller checks the length. */
+  get(name: string, range?: { offset: number; length: number }, options?: CallOptions): Promise<Buffer>
+
+  /** Size in bytes, or null if there is no such object. */
+  size(name: string, options?: CallOptions): Promise<number | null>
+
+  /**
+   * All objects whose name begins with `prefix` (which ends in `/`, or is empty), in no particular order. Strongly
+   * consistent: an object made before the call began and not deleted until it ends is listed.
+   */
+  list(prefix: string, options?: CallOptions): AsyncIterable<StoredObject>
+
+  /** Removes an object; absent is fine. When it resolves, no later get or list sees it. */
+  delete(name: string, options?: CallOptions): Promise<void>
+
+  /** Releases handles. No call may follow. */
+  close(): Promise<void>
+}
+
+/** One piece, or several to be written end to end. Not changed by the callee, and not kept after the call settles. */
+export type Bytes = Uint8Array | readonly Uint8Array[]
+
+export interface StoredObject {
+  name: string
+  /** Bytes. */
+  size: number
+}
+
+export interface CallOptions {
+  signal?: AbortSignal
+}
