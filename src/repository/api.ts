@@ -1,0 +1,145 @@
+import type { KeyProvider, WrappedKey } from '../keys/contract.ts'
+import type { Ambient, ByteCounts, Entry, Missed, Point, PointKind, Progress } from '../model.ts'
+import type { Storage } from '../storage/contract.ts'
+
+/**
+ * What operations may ask of the engine. src/repository/repository.ts makes and opens one; nothing else of this folder
+ * is imported from outside it.
+ */
+export interface RepositoryOptions {
+  storage: Storage
+  /** Tried in order when opening; the first wraps the new keys when creating. */
+  keys: KeyProvider[]
+  ambient: Ambient
+  /** Compute threads. Started on first use, ended by close. Default: the number of processors, at most 8. */
+  workers?: number
+}
+
+export interface Repository {
+  /** 32 hex digits. */
+  readonly id: string
+  readonly service: string
+
+  /** Points that count (docs/format.md, Commit), oldest first by committedAt. */
+  points(filter?: { source?: string }): Promise<Point[]>
+
+  /** By id or a unique prefix of at least 4 digits; `point-not-found` otherwise. */
+  findPoint(idOrPrefix: string): Promise<Point>
+
+  /** Begins a writing session. Exactly one of commit and discard must follow; a process that dies leaves nothing visible. */
+  startPoint(request: StartPoint): Promise<PointSession>
+
+  /** Pins a point against removal and opens it for reading. Close it. */
+  openPoint(id: string, options: { signal: AbortSignal }): Promise<OpenPoint>
+
+  /** Structurally a LogStore of src/sources/contract.ts. */
+  log(source: string): SourceLog
+
+  verify(options: VerifyOptions): Promise<VerifyReport>
+
+  /** KEKs that can open this repository. */
+  keys(): Promise<(WrappedKey & { addedAt: string; label: string })[]>
+  addKey(provider: KeyProvider, label: string): Promise<void>
+
+  close(): Promise<void>
+}
+
+export interface StartPoint {
+  source: string
+  sourceType: string
+  kind: PointKind
+  label?: string
+  /** 'regain 0.1.0'. */
+  tool: string
+  signal: AbortSignal
+  progress(progress: Progress): void
+}
+
+/** Structurally a PointWriter of src/sources/contract.ts, with its end. */
+export interface PointSession {
+  readonly id: string
+  readonly base: { readonly point: Point; entries(): AsyncIterableIterator<Entry> } | null
+  add(entry: Entry): Promise<void>
+  addFile(entry: Entry, path: Buffer, missed: (missed: Missed) => void): Promise<void>
+  addStream(entry: Entry, chunking: 'pages' | 'content'): Promise<{ write(bytes: Buffer): Promise<void>; end(): Promise<void> }>
+  addUnchanged(entry: Entry, from: Entry): Promise<boolean>
+  /** The one moment at which the point becomes visible and durable. Rejects with `session-fenced` if a collector ended it. */
+  commit(summary: CommitSummary): Promise<Point>
+  /** Gives the session up; safe after any failure, also of commit. */
+  discard(): Promise<void>
+}
+
+export interface CommitSummary {
+  kind: PointKind
+  root: string
+  positions: Record<string, unknown>
+  sourceBytes: number
+  /** Of the driver; the engine adds what its own readers missed. */
+  missed: Missed[]
+}
+
+/** Structurally a PointReader of src/sources/contract.ts, with random access and an end. */
+export interface OpenPoint {
+  readonly point: Point
+  entries(): AsyncIterableIterator<Entry>
+  /** Null if there is none. */
+  entry(path: string): Promise<Entry | null>
+  readFile(path: string): Promise<Buffer>
+  /** Content of a file in order, verified, flat memory. Holes come as zeros. */
+  stream(entry: Entry): AsyncIterableIterator<Buffer>
+  materialize(
+    directory: string,
+    options: {
+      signal: AbortSignal
+      progress(progress: Progress): void
+      warn(message: string): void
+      select?(entry: Entry): boolean
+      ownership?: boolean
+    },
+  ): Promise<{ bytes: number; files: number; missed: Missed[] }>
+  close(): Promise<void>
+}
+
+export interface SourceLog {
+  putSegment(branch: string, name: string, bytes: Buffer, meta: { until: string }): Promise<void>
+  putTail(branch: string, name: string, offset: number, bytes: Buffer, meta: { until: string }): Promise<void>
+  dropTails(branch: string, name: string): Promise<void>
+  putHistory(name: string, bytes: Buffer): Promise<void>
+  list(): Promise<{
+    segments: { branch: string; name: string }[]
+    tails: { branch: string; name: string; available: number }[]
+    histories: string[]
+  }>
+  read(branch: string, name: string): Promise<{ bytes: Buffer; whole: boolean; meta: { until: string } } | null>
+  readHistory(name: string): Promise<Buffer | null>
+}
+
+export interface VerifyOptions {
+  /** False: every object that is needed is there with the right size. True: every byte is read and checked. */
+  readData: boolean
+  /** Only points and log of this source. */
+  source?: string
+  signal: AbortSignal
+  progress(progress: Progress): void
+}
+
+export interface VerifyReport {
+  points: number
+  packs: number
+  logSegments: number
+  bytesRead: number
+  /** Empty: all is well. */
+  problems: VerifyProblem[]
+}
+
+export interface VerifyProblem {
+  /** Name of the object in storage. */
+  object: string
+  /** 'missing', 'size', 'changed', 'unreadable'. */
+  kind: 'missing' | 'size' | 'changed' | 'unreadable'
+  detail: string
+  /** Points that cannot be restored whole because of it, with up to 100 paths each. */
+  hurts: { point: string; source: string; paths: string[] }[]
+}
+
+export type { ByteCounts }
