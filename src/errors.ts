@@ -15,7 +15,11 @@ interface ErrorClass {
 }
 
 export const ERRORS = {
-  internal: { exit: 1, retryable: false, hint: 'This is a bug in Regain: please report it with the output of the command run with --verbose.' },
+  internal: {
+    exit: 1,
+    retryable: false,
+    hint: 'This is a bug in Regain: please report it with the output of the command run with --verbose.',
+  },
   usage: { exit: 2, retryable: false, hint: 'See regain --help.' },
   'config-invalid': { exit: 2, retryable: false, hint: 'Correct the configuration and run: regain config check' },
   'config-not-found': { exit: 2, retryable: false, hint: 'Make one with: regain init' },
@@ -23,20 +27,52 @@ export const ERRORS = {
   'target-not-empty': { exit: 6, retryable: false, hint: 'Name an empty or new directory with --to.' },
   'precondition-failed': { exit: 6, retryable: false, hint: 'Run: regain check' },
   'point-not-found': { exit: 6, retryable: false, hint: 'List what there is with: regain points' },
-  'moment-unreachable': { exit: 6, retryable: false, hint: 'Choose a moment inside the window that regain points shows.' },
+  'moment-unreachable': {
+    exit: 6,
+    retryable: false,
+    hint: 'Choose a moment inside the window that regain points shows.',
+  },
   'repository-not-found': { exit: 10, retryable: false, hint: 'Make it with: regain init' },
   'repository-exists': { exit: 6, retryable: false, hint: 'Use the existing repository, or name another place.' },
   'repository-version': { exit: 1, retryable: false, hint: 'Use a version of Regain that knows this format.' },
-  'repository-damaged': { exit: 4, retryable: false, hint: 'Run: regain verify --read-data, which names every point that is hurt.' },
-  'wrong-key': { exit: 12, retryable: false, hint: 'Give the key that this repository was made with, or one added to it later.' },
-  'key-unavailable': { exit: 12, retryable: true, hint: 'Check that the key file exists and can be read, or that the key service answers.' },
-  'source-unavailable': { exit: 1, retryable: true, hint: 'Check that the source is running and can be reached: regain check' },
+  'repository-damaged': {
+    exit: 4,
+    retryable: false,
+    hint: 'Run: regain verify --read-data, which names every point that is hurt.',
+  },
+  'wrong-key': {
+    exit: 12,
+    retryable: false,
+    hint: 'Give the key that this repository was made with, or one added to it later.',
+  },
+  'key-unavailable': {
+    exit: 12,
+    retryable: true,
+    hint: 'Check that the key file exists and can be read, or that the key service answers.',
+  },
+  'source-unavailable': {
+    exit: 1,
+    retryable: true,
+    hint: 'Check that the source is running and can be reached: regain check',
+  },
   'source-unsuitable': { exit: 6, retryable: false, hint: 'Run: regain check' },
-  'log-conflict': { exit: 1, retryable: false, hint: 'Two servers may be writing the same log. Find out which one is right before going on.' },
+  'log-conflict': {
+    exit: 1,
+    retryable: false,
+    hint: 'Two servers may be writing the same log. Find out which one is right before going on.',
+  },
   'storage-not-found': { exit: 4, retryable: false, hint: 'Run: regain verify' },
-  'storage-full': { exit: 1, retryable: true, hint: 'Free space at the destination; committed points are not affected.' },
+  'storage-full': {
+    exit: 1,
+    retryable: true,
+    hint: 'Free space at the destination; committed points are not affected.',
+  },
   'storage-denied': { exit: 5, retryable: false, hint: 'Give this user the right to read and write the destination.' },
-  'storage-unavailable': { exit: 1, retryable: true, hint: 'Check the destination; committed points are not affected.' },
+  'storage-unavailable': {
+    exit: 1,
+    retryable: true,
+    hint: 'Check the destination; committed points are not affected.',
+  },
   'session-fenced': { exit: 1, retryable: true, hint: 'Run the backup again; what it had stored may be used again.' },
   'verification-failed': { exit: 4, retryable: false, hint: 'Run: regain verify --read-data' },
   interrupted: { exit: 130, retryable: true, hint: 'Nothing half-done is visible. Run the command again.' },

@@ -11,14 +11,7 @@
  */
 export type EntryPath = string
 
-export type EntryType =
-  | 'file'
-  | 'directory'
-  | 'symlink'
-  | 'fifo'
-  | 'socket'
-  | 'character-device'
-  | 'block-device'
+export type EntryType = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'character-device' | 'block-device'
 
 /** One record of a listing, stored as one JSON line (docs/format.md, Listing). Absent means "none". */
 export interface Entry {

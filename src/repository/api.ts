@@ -61,7 +61,10 @@ export interface PointSession {
   readonly base: { readonly point: Point; entries(): AsyncIterableIterator<Entry> } | null
   add(entry: Entry): Promise<void>
   addFile(entry: Entry, path: Buffer, missed: (missed: Missed) => void): Promise<void>
-  addStream(entry: Entry, chunking: 'pages' | 'content'): Promise<{ write(bytes: Buffer): Promise<void>; end(): Promise<void> }>
+  addStream(
+    entry: Entry,
+    chunking: 'pages' | 'content',
+  ): Promise<{ write(bytes: Buffer): Promise<void>; end(): Promise<void> }>
   addUnchanged(entry: Entry, from: Entry): Promise<boolean>
   /** The one moment at which the point becomes visible and durable. Rejects with `session-fenced` if a collector ended it. */
   commit(summary: CommitSummary): Promise<Point>
