@@ -1,0 +1,84 @@
+/**
+ * A configuration ready for use: paths absolute, durations in milliseconds, references resolved, defaults filled in,
+ * every name that is used defined.
+ */
+export interface Configuration {
+  /** Absolute path of the file. */
+  path: string
+  /** Directory of what the daemon remembers, absolute. */
+  state: string
+  destinations: Record<string, DestinationConfiguration>
+  keys: Record<string, KeyConfiguration>
+  services: Record<string, ServiceConfiguration>
+  /** What this version does not act on, and what should be written otherwise. Never empty lines; for people. */
+  warnings: ConfigurationNote[]
+  /** As `config show` prints it: defaults filled in, references as written, secrets masked. */
+  shown: Record<string, unknown>
+}
+
+export interface ConfigurationNote {
+  /** 'regain.yaml:12:5'. */
+  place: string
+  /** Service it is about, if about one. */
+  service?: string
+  message: string
+}
+
+export type DestinationConfiguration = {
+  name: string
+  type: 'local'
+  path: string
+}
+
+export type KeyConfiguration = { name: string } & (
+  | { type: 'file'; path: string }
+  | {
+      type: 'passphrase'
+      /** Null: the reference in the file could not be resolved; `unresolved` says why. */
+      passphrase: string
+    }
+) &
+  Unresolved
+
+export interface ServiceConfiguration {
+  name: string
+  owner?: string
+  environment?: string
+  compliance: ('gdpr' | 'hipaa')[]
+  objectives: { rpoMs?: number; rtoMs?: number }
+  key: string
+  destinations: string[]
+  sources: Record<string, SourceConfiguration>
+  schedule: { full?: string; incremental?: string; timezone: string }
+  retention?: { daily?: number; weekly?: number; monthly?: number; yearly?: number; withinMs?: number }
+  drills?: { schedule: string; checks: ('integrity' | 'schema' | 'startup' | { sql: string })[] }
+}
+
+export type SourceConfiguration = PostgresConfiguration | FilesConfiguration
+
+export interface PostgresConfiguration extends Unresolved {
+  name: string
+  type: 'postgres'
+  url: string
+  log: 'continuous' | 'none'
+  slot?: string
+  tailMs: number
+  programs?: string
+}
+
+export interface FilesConfiguration extends Unresolved {
+  name: string
+  type: 'files'
+  paths: string[]
+  exclude: string[]
+  before?: string
+  after?: string
+}
+
+interface Unresolved {
+  /**
+   * Set when a reference of this part names what is not there: the whole message, with its place. Only who needs the
+   * part fails: a restore on a new machine does not need the lost database's password.
+   */
+  unresolved?: string
+}

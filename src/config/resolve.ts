@@ -1,0 +1,177 @@
+import { dirname, join, resolve } from 'node:path'
+import { cronProblem } from '../policy/schedule.ts'
+import type {
+  Configuration,
+  DestinationConfiguration,
+  KeyConfiguration,
+  ServiceConfiguration,
+  SourceConfiguration,
+} from './configuration.ts'
+import { parseDuration } from './duration.ts'
+import {
+  invalidConfiguration,
+  type Mistake,
+  offsetOfValue,
+  type ParsedFile,
+  type Path,
+  pathText,
+  placeOf,
+} from './mistakes.ts'
+import { collectNotes } from './notes.ts'
+import type { References } from './references.ts'
+import type { WrittenConfiguration, WrittenService } from './schema.ts'
+import { showConfiguration } from './show.ts'
+import { suggestion } from './suggest.ts'
+
+interface Input {
+  file: ParsedFile
+  references: References
+  environment: Readonly<Record<string, string | undefined>>
+  written: WrittenConfiguration
+}
+
+/** Makes a configuration ready for use; rejects what the schema cannot see: names without a definition, wrong times. */
+export function resolveConfiguration(input: Input): Configuration {
+  const { file, references, written } = input
+  const directory = dirname(file.path)
+  const mistakes: Mistake[] = [...references.mistakes]
+  const lacking = deferMissing(file, references, mistakes)
+
+  const configuration: Configuration = {
+    path: file.path,
+    state: resolve(directory, written.state ?? defaultState(input.environment)),
+    destinations: mapNamed(
+      written.destinations,
+      (name, destination): DestinationConfiguration => ({
+        name,
+        type: destination.type,
+        path: resolve(directory, destination.path),
+      }),
+    ),
+    keys: mapNamed(written.keys, (name, key): KeyConfiguration => {
+      const common = { name, ...lacking(['keys', name]) }
+      return key.type === 'file' ? { ...common, ...key, path: resolve(directory, key.path) } : { ...common, ...key }
+    }),
+    services: mapNamed(written.services, (name, service) => resolveService(name, service)),
+    warnings: collectNotes(file, references, written),
+    shown: showConfiguration(written, references.written),
+  }
+  if (mistakes.length > 0) throw invalidConfiguration(file, mistakes)
+  return configuration
+
+  function resolveService(name: string, service: WrittenService): ServiceConfiguration {
+    const at = (...path: (string | number)[]): Path => ['services', name, ...path]
+    if (Object.keys(service.sources).length === 0) report(at('sources'), 'needs at least one source')
+    return {
+      name,
+      owner: service.owner,
+      environment: service.environment,
+      compliance: service.compliance ?? [],
+      objectives: {
+        rpoMs: optionalMs(service.objectives?.rpo),
+        rtoMs: optionalMs(service.objectives?.rto),
+      },
+      key: keyOf(service, at('key')),
+      destinations: destinationsOf(service, at('destinations')),
+      sources: mapNamed(service.sources, (source, settings): SourceConfiguration => {
+        const common = { name: source, ...lacking(at('sources', source)) }
+        if (settings.type === 'files') {
+          return { ...common, ...settings, paths: settings.paths.map((path) => resolve(directory, path)) }
+        }
+        const { tail, programs, ...rest } = settings
+        return {
+          ...common,
+          ...rest,
+          tailMs: parseDuration(tail)!,
+          ...(programs === undefined ? {} : { programs: resolve(directory, programs) }),
+        }
+      }),
+      schedule: scheduleOf(service, at('schedule')),
+      retention: service.retention && retentionOf(service.retention),
+      drills: service.drills && drillsOf(service.drills, at('drills', 'schedule')),
+    }
+  }
+
+  function report(path: Path, message: string): void {
+    mistakes.push({ offset: offsetOfValue(file, path), message: `${pathText(path)}: ${message}` })
+  }
+
+  function keyOf(service: WrittenService, path: Path): string {
+    const names = Object.keys(written.keys)
+    if (service.key === undefined) {
+      if (names.length !== 1)
+        report(path.slice(0, -1), `needs key: one of ${names.join(', ') || 'keys, which is empty'}`)
+      return names[0] ?? ''
+    }
+    if (!names.includes(service.key)) report(path, `there is no key "${service.key}"${suggestion(service.key, names)}`)
+    return service.key
+  }
+
+  function destinationsOf(service: WrittenService, path: Path): string[] {
+    const names = Object.keys(written.destinations)
+    const used = service.destinations ?? names
+    if (used.length === 0) report(path.slice(0, -1), 'needs a destination, and destinations is empty')
+    for (const [i, name] of used.entries()) {
+      if (!names.includes(name)) report([...path, i], `there is no destination "${name}"${suggestion(name, names)}`)
+      if (used.indexOf(name) !== i) report([...path, i], `the destination "${name}" is named twice`)
+    }
+    return used
+  }
+
+  function scheduleOf(service: WrittenService, path: Path): ServiceConfiguration['schedule'] {
+    const timezone = service.schedule?.timezone ?? 'UTC'
+    for (const kind of ['full', 'incremental'] as const) {
+      const expression = service.schedule?.[kind]
+      if (expression !== undefined) checkCron(expression, timezone, [...path, kind])
+    }
+    return { full: service.schedule?.full, incremental: service.schedule?.incremental, timezone }
+  }
+
+  function drillsOf(drills: NonNullable<WrittenService['drills']>, path: Path): ServiceConfiguration['drills'] {
+    checkCron(drills.schedule, 'UTC', path)
+    return { schedule: drills.schedule, checks: drills.checks }
+  }
+
+  function checkCron(expression: string, timezone: string, path: Path): void {
+    const problem = cronProblem(expression, timezone)
+    if (problem !== null) report(path, problem)
+  }
+}
+
+/**
+ * Missing references of a source or a key are kept for whoever needs that part; all others are mistakes now. Gives what
+ * to lay over the part at a path.
+ */
+function deferMissing(
+  file: ParsedFile,
+  references: References,
+  mistakes: Mistake[],
+): (path: Path) => { unresolved?: string } {
+  const isDeferred = (path: Path) => path[0] === 'keys' || (path[0] === 'services' && path[2] === 'sources')
+  mistakes.push(...references.missing.filter(({ path }) => !isDeferred(path)))
+  return (path) => {
+    const own = references.missing.find((missing) => path.every((part, i) => missing.path[i] === part))
+    return own === undefined ? {} : { unresolved: `${placeOf(file, own.offset)}: ${own.message}` }
+  }
+}
+
+function defaultState(environment: Readonly<Record<string, string | undefined>>): string {
+  if (environment.XDG_STATE_HOME) return join(environment.XDG_STATE_HOME, 'regain')
+  // A system service often has no home.
+  return environment.HOME ? join(environment.HOME, '.local/state/regain') : '/var/lib/regain'
+}
+
+function retentionOf({
+  within,
+  ...counts
+}: NonNullable<WrittenService['retention']>): ServiceConfiguration['retention'] {
+  return { ...counts, withinMs: optionalMs(within) }
+}
+
+function optionalMs(text: string | undefined): number | undefined {
+  return text === undefined ? undefined : (parseDuration(text) ?? undefined)
+}
+
+function mapNamed<From, To>(record: Record<string, From>, map: (name: string, value: From) => To): Record<string, To> {
+  return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, map(name, value)]))
+}

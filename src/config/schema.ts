@@ -1,0 +1,150 @@
+import { z } from 'zod'
+import { parseDuration } from './duration.ts'
+
+/**
+ * The shape of regain.yaml, as written: no value is transformed here, so that `config show` can print what a person
+ * wrote with the defaults filled in, and the JSON Schema says the same. resolve.ts makes it ready for use.
+ */
+
+const NAME = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/
+
+const text = z.string().min(1, { error: 'must not be empty' })
+const name = z.string().regex(NAME, {
+  error: 'is not a name: use a to z, 0 to 9 and hyphens inside, at most 63 characters',
+})
+const duration = z
+  .string()
+  .refine((value) => parseDuration(value) !== null, { error: 'is not a duration: write 30s, 15m, 2h, 90d or 1h30m' })
+  .meta({ pattern: '^([0-9]+(ms|s|m|h|d|w))+$' })
+
+export const destinationSchema = z.discriminatedUnion('type', [
+  z
+    .strictObject({
+      type: z.literal('local'),
+      path: text.describe('Directory that holds one repository per service'),
+    })
+    .describe('A directory of this machine, or one mounted here'),
+])
+
+export const keySchema = z.discriminatedUnion('type', [
+  z
+    .strictObject({
+      type: z.literal('file'),
+      path: text.describe('Key file, made by regain init; keep a copy of it elsewhere'),
+    })
+    .describe('A random key in a file'),
+  z
+    .strictObject({
+      type: z.literal('passphrase'),
+      passphrase: text.describe('As ${NAME} or file:PATH; never the passphrase itself'),
+    })
+    .describe('A key derived from a passphrase by argon2id'),
+])
+
+const postgresSchema = z
+  .strictObject({
+    type: z.literal('postgres'),
+    url: text
+      .refine(isPostgresUrl, { error: 'is not a PostgreSQL URL: write postgres://USER@HOST:5432/DATABASE' })
+      .describe('Connection URL of a role with the REPLICATION attribute'),
+    log: z
+      .enum(['continuous', 'none'])
+      .default('continuous')
+      .describe('continuous: regain serve follows the transaction log, for recovery to any moment'),
+    slot: z
+      .string()
+      .regex(/^[a-z0-9_]{1,63}$/, { error: 'is not a slot name: use a to z, 0 to 9 and _' })
+      .optional()
+      .describe('Physical replication slot of the log follower; by default named after service and source'),
+    tail: duration.default('5s').describe('How often the unfinished segment of the log is shipped'),
+    programs: text.optional().describe("Directory of PostgreSQL's own programs, for restores that start a server"),
+  })
+  .describe('A PostgreSQL cluster, over the replication protocol')
+
+const filesSchema = z
+  .strictObject({
+    type: z.literal('files'),
+    paths: z.array(text).min(1, { error: 'needs at least one path' }).describe('Directories or files to back up'),
+    exclude: z.array(text).default([]).describe('Globs of what to leave out'),
+    before: text.optional().describe('Shell command run before reading, for example to freeze an application'),
+    after: text.optional().describe('Shell command run after reading, whatever happened'),
+  })
+  .describe('Folders and files with all their attributes')
+
+export const sourceSchema = z.discriminatedUnion('type', [postgresSchema, filesSchema])
+
+const retentionCount = z.number().int().min(1, { error: 'must be at least 1' }).optional()
+
+export const serviceSchema = z.strictObject({
+  owner: text.optional().describe('Team or person who answers for this service'),
+  environment: text.optional().describe('production, staging, development'),
+  compliance: z.array(z.enum(['gdpr', 'hipaa'])).optional(),
+  objectives: z
+    .strictObject({
+      rpo: duration.optional().describe('How much may be lost'),
+      rto: duration.optional().describe('How long a restore may take'),
+    })
+    .optional(),
+  key: name.optional().describe('One of keys; not needed if there is only one'),
+  destinations: z
+    .array(name)
+    .min(1, { error: 'needs at least one destination' })
+    .optional()
+    .describe('Some of destinations; all of them if left out'),
+  sources: z.record(name, sourceSchema),
+  schedule: z
+    .strictObject({
+      full: text.optional().describe('Cron expression of full backups'),
+      incremental: text.optional().describe('Cron expression of incremental backups'),
+      timezone: text.optional().describe('IANA time zone of the expressions; UTC if left out'),
+    })
+    .optional(),
+  retention: z
+    .strictObject({
+      daily: retentionCount,
+      weekly: retentionCount,
+      monthly: retentionCount,
+      yearly: retentionCount,
+      within: duration.optional().describe('Keep every point younger than this'),
+    })
+    .optional(),
+  drills: z
+    .strictObject({
+      schedule: text,
+      checks: z
+        .array(z.union([z.enum(['integrity', 'schema', 'startup']), z.strictObject({ sql: text })]))
+        .default(['integrity', 'startup']),
+    })
+    .optional(),
+})
+
+export const configurationSchema = z.strictObject({
+  version: z.literal(1).describe('Version of this file format'),
+  state: text.optional().describe('Directory of what the daemon remembers; $XDG_STATE_HOME/regain if left out'),
+  destinations: z.record(name, destinationSchema),
+  keys: z.record(name, keySchema),
+  services: z.record(name, serviceSchema),
+})
+
+/** regain.yaml as written, references resolved, defaults filled in. */
+export type WrittenConfiguration = z.infer<typeof configurationSchema>
+export type WrittenService = z.infer<typeof serviceSchema>
+
+/** Types that the file format reserves and this version has no driver for: refused by name, not as a typing mistake. */
+export const NOT_YET = {
+  destinations: ['s3', 'gcs', 'azure', 'sftp'],
+  keys: ['vault', 'aws-kms'],
+  sources: ['redis', 'mysql', 'mariadb', 'config', 'git', 'volume', 'kubernetes'],
+} as const
+
+export const AVAILABLE = {
+  destinations: ['local'],
+  keys: ['file', 'passphrase'],
+  sources: ['postgres', 'files'],
+} as const
+
+function isPostgresUrl(value: string): boolean {
+  // A reference that could not be resolved stays as written; whoever needs the value says so then.
+  if (value.includes('${') || value.startsWith('file:')) return true
+  return /^postgres(?:ql)?:\/\//.test(value) && URL.canParse(value)
+}

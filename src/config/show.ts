@@ -1,0 +1,39 @@
+import { pathText } from './mistakes.ts'
+import { isSecretSetting } from './references.ts'
+import type { WrittenConfiguration } from './schema.ts'
+
+const MASK = '***'
+
+/** What is in effect: defaults filled in, references as written, secrets written in the file masked. */
+export function showConfiguration(
+  written: WrittenConfiguration,
+  references: ReadonlyMap<string, string>,
+): Record<string, unknown> {
+  return show(written, []) as Record<string, unknown>
+
+  function show(value: unknown, path: (string | number)[]): unknown {
+    const reference = references.get(pathText(path))
+    if (reference !== undefined) return reference
+    if (Array.isArray(value)) return value.map((item, i) => show(item, [...path, i]))
+    if (typeof value === 'object' && value !== null) {
+      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, show(item, [...path, key])]))
+    }
+    return isSecretSetting(String(path.at(-1))) ? maskSecret(String(value)) : value
+  }
+}
+
+/** A URL without its password; anything else that is secret becomes the mask altogether. */
+export function maskSecret(text: string): string {
+  if (!URL.canParse(text)) return MASK
+  const url = new URL(text)
+  if (url.password !== '') url.password = MASK
+  for (const parameter of ['password', 'sslpassword']) {
+    if (url.searchParams.has(parameter)) url.searchParams.set(parameter, MASK)
+  }
+  return url.toString()
+}
+
+/** True if the secret setting's text carries the secret itself. */
+export function holdsSecret(text: string): boolean {
+  return !URL.canParse(text) || maskSecret(text) !== new URL(text).toString()
+}
