@@ -1,0 +1,69 @@
+import { isRegainError } from '../errors.ts'
+import type { Ambient, Point } from '../model.ts'
+import type { Catalog, NewRun, RunEnd } from './catalog.ts'
+
+/**
+ * Does one backup under its source's lock and keeps book of it: begun, and however it ends, ended. Both `regain backup`
+ * and the daemon go through here, so the two never back the same source up at once on one machine.
+ *
+ * Rejects with what `backup` rejects with, or `precondition-failed` when another process is at it. The book is a
+ * convenience: when it cannot be written the backup goes on, and `ambient.log` hears of it.
+ */
+export async function recordBackup(
+  catalog: Catalog,
+  run: Omit<NewRun, 'operation'>,
+  ambient: Ambient,
+  backup: () => Promise<Point>,
+): Promise<Point> {
+  const purpose = run.origin === 'command' ? 'regain backup' : 'regain serve'
+  const lock = catalog.lockSource(run.service, run.source, `${purpose}, ${run.service}/${run.source}`)
+  try {
+    const id = note(ambient, () => catalog.beginRun({ ...run, operation: 'backup' }))
+    const end = (result: RunEnd) => {
+      if (id !== null) note(ambient, () => catalog.endRun(id, result))
+    }
+    try {
+      const point = await backup()
+      end(ofPoint(point))
+      return point
+    } catch (error) {
+      end(ofError(error))
+      throw error
+    }
+  } finally {
+    lock.release()
+  }
+}
+
+function ofPoint(point: Point): RunEnd {
+  return {
+    outcome: point.complete ? 'complete' : 'partial',
+    kind: point.kind,
+    point: point.id,
+    bytes: point.bytes,
+    files: point.entries,
+    missed: point.missedCount,
+  }
+}
+
+function ofError(error: unknown): RunEnd {
+  const { code, message } = describeError(error)
+  return { outcome: code === 'interrupted' ? 'interrupted' : 'failed', error: { code, message } }
+}
+
+/** Code and message of any error; one that is not a RegainError is a bug and gets the code `internal`. */
+export function describeError(error: unknown): { code: string; message: string } {
+  if (isRegainError(error)) return { code: error.code, message: error.message }
+  return { code: 'internal', message: error instanceof Error ? error.message : String(error) }
+}
+
+/** Even a bug in the book must not make a backup that was committed look like a failed one. */
+function note<T>(ambient: Ambient, write: () => T): T | null {
+  try {
+    return write()
+  } catch (error) {
+    const { code, message } = describeError(error)
+    ambient.log('warning', `The run could not be noted in the state file: ${message}`, { code })
+    return null
+  }
+}
