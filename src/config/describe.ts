@@ -10,6 +10,9 @@ type Schema = z.core.$ZodType
 /** Settings that the file format reserves: named as such, not as typing mistakes. */
 const RESERVED_SETTINGS = ['immutable', 'tiers', 'quota', 'replicate', 'alerts', 'catalog']
 
+/** How messages begin that the schema does not word itself. */
+const ZOD_DEFAULT = 'Invalid input'
+
 const TYPE_NAMES: Record<string, string> = {
   string: 'text',
   number: 'a number',
@@ -49,6 +52,7 @@ export function describeIssue(
     }
     case 'invalid_type':
       if (given === undefined) return atValue('is missing')
+      if (!issue.message.startsWith(ZOD_DEFAULT)) return atValue(issue.message)
       return atValue(
         isSecretSetting(String(path.at(-1)))
           ? 'must be text'

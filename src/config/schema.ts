@@ -12,9 +12,10 @@ const text = z.string().min(1, { error: 'must not be empty' })
 const name = z.string().regex(NAME, {
   error: 'is not a name: use a to z, 0 to 9 and hyphens inside, at most 63 characters',
 })
+const NOT_A_DURATION = 'is not a duration: write 30s, 15m, 2h, 90d or 1h30m'
 const duration = z
-  .string()
-  .refine((value) => parseDuration(value) !== null, { error: 'is not a duration: write 30s, 15m, 2h, 90d or 1h30m' })
+  .string({ error: NOT_A_DURATION })
+  .refine((value) => parseDuration(value) !== null, { error: NOT_A_DURATION })
   .meta({ pattern: '^([0-9]+(ms|s|m|h|d|w))+$' })
 
 export const destinationSchema = z.discriminatedUnion('type', [

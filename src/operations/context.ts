@@ -1,0 +1,69 @@
+import type {
+  Configuration,
+  DestinationConfiguration,
+  KeyConfiguration,
+  ServiceConfiguration,
+  SourceConfiguration,
+} from '../config/configuration.ts'
+import type { KeyProvider } from '../keys/contract.ts'
+import type { Ambient, Point } from '../model.ts'
+import type { LogFollower, LogStore, Source, SourceOptions } from '../sources/contract.ts'
+import type { Storage } from '../storage/contract.ts'
+
+/** What every operation is handed; made in src/main.ts, by the daemon, or by a test. */
+export interface Application {
+  /** '0.1.0'. */
+  readonly version: string
+  readonly ambient: Ambient
+  /** Variables of the process, as the composition root found them. */
+  readonly environment: Readonly<Record<string, string | undefined>>
+  /** Absolute path of the `regain` launcher, for commands that other programs run. */
+  readonly launcher: string
+  readonly config: Configuration
+  readonly drivers: Drivers
+}
+
+/** The one place where operations meet drivers. Each call loads its driver's code when it is first made. */
+export interface Drivers {
+  /** Makes the place for one service's repository; fine if it is there. */
+  createStorage(destination: DestinationConfiguration, service: string): Promise<Storage>
+  /** Rejects with `repository-not-found` if the place is not there. */
+  openStorage(destination: DestinationConfiguration, service: string): Promise<Storage>
+
+  /** False if the key was there already; it is never replaced. */
+  createKey(key: KeyConfiguration): Promise<boolean>
+  openKey(key: KeyConfiguration): Promise<KeyProvider>
+
+  createSource(request: SourceRequest): Promise<Source>
+  /** Null: the source has no log, or its configuration does not ask for one. */
+  createFollower(request: SourceRequest): Promise<LogFollower | null>
+  /** What the points and the log of a source can bring back; null for sources without a log. */
+  recoveryWindows(request: SourceRequest, points: readonly Point[]): Promise<RecoveryWindow[] | null>
+}
+
+export interface SourceRequest {
+  service: ServiceConfiguration
+  source: SourceConfiguration
+  /** Where the repository lives that `log` belongs to. */
+  destination: DestinationConfiguration
+  ambient: Ambient
+  log: LogStore
+  config: Configuration
+  launcher: string
+}
+
+/** Moments a source can be brought back to without a break. */
+export interface RecoveryWindow {
+  /** 'timeline 1'. */
+  branch: string
+  /** The point it begins with. */
+  point: string
+  /** Position in the source's own notation, and RFC 3339 UTC where known. */
+  from: { position: string; time: string }
+  to: { position: string; time: string | null }
+  /** Why it ends before the newest log; null if it ends with it. For people. */
+  endsBecause: string | null
+}
+
+/** How an operation speaks while it runs: interruption, progress, remarks. */
+export type Reporting = SourceOptions
