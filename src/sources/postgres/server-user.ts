@@ -1,0 +1,39 @@
+import { readFile, stat } from 'node:fs/promises'
+import { RegainError } from '../../errors.ts'
+
+/** The account a PostgreSQL server runs as: it refuses to run as root. */
+export interface ServerUser {
+  uid: number
+  gid: number
+}
+
+/**
+ * Whom to run the server of `directory` as. Null: as ourselves, since only root can choose. Root takes the directory's
+ * owner if that is not root, else this machine's `postgres`, else `nobody`.
+ */
+export async function serverUser(directory: string): Promise<ServerUser | null> {
+  if (process.getuid?.() !== 0) return null
+  const owner = await stat(directory).catch(() => null)
+  if (owner && owner.uid !== 0) return { uid: owner.uid, gid: owner.gid }
+  const accounts = await readFile('/etc/passwd', 'utf8')
+  for (const name of ['postgres', 'nobody']) {
+    const user = parseAccount(accounts, name)
+    if (user) return user
+  }
+  throw new RegainError(
+    'precondition-failed',
+    'PostgreSQL refuses to run as root, and this machine has neither a user postgres nor nobody.',
+    {
+      hint: 'Run as an ordinary user, or make one: adduser --system postgres',
+    },
+  )
+}
+
+/** uid and gid of `name` from the text of /etc/passwd. */
+export function parseAccount(passwd: string, name: string): ServerUser | null {
+  for (const line of passwd.split('\n')) {
+    const [account, , uid, gid] = line.split(':')
+    if (account === name && Number(uid) > 0) return { uid: Number(uid), gid: Number(gid) }
+  }
+  return null
+}

@@ -1,0 +1,313 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { chmod, chown, mkdir, mkdtemp, open, readdir, readFile, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { RegainError, throwIfInterrupted } from '../../errors.ts'
+import { type PostgresBinaries, reachableBinaries } from './binaries.ts'
+import { askServer } from './ping.ts'
+import { type ServerUser, serverUser } from './server-user.ts'
+
+/**
+ * A PostgreSQL server of our own on a data directory: on loopback only, with a private folder for its Unix socket, as
+ * an unprivileged user. Used by the demo, by `restore --start`, by drills and by tests.
+ */
+export interface PostgresServer {
+  readonly binaries: PostgresBinaries
+  readonly directory: string
+  readonly port: number
+  /** Folder of the Unix socket; only root and the server's user can enter it. */
+  readonly socketDirectory: string
+  readonly logFile: string
+  /** Of the postmaster. */
+  readonly pid: number
+  /** How it ended, or null while it runs. */
+  ended(): ServerEnd | null
+  /** The newest 256 KiB of its log. */
+  log(): Promise<string>
+  /** A connection URL over TCP. No password in it. */
+  url(user: string, database: string): string
+  /** Ends it: fast, then immediate, then by kill; removes its run folder. Safe to repeat. */
+  stop(mode?: 'fast' | 'immediate'): Promise<void>
+  /** SIGKILL to the postmaster, as a crash would; resolves when all its processes are gone. For tests and the demo. */
+  crash(): Promise<void>
+  /** Lets it outlive this process. Its run folder stays. */
+  release(): void
+}
+
+export interface ServerEnd {
+  code: number | null
+  signal: string | null
+}
+
+export interface StartOptions {
+  binaries: PostgresBinaries
+  directory: string
+  /** Run-time settings that override the configuration files. */
+  settings?: Record<string, string>
+  /** Default: a free one. */
+  port?: number
+  signal: AbortSignal
+  /**
+   * 'connections': resolve when it accepts connections. 'process': as soon as the process runs (a long recovery is
+   * followed by the caller, with `ended` and `acceptsConnections`).
+   */
+  until?: 'connections' | 'process'
+  /** How long it may take to accept connections, in ms. Default 60 s. */
+  readyMs?: number
+  /** Where run folders are made. Default: the system's temporary folder. */
+  scratch?: string
+}
+
+const FAST_STOP_MS = 30_000
+const IMMEDIATE_STOP_MS = 10_000
+const LOG_TAIL_BYTES = 256 * 1024
+
+/**
+ * Starts a server and waits for it (see `until`). Rejects with `precondition-failed` and the end of the server's log if
+ * it ends or does not answer in time; nothing is left running then.
+ */
+export async function startServer(options: StartOptions): Promise<PostgresServer> {
+  throwIfInterrupted(options.signal)
+  const user = await serverUser(options.directory)
+  const run = await makeRunDirectory(options.scratch, user)
+  try {
+    const binaries = await reachableBinaries(options.binaries, user, run.directory)
+    const port = options.port ?? (await freePort())
+    const server = await launch(binaries, options, user, run, port)
+    if (options.until === 'process') return server
+    try {
+      await waitUntilReady(server, options.readyMs ?? 60_000, options.signal)
+      return server
+    } catch (error) {
+      await server.stop('immediate')
+      throw error
+    }
+  } catch (error) {
+    await rm(run.directory, { recursive: true, force: true })
+    throw error
+  }
+}
+
+/** Whether the server answers and takes connections; no role or password is needed for the question. */
+export async function acceptsConnections(server: PostgresServer): Promise<boolean> {
+  return (await askServer(join(server.socketDirectory, `.s.PGSQL.${server.port}`))) === 'accepts'
+}
+
+/** An error that carries what the server last said. */
+export async function serverFailure(server: PostgresServer, what: string): Promise<RegainError> {
+  const lines = (await server.log()).trimEnd().split('\n')
+  const telling = lines.filter((line) => /(FATAL|PANIC|ERROR|HINT|DETAIL|could not)/.test(line))
+  const said = (telling.length > 0 ? telling : lines).slice(-6).join('\n')
+  return new RegainError('precondition-failed', `${what} It last said:\n${said}`, {
+    hint: 'Correct what PostgreSQL complains of and try again.',
+  })
+}
+
+export interface RunDirectory {
+  /** Made by us; others may pass through. */
+  directory: string
+  /** Below it, of the server's user alone. */
+  private: string
+}
+
+/** A fresh folder for what a server needs while it runs. The caller removes it. */
+export async function makeRunDirectory(scratch: string | undefined, user: ServerUser | null): Promise<RunDirectory> {
+  // The name is short: a Unix socket's path may have only 107 bytes.
+  const directory = await mkdtemp(join(scratch ?? tmpdir(), 'regain-pg-'))
+  await chmod(directory, user ? 0o755 : 0o700)
+  const private_ = join(directory, 's')
+  await mkdir(private_, { mode: 0o700 })
+  if (user) await chown(private_, user.uid, user.gid)
+  return { directory, private: private_ }
+}
+
+async function launch(
+  binaries: PostgresBinaries,
+  options: StartOptions,
+  user: ServerUser | null,
+  run: RunDirectory,
+  port: number,
+): Promise<PostgresServer> {
+  const logFile = join(run.directory, 'log')
+  const settings: Record<string, string> = {
+    listen_addresses: '127.0.0.1',
+    port: String(port),
+    unix_socket_directories: run.private,
+    // Its messages must reach the file we read, in the words we know, whatever the restored configuration says.
+    logging_collector: 'off',
+    log_destination: 'stderr',
+    lc_messages: 'C',
+    external_pid_file: '',
+    ...options.settings,
+  }
+  const arguments_ = ['-D', options.directory]
+  for (const [name, value] of Object.entries(settings)) arguments_.push('-c', `${name}=${value}`)
+  const log = await open(logFile, 'a', 0o600)
+  try {
+    // A session of its own: Ctrl-C on the terminal is for us, and we stop the server in order.
+    const child = spawn(join(binaries.directory, 'postgres'), arguments_, {
+      cwd: '/',
+      detached: true,
+      stdio: ['ignore', log.fd, log.fd],
+      ...(user ? { uid: user.uid, gid: user.gid } : {}),
+    })
+    await spawned(child, binaries)
+    return new RunningServer(binaries, options.directory, port, run, logFile, child)
+  } finally {
+    await log.close()
+  }
+}
+
+function spawned(child: ChildProcess, binaries: PostgresBinaries): Promise<void> {
+  return new Promise((resolve, reject) => {
+    child.once('spawn', resolve)
+    child.once('error', (cause) => {
+      reject(
+        new RegainError('precondition-failed', `The program ${binaries.directory}/postgres could not be started.`, {
+          cause,
+        }),
+      )
+    })
+  })
+}
+
+class RunningServer implements PostgresServer {
+  readonly binaries: PostgresBinaries
+  readonly directory: string
+  readonly port: number
+  readonly socketDirectory: string
+  readonly logFile: string
+  readonly pid: number
+  readonly #run: RunDirectory
+  readonly #child: ChildProcess
+  readonly #exit: Promise<void>
+  #end: ServerEnd | null = null
+
+  constructor(
+    binaries: PostgresBinaries,
+    directory: string,
+    port: number,
+    run: RunDirectory,
+    logFile: string,
+    child: ChildProcess,
+  ) {
+    this.binaries = binaries
+    this.directory = directory
+    this.port = port
+    this.socketDirectory = run.private
+    this.logFile = logFile
+    this.pid = child.pid ?? 0
+    this.#run = run
+    this.#child = child
+    this.#exit = new Promise((resolve) => {
+      child.once('exit', (code, signal) => {
+        this.#end = { code, signal }
+        resolve()
+      })
+    })
+  }
+
+  ended(): ServerEnd | null {
+    return this.#end
+  }
+
+  async log(): Promise<string> {
+    const file = await open(this.logFile, 'r')
+    try {
+      const { size } = await file.stat()
+      const from = Math.max(0, size - LOG_TAIL_BYTES)
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(size - from), 0, size - from, from)
+      return buffer.toString('utf8', 0, bytesRead)
+    } finally {
+      await file.close()
+    }
+  }
+
+  url(user: string, database: string): string {
+    return `postgres://${encodeURIComponent(user)}@127.0.0.1:${this.port}/${encodeURIComponent(database)}`
+  }
+
+  async stop(mode: 'fast' | 'immediate' = 'fast'): Promise<void> {
+    if (mode === 'fast') await this.#endWith('SIGINT', FAST_STOP_MS)
+    await this.#endWith('SIGQUIT', IMMEDIATE_STOP_MS)
+    await this.crash()
+    await rm(this.#run.directory, { recursive: true, force: true })
+  }
+
+  async crash(): Promise<void> {
+    if (this.#end !== null) return
+    const children = await childrenOf(this.pid)
+    this.#child.kill('SIGKILL')
+    await this.#exit
+    // They notice the postmaster's death and end by themselves.
+    await waitUntilGone(children)
+  }
+
+  release(): void {
+    this.#child.unref()
+  }
+
+  async #endWith(signal: NodeJS.Signals, waitMs: number): Promise<void> {
+    if (this.#end !== null) return
+    this.#child.kill(signal)
+    const timer = new AbortController()
+    const late = delay(waitMs, undefined, { signal: timer.signal }).catch(() => undefined)
+    await Promise.race([this.#exit, late])
+    timer.abort()
+  }
+}
+
+/** Processes whose parent is `pid`. Each server process leads a session of its own, so no signal finds them all. */
+async function childrenOf(pid: number): Promise<number[]> {
+  const children: number[] = []
+  for (const name of await readdir('/proc').catch(() => [])) {
+    if (!/^\d+$/.test(name)) continue
+    if ((await parentOf(Number(name))) === pid) children.push(Number(name))
+  }
+  return children
+}
+
+/** Null if there is no such process. */
+async function parentOf(pid: number): Promise<number | null> {
+  const status = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => null)
+  // "pid (name) state ppid ...": the name may hold anything, so look behind its last parenthesis.
+  const fields = status?.slice(status.lastIndexOf(')') + 2).split(' ')
+  if (!fields || fields[0] === 'Z') return null
+  return Number(fields[1])
+}
+
+async function waitUntilGone(pids: number[]): Promise<void> {
+  for (let tries = 0; tries < 1000; tries++) {
+    const alive = await Promise.all(pids.map(parentOf))
+    if (alive.every((parent) => parent === null)) return
+    await delay(10)
+  }
+}
+
+async function waitUntilReady(server: PostgresServer, readyMs: number, signal: AbortSignal): Promise<void> {
+  const stepMs = 50
+  for (let waitedMs = 0; waitedMs < readyMs; waitedMs += stepMs) {
+    throwIfInterrupted(signal)
+    if (server.ended()) throw await serverFailure(server, 'The PostgreSQL server ended while starting.')
+    if (await acceptsConnections(server)) return
+    await delay(stepMs)
+  }
+  throw await serverFailure(
+    server,
+    `The PostgreSQL server did not accept connections within ${Math.round(readyMs / 1000)} s.`,
+  )
+}
+
+/** A port of the loopback interface that was free a moment ago. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const probe = createServer()
+    probe.once('error', reject)
+    probe.listen(0, '127.0.0.1', () => {
+      const address = probe.address()
+      probe.close(() => (address && typeof address === 'object' ? resolve(address.port) : reject(new Error('no port'))))
+    })
+  })
+}

@@ -1,0 +1,133 @@
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import pg from 'pg'
+import { findPostgres, type PostgresBinaries } from '../../src/sources/postgres/binaries.ts'
+import { initDatabase } from '../../src/sources/postgres/init.ts'
+import { type PostgresServer, startServer } from '../../src/sources/postgres/server.ts'
+
+/** Real PostgreSQL servers for tests: a data directory in a temporary folder, stopped and removed when the test ends. */
+export interface TestPostgres {
+  readonly major: number
+  readonly directory: string
+  /** Changes when the server is started again. */
+  server(): PostgresServer
+  /** URL over TCP for role postgres. */
+  url(database?: string): string
+  /** Runs SQL as role postgres on a connection of its own. */
+  query<Row extends pg.QueryResultRow>(sql: string, values?: unknown[]): Promise<Row[]>
+  /** A connection that the test keeps; closed at its end. */
+  connect(database?: string): Promise<pg.Client>
+  /** SIGKILL, as a power cut would. */
+  crash(): Promise<void>
+  stop(): Promise<void>
+  /** Again on the same data directory and port. */
+  start(settings?: Record<string, string>): Promise<void>
+}
+
+export interface TestPostgresOptions {
+  major?: number
+  settings?: Record<string, string>
+  password?: string
+  dataChecksums?: boolean
+  walSegmentMegabytes?: number
+}
+
+/** Binaries of a major version: test/servers (13, 14, 16, 17), Debian (15), or the project's own (18). */
+export function testBinaries(major: number): Promise<PostgresBinaries> {
+  const installed = new URL(`../servers/node_modules/postgres-${major}-${process.arch}/native/bin`, import.meta.url)
+  return findPostgres(major, { directories: [fileURLToPath(installed)], path: process.env.PATH ?? '' })
+}
+
+/** A folder that is removed when the test ends. Others may pass through it: servers do not run as root. */
+export async function temporaryDirectory(t: TestContext, prefix = 'regain-test-'): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), prefix))
+  await chmod(directory, 0o755)
+  t.after(() => rm(directory, { recursive: true, force: true, maxRetries: 5 }))
+  return directory
+}
+
+const FAST = {
+  fsync: 'off',
+  max_wal_senders: '10',
+  max_replication_slots: '10',
+  wal_level: 'replica',
+  shared_buffers: '32MB',
+}
+
+/** A new cluster, started. */
+export async function startPostgres(t: TestContext, options: TestPostgresOptions = {}): Promise<TestPostgres> {
+  const parent = await temporaryDirectory(t)
+  const directory = join(parent, 'data')
+  const binaries = await testBinaries(options.major ?? 18)
+  await initDatabase({
+    binaries,
+    directory,
+    settings: { ...FAST, ...options.settings },
+    signal: t.signal,
+    ...(options.password === undefined ? {} : { password: options.password }),
+    ...(options.dataChecksums === undefined ? {} : { dataChecksums: options.dataChecksums }),
+    ...(options.walSegmentMegabytes === undefined ? {} : { walSegmentMegabytes: options.walSegmentMegabytes }),
+  })
+  const postgres = testPostgres(t, binaries, directory, options.password)
+  await postgres.start()
+  return postgres
+}
+
+/** A data directory that exists (restored, copied): not started yet. */
+export function testPostgres(
+  t: TestContext,
+  binaries: PostgresBinaries,
+  directory: string,
+  password?: string,
+): TestPostgres {
+  let server: PostgresServer | null = null
+  const clients: pg.Client[] = []
+  // After hooks run in order: connections first, so that the server's stop does not break them.
+  t.after(async () => {
+    await Promise.all(clients.map((client) => client.end().catch(() => undefined)))
+    await server?.stop('immediate')
+  })
+  const running = (): PostgresServer => {
+    if (!server) throw new Error('the server of this test was not started')
+    return server
+  }
+  const url = (database = 'postgres'): string => {
+    const plain = running().url('postgres', database)
+    return password === undefined ? plain : plain.replace('postgres@', `postgres:${encodeURIComponent(password)}@`)
+  }
+  const connect = async (database?: string): Promise<pg.Client> => {
+    const client = new pg.Client({ connectionString: url(database) })
+    // A crashed server ends connections that are idle: the test sees that on its next query.
+    client.on('error', () => undefined)
+    clients.push(client)
+    await client.connect()
+    return client
+  }
+  return {
+    major: binaries.major,
+    directory,
+    server: running,
+    url,
+    connect,
+    async query<Row extends pg.QueryResultRow>(sql: string, values: unknown[] = []) {
+      const client = new pg.Client({ connectionString: url() })
+      await client.connect()
+      try {
+        const result = await client.query<Row>(sql, values)
+        return result.rows
+      } finally {
+        await client.end()
+      }
+    },
+    crash: () => running().crash(),
+    stop: () => running().stop(),
+    async start(settings = {}) {
+      const port = server?.port
+      await server?.stop('immediate')
+      server = await startServer({ binaries, directory, settings, signal: t.signal, ...(port ? { port } : {}) })
+    },
+  }
+}
