@@ -251,6 +251,7 @@ test('attributes come back as they were read: mode, time, extended attributes, A
     assert.deepEqual(found, one)
     assert.ok(ctime && inode && device && owner !== '' && group !== '')
   }
+  fs.chmodSync(join(directory, 'locked'), 0o700)
 })
 
 test('attributes can be set through the handle that wrote the content', () => {
