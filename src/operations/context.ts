@@ -19,6 +19,8 @@ export interface Application {
   readonly environment: Readonly<Record<string, string | undefined>>
   /** Absolute path of the `regain` launcher, for commands that other programs run. */
   readonly launcher: string
+  /** Of this process: who holds a lock says so with it. */
+  readonly processId: number
   readonly config: Configuration
   readonly drivers: Drivers
 }
@@ -26,13 +28,13 @@ export interface Application {
 /** The one place where operations meet drivers. Each call loads its driver's code when it is first made. */
 export interface Drivers {
   /** Makes the place for one service's repository; fine if it is there. */
-  createStorage(destination: DestinationConfiguration, service: string): Promise<Storage>
-  /** Rejects with `repository-not-found` if the place is not there. */
-  openStorage(destination: DestinationConfiguration, service: string): Promise<Storage>
+  createStorage(destination: DestinationConfiguration, service: string, ambient: Ambient): Promise<Storage>
+  /** Rejects with `storage-not-found` if the place is not there. */
+  openStorage(destination: DestinationConfiguration, service: string, ambient: Ambient): Promise<Storage>
 
-  /** False if the key was there already; it is never replaced. */
-  createKey(key: KeyConfiguration): Promise<boolean>
-  openKey(key: KeyConfiguration): Promise<KeyProvider>
+  /** False if the key was there already, or is not of a kind that is made; one that exists is never replaced. */
+  createKey(key: KeyConfiguration, ambient: Ambient): Promise<boolean>
+  openKey(key: KeyConfiguration, ambient: Ambient): Promise<KeyProvider>
 
   createSource(request: SourceRequest): Promise<Source>
   /** Null: the source has no log, or its configuration does not ask for one. */

@@ -1,0 +1,45 @@
+import { Command, CommanderError } from 'commander'
+import type { Host } from './host.ts'
+import type { StandardOutput } from './standard-output.ts'
+
+const EXAMPLES = `
+First steps:
+  regain demo                     see it work: protect, destroy and recover a real database (3 minutes)
+  regain init                     write regain.yaml for your own, and make its key and repository
+  regain check                    find out whether backups and restores will work
+  regain backup shop              take a recovery point now
+  regain serve                    follow the logs and run the schedules
+  regain points                   see what can be recovered, and to which moments
+  regain restore shop/db --to /srv/restored --at 2026-11-20T14:59:59Z
+
+Every command explains itself with examples: regain backup --help
+Exit status: 0 done; 1 failed; 2 usage or configuration; 3 done but incomplete; 4 verification failed;
+5 refused; 6 target not empty or precondition not met; 10 no repository; 12 wrong key; 130 interrupted.`
+
+/** The program with its global options and no command. Throws CommanderError instead of ending the process. */
+export function createProgram(host: Host, stdout: StandardOutput): Command {
+  return new Command('regain')
+    .description('Backup and recovery for services. A backup that has not been restored is not a backup.')
+    .version(host.version, '-V, --version', 'print the version')
+    .option('-c, --config <path>', 'configuration; else $REGAIN_CONFIG, ./regain.yaml, /etc/regain/regain.yaml')
+    .option('--json', 'JSON lines on standard output, for programs')
+    .option('-q, --quiet', 'only warnings and errors')
+    .option('-v, --verbose', 'more of what happens, and the cause of an error')
+    .option('--no-color', 'no colours (also: NO_COLOR)')
+    .helpOption('-h, --help', 'explain a command')
+    .helpCommand('help [command]', 'explain a command')
+    .addHelpText('after', EXAMPLES)
+    .showSuggestionAfterError(true)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => stdout.write(text),
+      // Errors are reported once, by runCli; help after a mistake is not data.
+      writeErr: () => {},
+      outputError: () => {},
+    })
+    .configureHelp({ showGlobalOptions: true })
+}
+
+export function isCommanderError(error: unknown): error is CommanderError {
+  return error instanceof CommanderError
+}
