@@ -10,7 +10,7 @@ export interface RandomFaults {
   kinds: Exclude<Fault['kind'], 'call'>[]
   /** Default: all. */
   operations?: Operation[]
-  /** No faults after this many; default: no limit. Lets code that tries again get there in the end. */
+  /** No faults after this many; default: no limit. Lets code that tries again get there in the end. Concurrent work shares it out by time. */
   limit?: number
 }
 
@@ -47,8 +47,8 @@ function faultOf(kind: RandomFaults['kinds'][number], number: number): Fault {
   switch (kind) {
     case 'torn':
     case 'truncate':
-      // Short lengths as often as long ones: a torn object may lack a little or nearly everything.
-      return { kind, keepBytes: number % 2 ** (number % 24) }
+      // Every order of magnitude as often as every other. It may exceed the object's length: then nothing is lost.
+      return { kind, keepBytes: number >>> (number % 32) }
     case 'flip-bit':
       return { kind, bit: number }
     default:

@@ -50,6 +50,7 @@ export class FaultyStorage implements Storage {
   readonly description: string
   /** Every call so far. */
   readonly calls: Call[] = []
+  readonly #counts = new Map<Operation, number>()
   readonly #inner: Storage
   readonly #script: FaultScript
 
@@ -61,7 +62,7 @@ export class FaultyStorage implements Storage {
 
   /** How many calls of this operation were made, or of all. */
   count(operation?: Operation): number {
-    return this.calls.filter((call) => operation === undefined || call.operation === operation).length
+    return operation === undefined ? this.calls.length : (this.#counts.get(operation) ?? 0)
   }
 
   async put(name: string, bytes: Bytes, options?: CallOptions): Promise<void> {
@@ -113,6 +114,7 @@ export class FaultyStorage implements Storage {
   #fault(operation: Operation, name: string): Fault | null {
     const call = { number: this.calls.length + 1, nth: this.count(operation) + 1, operation, name }
     this.calls.push(call)
+    this.#counts.set(operation, call.nth)
     const fault = this.#script(call)
     if (fault) checkApplies(fault, operation)
     return fault

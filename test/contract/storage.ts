@@ -1,0 +1,378 @@
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { describe, it } from 'node:test'
+import fc from 'fast-check'
+import { isRegainError } from '../../src/errors.ts'
+import type { Storage, StoredObject } from '../../src/storage/contract.ts'
+
+export interface StorageUnderTest {
+  /** Empty. */
+  storage: Storage
+  /** Removes all traces; the suite has closed the storage. */
+  dispose(): Promise<void>
+}
+
+/** What src/storage/contract.ts promises, checked against one driver. */
+export function storageContract(driver: string, open: () => Promise<StorageUnderTest>): void {
+  const promises = (what: string, check: (storage: Storage) => Promise<void>) =>
+    it(what, async () => {
+      const { storage, dispose } = await open()
+      try {
+        await check(storage)
+      } finally {
+        await storage.close()
+        await dispose()
+      }
+    })
+
+  describe(`storage contract: ${driver}`, () => {
+    describe('bytes', () => checkBytes(promises))
+    describe('names', () => checkNames(promises))
+    describe('listing', () => checkListing(promises))
+    describe('concurrency', () => checkConcurrency(promises))
+    describe('interruption', () => checkInterruption(promises))
+    promises('behaves like a map from names to bytes', behavesLikeMap)
+  })
+}
+
+type Promises = (what: string, check: (storage: Storage) => Promise<void>) => void
+
+function checkBytes(promises: Promises): void {
+  promises('gives back what was put, of any size', async (storage) => {
+    for (const size of [0, 1, 4096, 1_000_003, 20 * 1024 * 1024]) {
+      const bytes = randomBytes(size)
+      await storage.put(`size/${size}`, bytes)
+      assert.ok((await storage.get(`size/${size}`)).equals(bytes), `${size} bytes`)
+      assert.equal(await storage.size(`size/${size}`), size)
+    }
+  })
+
+  promises('writes pieces end to end', async (storage) => {
+    const shared = new Uint8Array(new SharedArrayBuffer(100)).fill(7)
+    const large = randomBytes(9 * 1024 * 1024)
+    const many = Array.from({ length: 3000 }, (_, i) => Buffer.from(`piece ${i};`))
+    for (const pieces of [
+      [],
+      [Buffer.alloc(0)],
+      [Buffer.alloc(0), shared.subarray(3, 20), Buffer.alloc(0), large, Buffer.alloc(0), large],
+      many,
+    ]) {
+      await storage.put('pieces', pieces)
+      assert.ok((await storage.get('pieces')).equals(Buffer.concat(pieces)))
+    }
+    assert.equal(await storage.create('made', many), true)
+    assert.ok((await storage.get('made')).equals(Buffer.concat(many)))
+  })
+
+  promises('shares no memory with the caller', async (storage) => {
+    const bytes = Buffer.from('original')
+    await storage.put('a', bytes)
+    bytes.fill(0)
+    const answer = await storage.get('a')
+    assert.equal(answer.toString(), 'original')
+    answer.fill(0)
+    assert.equal((await storage.get('a')).toString(), 'original')
+  })
+
+  promises('gives ranges, cut short at the end of the object', async (storage) => {
+    await storage.put('a', Buffer.from('0123456789'))
+    const range = async (offset: number, length: number) => (await storage.get('a', { offset, length })).toString()
+    assert.equal(await range(0, 10), '0123456789')
+    assert.equal(await range(3, 4), '3456')
+    assert.equal(await range(8, 100), '89')
+    assert.equal(await range(10, 1), '')
+    assert.equal(await range(1_000_000, 1), '')
+    assert.equal(await range(5, 0), '')
+    for (const [offset, length] of [
+      [-1, 1],
+      [0, -1],
+      [0.5, 1],
+      [0, Number.NaN],
+      [0, Number.POSITIVE_INFINITY],
+    ] as const) {
+      await rejectsWith('internal', storage.get('a', { offset, length }))
+    }
+  })
+
+  promises('tells absent objects', async (storage) => {
+    for (const name of ['a', 'a/b/c']) {
+      await rejectsWith('storage-not-found', storage.get(name))
+      await rejectsWith('storage-not-found', storage.get(name, { offset: 0, length: 1 }))
+      assert.equal(await storage.size(name), null)
+    }
+  })
+
+  promises('put replaces, create does not', async (storage) => {
+    assert.equal(await storage.create('a/b', Buffer.from('first')), true)
+    assert.equal(await storage.create('a/b', Buffer.from('second')), false)
+    assert.equal((await storage.get('a/b')).toString(), 'first')
+    await storage.put('a/b', Buffer.from('third, longer'))
+    assert.equal((await storage.get('a/b')).toString(), 'third, longer')
+    await storage.put('a/b', Buffer.from('4th'))
+    assert.equal((await storage.get('a/b')).toString(), '4th')
+    assert.deepEqual(await listed(storage), [{ name: 'a/b', size: 3 }])
+  })
+
+  promises('deletes, and does not mind an absent object', async (storage) => {
+    await storage.put('a/b', Buffer.from('x'))
+    await storage.delete('a/b')
+    await storage.delete('a/b')
+    await storage.delete('never/was/there')
+    await rejectsWith('storage-not-found', storage.get('a/b'))
+    assert.equal(await storage.size('a/b'), null)
+    assert.deepEqual(await listed(storage), [])
+    assert.equal(await storage.create('a/b', Buffer.from('again')), true)
+  })
+}
+
+const BAD_NAMES = [
+  '',
+  '/',
+  '.',
+  '..',
+  '../a',
+  'a/..',
+  'a/../b',
+  './a',
+  'a/.',
+  '/a',
+  'a/',
+  'a//b',
+  'a\\b',
+  'a b',
+  'a\0b',
+  'a\n',
+  'é',
+  'a+b',
+  '+tmp/1',
+  'a:b',
+  `${'a'.repeat(201)}`,
+  `${'a/'.repeat(100)}b`,
+]
+
+function checkNames(promises: Promises): void {
+  promises('takes every name that is allowed', async (storage) => {
+    // None is a folder of another: where names are paths, that cannot be, and no caller needs it.
+    const longest = `${'d/'.repeat(99)}bb`
+    const names = ['a', 'A', '...', '.a', '-', '_', 'tmp/a', 'a.b-c_d/0/Z', 'x'.repeat(200), longest]
+    assert.equal(longest.length, 200)
+    for (const name of names) {
+      await storage.put(name, Buffer.from(name))
+      assert.equal((await storage.get(name)).toString(), name)
+    }
+    assert.deepEqual(
+      (await listed(storage)).map((object) => object.name),
+      [...names].sort(),
+    )
+  })
+
+  promises('refuses every other name before anything happens', async (storage) => {
+    for (const name of BAD_NAMES) {
+      await rejectsWith('internal', storage.put(name, Buffer.from('x')))
+      await rejectsWith('internal', storage.create(name, Buffer.from('x')))
+      await rejectsWith('internal', storage.get(name))
+      await rejectsWith('internal', storage.size(name))
+      await rejectsWith('internal', storage.delete(name))
+    }
+    assert.deepEqual(await listed(storage), [])
+    for (const prefix of ['a', '/', '../', 'a//', './', 'a/../']) await rejectsWith('internal', listed(storage, prefix))
+  })
+
+  promises('keeps apart an object and the names around it', async (storage) => {
+    await storage.put('a/b', Buffer.from('x'))
+    for (const name of ['a', 'a/b/c', 'a/b/c/d']) {
+      await rejectsWith('storage-not-found', storage.get(name))
+      assert.equal(await storage.size(name), null)
+      await storage.delete(name)
+    }
+    assert.deepEqual(await listed(storage), [{ name: 'a/b', size: 1 }])
+    assert.deepEqual(await listed(storage, 'a/b/'), [])
+  })
+}
+
+function checkListing(promises: Promises): void {
+  promises('lists what was put, at once, by prefix', async (storage) => {
+    const names = ['top', 'a/1', 'a/2', 'a/b/3', 'a/b/c/4', 'ab/5', 'b/6']
+    for (const [i, name] of names.entries()) {
+      await storage.put(name, Buffer.alloc(i))
+      assert.deepEqual(
+        await listed(storage),
+        names
+          .slice(0, i + 1)
+          .map((listedName, size) => ({ name: listedName, size }))
+          .sort(byName),
+      )
+    }
+    const under = async (prefix: string) => (await listed(storage, prefix)).map((object) => object.name)
+    assert.deepEqual(await under('a/'), ['a/1', 'a/2', 'a/b/3', 'a/b/c/4'])
+    assert.deepEqual(await under('a/b/'), ['a/b/3', 'a/b/c/4'])
+    assert.deepEqual(await under('c/'), [])
+    assert.deepEqual(await under('top/'), [])
+    await storage.delete('a/b/3')
+    assert.deepEqual(await under('a/b/'), ['a/b/c/4'])
+  })
+
+  promises('lists everything that stays while other objects come, change and go', async (storage) => {
+    const staying = Array.from({ length: 150 }, (_, i) => `a/${i % 3}/${i}`)
+    await Promise.all(staying.map((name) => storage.put(name, Buffer.from(name))))
+    let done = false
+    const churn = async () => {
+      for (let i = 0; !done; i++) {
+        await storage.put(`a/${i % 3}/passing-${i}`, Buffer.from('x'))
+        await storage.put(staying[i % staying.length]!, Buffer.from('replaced'))
+        await storage.delete(`a/${i % 3}/passing-${i}`)
+      }
+    }
+    const look = async () => {
+      for (let i = 0; i < 20; i++) {
+        const seen = (await listed(storage)).map((object) => object.name)
+        assert.equal(new Set(seen).size, seen.length, 'nothing is listed twice')
+        const missing = staying.filter((name) => !seen.includes(name))
+        assert.deepEqual(missing, [])
+      }
+    }
+    await Promise.all([churn(), look().finally(() => (done = true))])
+  })
+}
+
+function checkConcurrency(promises: Promises): void {
+  promises('lets one of 50 concurrent creates win', async (storage) => {
+    for (let round = 0; round < 5; round++) {
+      const won = await Promise.all(
+        Array.from({ length: 50 }, (_, i) => storage.create(`race/${round}`, Buffer.from(`writer ${i}`))),
+      )
+      assert.equal(won.filter(Boolean).length, 1)
+      assert.equal((await storage.get(`race/${round}`)).toString(), `writer ${won.indexOf(true)}`)
+    }
+  })
+
+  promises('never shows a part of an object that is being replaced', async (storage) => {
+    // Two whole states, told apart by every byte and by the length.
+    const states = [Buffer.alloc(300_000, 'a'), Buffer.alloc(500_000, 'b')] as const
+    await storage.put('a', states[0])
+    let done = false
+    const write = async () => {
+      for (let i = 1; i <= 60; i++) await storage.put('a', states[i % 2]!)
+    }
+    const read = async () => {
+      while (!done) {
+        const seen = await storage.get('a')
+        assert.ok(seen.equals(states[0]) || seen.equals(states[1]), 'half of an object was seen')
+        assert.ok([300_000, 500_000].includes((await storage.size('a'))!))
+        const [object] = await listed(storage)
+        assert.ok([300_000, 500_000].includes(object?.size ?? -1))
+      }
+    }
+    await Promise.all([write().finally(() => (done = true)), read(), read()])
+  })
+
+  promises('makes no half object visible to a reader who waits for it', async (storage) => {
+    const bytes = randomBytes(3_000_000)
+    for (let round = 0; round < 5; round++) {
+      let done = false
+      const look = async () => {
+        while (!done) {
+          const size = await storage.size(`new/${round}`)
+          assert.ok(size === null || size === bytes.length)
+        }
+      }
+      const write = storage.create(`new/${round}`, bytes).finally(() => (done = true))
+      await Promise.all([write, look()])
+    }
+  })
+}
+
+function checkInterruption(promises: Promises): void {
+  promises('does nothing once the signal has fired', async (storage) => {
+    await storage.put('a', Buffer.from('x'))
+    const options = { signal: AbortSignal.abort() }
+    await rejectsWith('interrupted', storage.put('b', Buffer.from('x'), options))
+    await rejectsWith('interrupted', storage.create('b', Buffer.from('x'), options))
+    await rejectsWith('interrupted', storage.get('a', undefined, options))
+    await rejectsWith('interrupted', storage.size('a', options))
+    await rejectsWith('interrupted', storage.delete('a', options))
+    await rejectsWith('interrupted', collect(storage.list('', options)))
+    assert.deepEqual(await listed(storage), [{ name: 'a', size: 1 }])
+  })
+
+  promises('ends whole or absent when the signal fires on the way', async (storage) => {
+    const bytes = randomBytes(24 * 1024 * 1024)
+    for (const write of ['put', 'create'] as const) {
+      const controller = new AbortController()
+      const outcome = storage[write](`a/${write}`, bytes, { signal: controller.signal }).then(
+        () => 'written',
+        (error) => (isRegainError(error, 'interrupted') ? 'interrupted' : Promise.reject(error)),
+      )
+      controller.abort()
+      const size = (await outcome) === 'written' ? bytes.length : null
+      assert.equal(await storage.size(`a/${write}`), size)
+    }
+  })
+}
+
+/** Any sequence of calls has the outcome that a Map would have. Fast-check prints seed and sequence of a failure. */
+async function behavesLikeMap(storage: Storage): Promise<void> {
+  const name = fc.constantFrom('a', 'b', 'c/d', 'c/e', 'c/f/g', 'h/i')
+  const bytes = fc.uint8Array({ maxLength: 50 })
+  const step = fc.oneof(
+    fc.record({ do: fc.constant('put' as const), name, bytes }),
+    fc.record({ do: fc.constant('create' as const), name, bytes }),
+    fc.record({ do: fc.constant('delete' as const), name }),
+    fc.record({ do: fc.constant('get' as const), name, offset: fc.nat(60), length: fc.nat(60) }),
+    fc.record({ do: fc.constant('list' as const), prefix: fc.constantFrom('', 'c/', 'c/f/', 'h/', 'z/') }),
+  )
+  const property = fc.asyncProperty(fc.array(step, { maxLength: 25 }), async (steps) => {
+    for (const { name: left } of await listed(storage)) await storage.delete(left)
+    const model = new Map<string, Uint8Array>()
+    for (const next of steps) {
+      if (next.do === 'put') {
+        await storage.put(next.name, next.bytes)
+        model.set(next.name, next.bytes)
+      } else if (next.do === 'create') {
+        assert.equal(await storage.create(next.name, next.bytes), !model.has(next.name))
+        if (!model.has(next.name)) model.set(next.name, next.bytes)
+      } else if (next.do === 'delete') {
+        await storage.delete(next.name)
+        model.delete(next.name)
+      } else if (next.do === 'get') {
+        const expected = model.get(next.name)
+        assert.equal(await storage.size(next.name), expected?.length ?? null)
+        if (!expected) await rejectsWith('storage-not-found', storage.get(next.name, next))
+        else {
+          const slice = Buffer.from(expected.subarray(next.offset, next.offset + next.length))
+          assert.deepEqual(await storage.get(next.name, next), slice)
+        }
+      } else {
+        const expected = [...model].filter(([key]) => key.startsWith(next.prefix))
+        assert.deepEqual(
+          await listed(storage, next.prefix),
+          expected.map(([key, value]) => ({ name: key, size: value.length })).sort(byName),
+        )
+      }
+    }
+  })
+  await fc.assert(property, { numRuns: 40 })
+}
+
+/** Everything under the prefix, sorted. */
+export async function listed(storage: Storage, prefix = ''): Promise<StoredObject[]> {
+  return (await collect(storage.list(prefix))).sort(byName)
+}
+
+async function collect(objects: AsyncIterable<StoredObject>): Promise<StoredObject[]> {
+  const all: StoredObject[] = []
+  for await (const object of objects) all.push(object)
+  return all
+}
+
+function byName(a: StoredObject, b: StoredObject): number {
+  return a.name < b.name ? -1 : a.name > b.name ? 1 : 0
+}
+
+export async function rejectsWith(code: Parameters<typeof isRegainError>[1], outcome: Promise<unknown>): Promise<void> {
+  await assert.rejects(outcome, (error) => {
+    assert.ok(isRegainError(error), `expected ${code}, got ${error}`)
+    assert.equal(error.code, code)
+    return true
+  })
+}
