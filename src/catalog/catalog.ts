@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs'
 import { RegainError } from '../errors.ts'
 import type { Ambient } from '../model.ts'
 import { type Lock, type LockHolder, tryLock } from './lock.ts'
@@ -39,6 +40,8 @@ export interface Catalog {
   readonly path: string
   /** Why the state file was replaced when it was opened, for people; null if it was not. */
   readonly notice: string | null
+  /** False when the file at `path` is not the one that was opened: it was deleted or replaced. */
+  isInPlace(): boolean
 
   beginRun(run: NewRun): number
   endRun(id: number, end: RunEnd): void
@@ -89,9 +92,14 @@ export function openCatalog(options: CatalogOptions): Catalog {
     return outcome
   }
 
+  const opened = statSync(path)
   return {
     path,
     notice,
+    isInPlace() {
+      const found = statSync(path, { throwIfNoEntry: false })
+      return found !== undefined && found.ino === opened.ino && found.dev === opened.dev
+    },
     beginRun: (run) => write(() => insertRun(database, run, pid, ambient.now())),
     endRun: (id, end) => write(() => updateRun(database, id, end, ambient.now())),
     runs: (filter = {}) => translated(path, () => selectRuns(database, filter)),

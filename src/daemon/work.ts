@@ -1,0 +1,33 @@
+import type { Point, PointKind } from '../model.ts'
+import type { LogFollower } from '../sources/contract.ts'
+
+/** A source by its names in the configuration. */
+export interface SourceName {
+  service: string
+  source: string
+}
+
+export function nameOf({ service, source }: SourceName): string {
+  return `${service}/${source}`
+}
+
+/**
+ * What the daemon has done for it: the same operations that the command line calls, bound to the configuration in
+ * effect. operations.ts makes one; after a reload a new one takes its place.
+ */
+export interface DaemonWork {
+  /**
+   * One backup of one source, noted in the catalog and under the source's lock. Rejects with `precondition-failed` when
+   * another process is at it; when the signal fires, ends within seconds with nothing half visible.
+   */
+  backup(name: SourceName, kind: PointKind, signal: AbortSignal): Promise<void>
+  /** A follower of the source's log, with its repository open. */
+  openFollower(name: SourceName): Promise<OpenFollower>
+  /** Points of a service's repository, for what the catalog does not know (any more). */
+  points(service: string): Promise<Point[]>
+}
+
+export interface OpenFollower {
+  readonly follower: LogFollower
+  close(): Promise<void>
+}
