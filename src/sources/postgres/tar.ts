@@ -34,6 +34,7 @@ const BLOCK_BYTES = 512
  */
 export class TarParser {
   readonly #handler: TarHandler
+  readonly #endBlocks: number
   readonly #block = Buffer.alloc(BLOCK_BYTES)
   #blockBytes = 0
   /** Of the current file: content still to come, then padding to the block's end. */
@@ -41,8 +42,10 @@ export class TarParser {
   #padding = 0
   #zeroBlocks = 0
 
-  constructor(handler: TarHandler) {
+  /** `endBlocks`: how many blocks of zeros must end it; the protocol of versions 13 and 14 leaves them out. */
+  constructor(handler: TarHandler, endBlocks: 0 | 2 = 2) {
     this.#handler = handler
+    this.#endBlocks = endBlocks
   }
 
   push(chunk: Buffer): void {
@@ -69,7 +72,8 @@ export class TarParser {
 
   /** To be called when no more bytes come: throws if the archive was cut short. */
   end(): void {
-    if (this.#content > 0 || this.#blockBytes > 0 || this.#zeroBlocks < 2) throw broken('it ends in the middle')
+    const cut = this.#content > 0 || this.#padding > 0 || this.#blockBytes > 0
+    if (cut || this.#zeroBlocks < this.#endBlocks) throw broken('it ends in the middle')
   }
 
   #onBlock(): void {

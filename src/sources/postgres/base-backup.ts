@@ -1,0 +1,250 @@
+import { RegainError } from '../../errors.ts'
+import type { Missed } from '../../model.ts'
+import type { PointWriter, SourceOptions } from '../contract.ts'
+import { ArchiveIntake } from './archive-intake.ts'
+import { quoteLiteral, sqlStateOf } from './connection-errors.ts'
+import { type Lsn, parseLsn } from './lsn.ts'
+import { Manifest } from './manifest.ts'
+import type { ServerError } from './protocol.ts'
+import type { ReplicationConnection, ResultSet } from './replication-connection.ts'
+
+export interface Tablespace {
+  oid: string
+  location: string
+}
+
+export interface BaseBackup {
+  timeline: number
+  startLsn: Lsn
+  stopLsn: Lsn
+  tablespaces: Tablespace[]
+  /** Content of the cluster's files, in bytes. */
+  bytes: number
+  missed: Missed[]
+}
+
+export interface BaseBackupRequest {
+  connection: ReplicationConnection
+  /** Of the server: 13 and 14 speak another dialect. */
+  major: number
+  writer: PointWriter
+  label: string
+  options: SourceOptions
+  /** Called as soon as the server tells where the WAL that this backup needs begins. */
+  started(start: { timeline: number; lsn: Lsn }): void
+}
+
+/** SQLSTATE data_corrupted: page checksums did not match; comes after all data. */
+const DATA_CORRUPTED = 'XX001'
+const MAX_DAMAGED = 1000
+
+/**
+ * Takes a base backup into `writer`, in the order in which the server sends: backup_label first, global/pg_control and
+ * then the manifest last. Every file was compared with the server's manifest when this resolves. Pages that the server
+ * found damaged are kept and named in `missed`. Rejects with nothing half-done on the server: it ends its backup with
+ * the connection.
+ */
+export async function takeBaseBackup(request: BaseBackupRequest): Promise<BaseBackup> {
+  const { options } = request
+  const reply = new BackupReply(request)
+  const drained = reply.intake.drain()
+  // Awaited below; a rejection before that is not unhandled.
+  drained.catch(() => undefined)
+  options.progress({ phase: 'checkpoint', bytesDone: 0 })
+  try {
+    const damaged = await runToItsEnd(request, reply)
+    reply.finish()
+    await drained
+    reply.manifest.verify(reply.intake.received)
+    return reply.result(damaged)
+  } catch (error) {
+    reply.intake.abandon()
+    // Its error, if it has one, is this one: it broke the connection off.
+    await drained.catch(() => undefined)
+    throw error
+  }
+}
+
+/** True if the server sent everything and then said that pages do not match their checksums. */
+async function runToItsEnd(request: BaseBackupRequest, reply: BackupReply): Promise<boolean> {
+  try {
+    await request.connection.run(baseBackupCommand(request.major, request.label), reply)
+    return false
+  } catch (error) {
+    if (sqlStateOf(error) === DATA_CORRUPTED && reply.complete) return true
+    throw error
+  }
+}
+
+/** Versions 15 and later take options in parentheses, and refuse the flat form; 13 and 14 the other way round. */
+function baseBackupCommand(major: number, label: string): string {
+  const text = quoteLiteral(label)
+  // No WAL in it and no waiting for an archive: the WAL goes to the log store, which is checked before the commit.
+  if (major >= 15) {
+    return `BASE_BACKUP (LABEL ${text}, CHECKPOINT 'fast', WAIT false, PROGRESS, TABLESPACE_MAP, MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C')`
+  }
+  return `BASE_BACKUP LABEL ${text} PROGRESS FAST NOWAIT TABLESPACE_MAP MANIFEST 'yes' MANIFEST_CHECKSUMS 'CRC32C'`
+}
+
+/** The reply to BASE_BACKUP in both dialects: three result sets, and between the second and third the copies. */
+class BackupReply {
+  readonly intake: ArchiveIntake
+  readonly manifest = new Manifest()
+  readonly #request: BaseBackupRequest
+  readonly #tablespaces: Tablespace[] = []
+  /** Flat dialect: oids in the order of their archives; '' is the data directory. */
+  #archives: string[] = []
+  #archive = -1
+  #inManifest = false
+  #messageType = 0
+  #totalBytes = 0
+  #bytes = 0
+  #timeline = 0
+  #start: Lsn | null = null
+  #stop: Lsn | null = null
+  readonly #damaged = new Map<string, string>()
+  #name: Buffer[] = []
+
+  constructor(request: BaseBackupRequest) {
+    this.#request = request
+    this.intake = new ArchiveIntake({
+      writer: request.writer,
+      endBlocks: request.major >= 15 ? 2 : 0,
+      hold: () => request.connection.pause(),
+      release: () => request.connection.resume(),
+      failed: (error) => request.connection.abandon(error),
+      progress: (bytes, files) => {
+        this.#bytes = bytes
+        request.options.progress({
+          phase: 'backup',
+          bytesDone: bytes,
+          bytesTotal: Math.max(bytes, this.#totalBytes),
+          filesDone: files,
+        })
+      },
+    })
+  }
+
+  /** Everything arrived; what follows can only be a judgement on it. */
+  get complete(): boolean {
+    return this.#stop !== null
+  }
+
+  resultSet(set: ResultSet): void {
+    const [row] = set.rows
+    if (this.#start === null) {
+      this.#start = parseLsn(row?.[0] ?? '')
+      this.#timeline = Number(row?.[1])
+      this.#request.started({ timeline: this.#timeline, lsn: this.#start })
+    } else if (this.#archives.length === 0) this.#onTablespaces(set)
+    else this.#stop = parseLsn(row?.[0] ?? '')
+  }
+
+  #onTablespaces(set: ResultSet): void {
+    for (const [oid, location, sizeKib] of set.rows) {
+      this.#archives.push(oid ?? '')
+      if (oid) this.#tablespaces.push({ oid, location: location ?? '' })
+      this.#totalBytes += Number(sizeKib ?? 0) * 1024
+    }
+  }
+
+  copyStart(): void {
+    if (this.#request.major >= 15) return
+    this.#archive++
+    this.#inManifest = this.#archive >= this.#archives.length
+    if (!this.#inManifest) this.intake.beginArchive(prefixOf(this.#archives[this.#archive] ?? ''))
+  }
+
+  copyData(piece: Buffer, first: boolean, last: boolean): void {
+    if (this.#request.major < 15) {
+      this.#content(piece)
+      return
+    }
+    let content = piece
+    if (first) {
+      this.#messageType = piece[0] ?? 0
+      content = piece.subarray(1)
+    }
+    // 'd' content, 'n' a new archive, 'm' the manifest follows, 'p' progress, which we count ourselves.
+    if (this.#messageType === 0x64) this.#content(content)
+    else if (this.#messageType === 0x6e) {
+      this.#name.push(Buffer.from(content))
+      if (last) this.#onArchiveName()
+    } else if (this.#messageType === 0x6d) {
+      this.intake.endArchive()
+      this.#inManifest = true
+    }
+  }
+
+  copyDone(): void {
+    this.intake.endArchive()
+  }
+
+  notice(notice: ServerError): void {
+    // The server's language may be any: the path is what we look for. It begins with ./ or the tablespace's folder.
+    const path = /(?:^|[^\w])((?:base|global|pg_tblspc)\/[\w./-]*\w)/.exec(notice.message)?.[1]
+    if (path && this.#damaged.size < MAX_DAMAGED && !this.#damaged.has(path)) this.#damaged.set(path, notice.message)
+    else if (!path) this.#request.options.warn(`PostgreSQL says: ${notice.message}`)
+  }
+
+  /** Stores the manifest and ends the intake. Throws `source-unavailable` if the reply was not whole. */
+  finish(): void {
+    if (this.#start === null || this.#stop === null || this.manifest.size === 0) {
+      this.intake.close()
+      throw new RegainError(
+        'source-unavailable',
+        'The server ended the backup without sending all of it. Nothing of it is kept.',
+      )
+    }
+    this.intake.addManifest(this.manifest.pieces)
+    this.intake.close()
+  }
+
+  result(damaged: boolean): BaseBackup {
+    if (this.#start === null || this.#stop === null) throw new Error('result of a base backup that did not finish')
+    const missed: Missed[] = [...this.#damaged].map(([path, detail]) => ({
+      path,
+      reason: 'damaged',
+      detail: `The server reports a page that does not match its checksum: ${detail}`,
+    }))
+    if (damaged && missed.length === 0) {
+      missed.push({
+        path: 'base',
+        reason: 'damaged',
+        detail: 'The server found pages that do not match their checksums, and did not say in which files.',
+      })
+    }
+    return {
+      timeline: this.#timeline,
+      startLsn: this.#start,
+      stopLsn: this.#stop,
+      tablespaces: this.#tablespaces,
+      bytes: this.#bytes,
+      missed,
+    }
+  }
+
+  #content(piece: Buffer): void {
+    if (this.#inManifest) this.manifest.push(piece)
+    else this.intake.push(piece)
+  }
+
+  /** 'n': the archive's name, then the tablespace's path, each ended by a zero. 'base.tar' is the data directory. */
+  #onArchiveName(): void {
+    const body = Buffer.concat(this.#name)
+    this.#name = []
+    const name = body.toString('utf8', 0, body.indexOf(0))
+    const match = /^(base|\d+)\.tar$/.exec(name)
+    if (!match)
+      throw new RegainError(
+        'source-unsuitable',
+        `The server sent an archive of the unknown name ${JSON.stringify(name)}.`,
+      )
+    this.#inManifest = false
+    this.intake.beginArchive(prefixOf(match[1] === 'base' ? '' : (match[1] ?? '')))
+  }
+}
+
+function prefixOf(oid: string): string {
+  return oid === '' ? '' : `pg_tblspc/${oid}`
+}
