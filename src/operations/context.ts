@@ -32,6 +32,12 @@ export interface Drivers {
   /** Rejects with `storage-not-found` if the place is not there. */
   openStorage(destination: DestinationConfiguration, service: string, ambient: Ambient): Promise<Storage>
 
+  /** What can be known of a service's place at a destination without writing. `freeBytes` is null where it has no meaning. */
+  inspectDestination(
+    destination: DestinationConfiguration,
+    service: string,
+  ): Promise<{ freeBytes: number | null; isWritable: boolean }>
+
   /** False if the key was there already, or is not of a kind that is made; one that exists is never replaced. */
   createKey(key: KeyConfiguration, ambient: Ambient): Promise<boolean>
   openKey(key: KeyConfiguration, ambient: Ambient): Promise<KeyProvider>

@@ -1,0 +1,108 @@
+import type { DestinationConfiguration, ServiceConfiguration } from '../config/configuration.ts'
+import { isRegainError, RegainError } from '../errors.ts'
+import type { KeyProvider } from '../keys/contract.ts'
+import type { Repository } from '../repository/api.ts'
+import { createRepository, openRepository } from '../repository/repository.ts'
+import type { Application } from './context.ts'
+
+/** Opens a service's repository at one destination, hands it to `use`, and closes it whatever happens. */
+export async function withRepository<T>(
+  application: Application,
+  service: ServiceConfiguration,
+  destination: DestinationConfiguration,
+  use: (repository: Repository) => Promise<T>,
+): Promise<T> {
+  const key = await openServiceKey(application, service)
+  const storage = await openPlace(application, service, destination)
+  try {
+    const repository = await openRepository({ storage, keys: [key], ambient: application.ambient })
+    try {
+      if (repository.service !== service.name) {
+        throw new RegainError(
+          'precondition-failed',
+          `${storage.description} holds the repository of the service ${repository.service}, not of ${service.name}. Nothing was read or written.`,
+          { hint: 'Correct the destination in the configuration.' },
+        )
+      }
+      return await use(repository)
+    } finally {
+      await repository.close()
+    }
+  } finally {
+    await storage.close()
+  }
+}
+
+/** Makes the repository; false if it was there already. The key must exist. */
+export async function ensureRepository(
+  application: Application,
+  service: ServiceConfiguration,
+  destination: DestinationConfiguration,
+): Promise<boolean> {
+  const key = await openServiceKey(application, service)
+  const storage = await application.drivers.createStorage(destination, service.name, application.ambient)
+  try {
+    const repository = await createRepository({
+      storage,
+      keys: [key],
+      ambient: application.ambient,
+      service: service.name,
+    })
+    await repository.close()
+    return true
+  } catch (error) {
+    if (isRegainError(error, 'repository-exists')) return false
+    throw error
+  } finally {
+    await storage.close()
+  }
+}
+
+/** Whether anything is stored at the place of a service's repository. */
+export async function hasStoredObjects(
+  application: Application,
+  service: ServiceConfiguration,
+  destination: DestinationConfiguration,
+): Promise<boolean> {
+  let storage: Awaited<ReturnType<typeof openPlace>>
+  try {
+    storage = await openPlace(application, service, destination)
+  } catch (error) {
+    if (isRegainError(error, 'repository-not-found')) return false
+    throw error
+  }
+  try {
+    for await (const _ of storage.list('')) return true
+    return false
+  } finally {
+    await storage.close()
+  }
+}
+
+export async function openServiceKey(application: Application, service: ServiceConfiguration): Promise<KeyProvider> {
+  return openKey(application, service.key)
+}
+
+/** Opens a key of the configuration by its name, which must be there. */
+export async function openKey(application: Application, name: string): Promise<KeyProvider> {
+  const key = application.config.keys[name]!
+  if (key.unresolved !== undefined) throw new RegainError('config-invalid', key.unresolved)
+  return application.drivers.openKey(key, application.ambient)
+}
+
+async function openPlace(
+  application: Application,
+  service: ServiceConfiguration,
+  destination: DestinationConfiguration,
+) {
+  try {
+    return await application.drivers.openStorage(destination, service.name, application.ambient)
+  } catch (error) {
+    if (!isRegainError(error, 'storage-not-found')) throw error
+    throw new RegainError(
+      'repository-not-found',
+      `There is no repository of ${service.name} at the destination ${destination.name}. ${error.message}`,
+      { cause: error },
+    )
+  }
+}

@@ -1,0 +1,94 @@
+import { readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { throwIfInterrupted } from '../errors.ts'
+import type { Point } from '../model.ts'
+import type { RestoreSummary } from '../sources/contract.ts'
+import type { Application, Reporting } from './context.ts'
+import { asRegainError } from './failures.ts'
+import { withRepository } from './repositories.ts'
+import type { RestorePart, RestorePlan } from './restore-plan.ts'
+import { openSourceForRestore } from './sources.ts'
+
+/** What one source's restore came to. */
+export interface RestoreOutcome extends RestoreSummary {
+  service: string
+  source: string
+  destination: string
+  /** Directory. */
+  target: string
+  point: Point
+  startedAt: string
+  durationMs: number
+}
+
+/**
+ * Carries out exactly the plan, part by part, reporting each by `onOutcome` as it ends. Rejects with the first failure:
+ * what that part had written is removed again (its target was empty), finished parts stay.
+ */
+export async function restore(
+  application: Application,
+  plan: RestorePlan,
+  reporting: Reporting,
+  onOutcome: (outcome: RestoreOutcome) => void,
+): Promise<RestoreOutcome[]> {
+  const outcomes: RestoreOutcome[] = []
+  for (const part of plan.parts) {
+    throwIfInterrupted(reporting.signal)
+    const outcome = await restorePart(application, part, reporting)
+    outcomes.push(outcome)
+    onOutcome(outcome)
+  }
+  return outcomes
+}
+
+async function restorePart(application: Application, part: RestorePart, reporting: Reporting): Promise<RestoreOutcome> {
+  const { ambient } = application
+  const { service, source, destination, point } = part
+  const startedMs = ambient.now()
+  try {
+    const summary = await withRepository(application, service, destination, async (repository) => {
+      const log = repository.log(source.name)
+      const driver = await openSourceForRestore(application, { service, source, destination, log })
+      const reader = await repository.openPoint(point.id, { signal: reporting.signal })
+      try {
+        const target = { directory: part.directory, at: part.at, path: part.path, start: part.start }
+        return await driver.restore(reader, target, reporting)
+      } finally {
+        await reader.close()
+      }
+    })
+    return {
+      ...summary,
+      service: service.name,
+      source: source.name,
+      destination: destination.name,
+      target: part.directory,
+      point,
+      startedAt: new Date(startedMs).toISOString(),
+      durationMs: Math.max(0, ambient.now() - startedMs),
+    }
+  } catch (error) {
+    await takeBack(application, part, reporting)
+    throw error
+  }
+}
+
+/**
+ * Half a restore must not be mistaken for a whole one. With `start` a server's own traces may be all that tells why it
+ * did not come up, so the directory is kept and the person told.
+ */
+async function takeBack(application: Application, part: RestorePart, reporting: Reporting): Promise<void> {
+  if (part.start) {
+    reporting.warn(`${part.directory} holds an unfinished restore. Do not use it; remove it before the next try.`)
+    return
+  }
+  try {
+    for (const name of await readdir(part.directory)) {
+      await rm(join(part.directory, name), { recursive: true, force: true })
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
+    application.ambient.log('debug', `Taking back: ${asRegainError(error, reporting.signal).message}`)
+    reporting.warn(`${part.directory} holds an unfinished restore that could not be removed. Do not use it.`)
+  }
+}

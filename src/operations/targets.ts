@@ -1,0 +1,63 @@
+import type {
+  Configuration,
+  DestinationConfiguration,
+  ServiceConfiguration,
+  SourceConfiguration,
+} from '../config/configuration.ts'
+import { suggestion } from '../config/suggest.ts'
+import { RegainError } from '../errors.ts'
+
+/** What a person names as SERVICE or SERVICE/SOURCE. */
+export interface Target {
+  service: ServiceConfiguration
+  sources: SourceConfiguration[]
+  /** True if a source was named. */
+  isOneSource: boolean
+}
+
+/** Rejects with `usage` if there is no such service or source. */
+export function selectTarget(config: Configuration, text: string): Target {
+  const [serviceName = '', sourceName, ...rest] = text.split('/')
+  const service = Object.hasOwn(config.services, serviceName) ? config.services[serviceName] : undefined
+  if (service === undefined || rest.length > 0) {
+    throw new RegainError(
+      'usage',
+      `There is no service "${serviceName}"${suggestion(serviceName, Object.keys(config.services))}`,
+      {
+        hint: `Services are named in ${config.path}.`,
+      },
+    )
+  }
+  if (sourceName === undefined) return { service, sources: Object.values(service.sources), isOneSource: false }
+  const source = Object.hasOwn(service.sources, sourceName) ? service.sources[sourceName] : undefined
+  if (source === undefined) {
+    throw new RegainError(
+      'usage',
+      `The service ${service.name} has no source "${sourceName}"${suggestion(sourceName, Object.keys(service.sources))}`,
+      { hint: `Sources are named in ${config.path}.` },
+    )
+  }
+  return { service, sources: [source], isOneSource: true }
+}
+
+/** Without a text: every service. */
+export function selectTargets(config: Configuration, text: string | undefined): Target[] {
+  if (text !== undefined) return [selectTarget(config, text)]
+  return Object.keys(config.services).map((name) => selectTarget(config, name))
+}
+
+/** The service's destinations in the order of the file, or the one that is named. */
+export function destinationsOf(
+  config: Configuration,
+  service: ServiceConfiguration,
+  only?: string,
+): DestinationConfiguration[] {
+  if (only !== undefined && !service.destinations.includes(only)) {
+    throw new RegainError(
+      'usage',
+      `The service ${service.name} has no destination "${only}"${suggestion(only, service.destinations)}`,
+    )
+  }
+  const names = only === undefined ? service.destinations : [only]
+  return names.map((name) => config.destinations[name]!)
+}

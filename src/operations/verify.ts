@@ -1,0 +1,49 @@
+import { throwIfInterrupted } from '../errors.ts'
+import type { VerifyReport } from '../repository/api.ts'
+import type { Application, Reporting } from './context.ts'
+import { withRepository } from './repositories.ts'
+import { destinationsOf, selectTarget } from './targets.ts'
+
+export interface VerifyRequest {
+  /** SERVICE or SERVICE/SOURCE. */
+  target: string
+  readData: boolean
+  destination?: string
+}
+
+export interface VerifyOutcome extends VerifyReport {
+  service: string
+  source: string | null
+  destination: string
+  durationMs: number
+}
+
+/** Checks what each destination of the service holds. Damage is in the outcome's problems, not a rejection. */
+export async function verify(
+  application: Application,
+  request: VerifyRequest,
+  reporting: Reporting,
+  onOutcome: (outcome: VerifyOutcome) => void,
+): Promise<VerifyOutcome[]> {
+  const { ambient, config } = application
+  const { service, sources, isOneSource } = selectTarget(config, request.target)
+  const source = isOneSource ? sources[0]!.name : undefined
+  const outcomes: VerifyOutcome[] = []
+  for (const destination of destinationsOf(config, service, request.destination)) {
+    throwIfInterrupted(reporting.signal)
+    const startedMs = ambient.now()
+    const report = await withRepository(application, service, destination, (repository) =>
+      repository.verify({ readData: request.readData, source, signal: reporting.signal, progress: reporting.progress }),
+    )
+    const outcome: VerifyOutcome = {
+      ...report,
+      service: service.name,
+      source: source ?? null,
+      destination: destination.name,
+      durationMs: Math.max(0, ambient.now() - startedMs),
+    }
+    outcomes.push(outcome)
+    onOutcome(outcome)
+  }
+  return outcomes
+}
