@@ -1,0 +1,40 @@
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createKeyFile, openKeyFile } from '../../src/keys/file.ts'
+import { openPassphrase } from '../../src/keys/passphrase.ts'
+import { keysContract } from './keys.ts'
+
+keysContract('file', async () => {
+  const parent = await mkdtemp(join(tmpdir(), 'regain-keys-'))
+  const file = async (name: string) => {
+    await createKeyFile(join(parent, name), randomBytes)
+    return join(parent, name)
+  }
+  const main = await file('main.key')
+  const keys = await openKeyFile(main)
+  return {
+    keys,
+    same: () => openKeyFile(main),
+    other: async () => openKeyFile(await file(`other-${randomBytes(4).toString('hex')}.key`)),
+    // The file goes away after it was opened: the one opened holds the path, not the KEK.
+    unavailable: async () => {
+      const provider = await openKeyFile(main)
+      await rm(main)
+      return provider
+    },
+    dispose: () => rm(parent, { recursive: true }),
+  }
+})
+
+keysContract('passphrase', async () => {
+  const passphrase = randomBytes(12).toString('base64')
+  return {
+    keys: openPassphrase(async () => passphrase, randomBytes),
+    same: async () => openPassphrase(async () => passphrase, randomBytes),
+    other: async () => openPassphrase(async () => `${passphrase} `, randomBytes),
+    unavailable: async () => openPassphrase(() => Promise.reject(new Error('no terminal')), randomBytes),
+    dispose: async () => {},
+  }
+})

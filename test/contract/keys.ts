@@ -1,0 +1,114 @@
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { describe, it } from 'node:test'
+import { type ErrorCode, isRegainError } from '../../src/errors.ts'
+import type { KeyProvider } from '../../src/keys/contract.ts'
+import { kekId, unwrapKey } from '../../src/keys/key-wrap.ts'
+
+export interface KeysUnderTest {
+  /** A KEK of its own. */
+  keys: KeyProvider
+  /** The same KEK, opened anew. */
+  same(): Promise<KeyProvider>
+  /** Of the same type, with another KEK. */
+  other(): Promise<KeyProvider>
+  /** The same KEK, which cannot be had now. */
+  unavailable(): Promise<KeyProvider>
+  dispose(): Promise<void>
+}
+
+/** What src/keys/contract.ts promises, checked against one driver. */
+export function keysContract(driver: string, open: () => Promise<KeysUnderTest>): void {
+  const promises = (what: string, check: (under: KeysUnderTest) => Promise<void>) =>
+    it(what, async () => {
+      const under = await open()
+      try {
+        await check(under)
+      } finally {
+        await under.dispose()
+      }
+    })
+
+  describe(`keys contract: ${driver}`, () => {
+    promises('gives back what it wrapped, also after JSON and from a new start', async ({ keys, same }) => {
+      const key = randomBytes(32)
+      const before = Buffer.from(key)
+      const wrapped = JSON.parse(JSON.stringify(await keys.wrap(key)))
+      assert.ok(key.equals(before), 'the key given is left as it is')
+      assert.ok((await keys.unwrap(wrapped))?.equals(key))
+      assert.ok((await (await same()).unwrap(wrapped))?.equals(key))
+      assert.ok((await keys.unwrap(await keys.wrap(key)))?.equals(key))
+    })
+
+    promises('writes the form that the repository keeps', async ({ keys }) => {
+      const wrapped = await keys.wrap(randomBytes(32))
+      assert.equal(wrapped.type, keys.type)
+      assert.match(wrapped.kek, /^[0-9a-f]{16}$/)
+      assert.equal(Buffer.from(wrapped.wrapped, 'base64').length, 40)
+      assert.equal(Buffer.from(wrapped.wrapped, 'base64').toString('base64'), wrapped.wrapped)
+    })
+
+    promises('gives null for keys of another KEK', async ({ keys, other }) => {
+      const stranger = await other()
+      const wrapped = await keys.wrap(randomBytes(32))
+      const strange = await stranger.wrap(randomBytes(32))
+      assert.equal(await stranger.unwrap(wrapped), null)
+      assert.equal(await keys.unwrap(strange), null)
+      assert.notEqual(wrapped.kek, strange.kek)
+      assert.ok(await keys.unwrap(wrapped), 'a miss does no harm')
+    })
+
+    promises('gives null for a wrapped key with any bit changed, cut, longer or no base64', async ({ keys }) => {
+      const wrapped = await keys.wrap(randomBytes(32))
+      const bytes = Buffer.from(wrapped.wrapped, 'base64')
+      for (let bit = 0; bit < bytes.length * 8; bit += 7) {
+        const changed = Buffer.from(bytes)
+        changed[bit >> 3] = changed[bit >> 3]! ^ (1 << (bit & 7))
+        assert.equal(await keys.unwrap({ ...wrapped, wrapped: changed.toString('base64') }), null, `bit ${bit}`)
+      }
+      for (const length of [0, 8, 32, 39]) {
+        const cut = bytes.subarray(0, length).toString('base64')
+        assert.equal(await keys.unwrap({ ...wrapped, wrapped: cut }), null, `${length} bytes`)
+      }
+      const longer = Buffer.concat([bytes, Buffer.alloc(8)]).toString('base64')
+      for (const text of [longer, '', '*', 'é']) assert.equal(await keys.unwrap({ ...wrapped, wrapped: text }), null)
+    })
+
+    promises('exports the KEK of a key that it opens, and of no other', async ({ keys, other }) => {
+      const key = randomBytes(32)
+      const wrapped = await keys.wrap(key)
+      const kek = await keys.exportKey(wrapped)
+      if (kek === null) return
+      assert.equal(kek.length, 32)
+      assert.equal(kekId(kek), wrapped.kek)
+      assert.ok(unwrapKey(kek, Buffer.from(wrapped.wrapped, 'base64'))?.equals(key))
+      kek.fill(0)
+      assert.ok((await keys.unwrap(wrapped))?.equals(key), 'the KEK given out is a copy')
+      await rejectsWith('wrong-key', (await other()).exportKey(wrapped))
+    })
+
+    promises('tells a KEK that cannot be had from a wrong one', async ({ keys, unavailable }) => {
+      const wrapped = await keys.wrap(randomBytes(32))
+      const away = await unavailable()
+      await rejectsWith('key-unavailable', away.unwrap(wrapped))
+      await rejectsWith('key-unavailable', away.wrap(randomBytes(32)))
+      await rejectsWith('key-unavailable', away.exportKey(wrapped))
+    })
+
+    promises('serves calls at the same time', async ({ keys, same }) => {
+      const wanted = Array.from({ length: 20 }, () => randomBytes(32))
+      const wrapped = await Promise.all(wanted.map((key) => keys.wrap(key)))
+      const again = await same()
+      const keysBack = await Promise.all(wrapped.map((each) => again.unwrap(each)))
+      assert.deepEqual(keysBack, wanted)
+    })
+  })
+}
+
+export async function rejectsWith(code: ErrorCode, outcome: Promise<unknown>): Promise<void> {
+  await assert.rejects(outcome, (error) => {
+    assert.ok(isRegainError(error), `expected ${code}, got ${error}`)
+    assert.equal(error.code, code, error.message)
+    return true
+  })
+}
