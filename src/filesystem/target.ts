@@ -21,6 +21,7 @@ import {
   openAt,
   symlinkAt,
   syncFilesystemOf,
+  unlinkAt,
 } from './libc.ts'
 import { displayPath } from './names.ts'
 import { type ApplyOptions, applyToHandle, applyToName } from './target-attributes.ts'
@@ -32,7 +33,7 @@ import { type ApplyOptions, applyToHandle, applyToName } from './target-attribut
  *
  * Until its attributes are set, all belongs to this process's user alone (0700 and 0600). Synchronous; each worker
  * thread has a TargetTree of its own on the same directory. Every error is a RegainError, with the system's own as its
- * `cause`: `repository-damaged` for hostile paths, `target-not-empty` if something is in the way, `storage-full`,
+ * `cause`: `repository-damaged` for hostile paths, `target-not-empty` if something is in the way, `target-full`,
  * `not-permitted`, and `precondition-failed` for the rest (a name or a file too long for this file system: code
  * ENAMETOOLONG or EFBIG in the cause).
  */
@@ -77,6 +78,15 @@ export class TargetTree {
 
   closeFile(fd: number): void {
     close(fd)
+  }
+
+  /** Removes a regular file that createFile made; absent is fine. */
+  removeFile(path: EntryPath): void {
+    try {
+      this.#at(path, (parent, name) => unlinkAt(parent, name, { directory: false }))
+    } catch (error) {
+      if (causeCode(error) !== 'ENOENT') throw error
+    }
   }
 
   /**
@@ -246,10 +256,7 @@ function targetError(error: unknown, path: string): unknown {
       )
     case 'ENOSPC':
     case 'EDQUOT':
-      return new RegainError('storage-full', `No space is left for ${shown} at the restore's target.`, {
-        hint: 'Free space there, or name another directory with --to. The backup itself is not affected.',
-        cause: error,
-      })
+      return new RegainError('target-full', `No space is left for ${shown} at the restore's target.`, { cause: error })
     case 'EACCES':
     case 'EPERM':
     case 'EROFS':
