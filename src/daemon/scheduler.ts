@@ -26,6 +26,11 @@ export interface SchedulerOptions {
 
 /** The plan is made anew at least so often: clocks are set, machines sleep, and other processes end their runs. */
 const LONGEST_WAIT_MS = 60_000
+/**
+ * A job that failed is not begun again sooner, whatever the policy says: it decides by what the state file knows, and a
+ * failure may be that nothing could be noted there.
+ */
+const PAUSE_AFTER_FAILURE_MS = 30_000
 /** Enough for every attempt of several days; older runs decide nothing. */
 const RUNS_CONSIDERED = 300
 
@@ -37,6 +42,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const learned = new Set<string>()
   /** The last thing said about a source, so that it is said once. */
   const said = new Map<string, string>()
+  const pausedUntil = new Map<string, number>()
 
   return {
     replace(newRules, newWork) {
@@ -90,13 +96,14 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
 
   function act({ rule, state, reason }: Decision): void {
     const name = nameOf(rule)
-    if (state !== 'due') return
+    if (state !== 'due' || (pausedUntil.get(name) ?? 0) > ambient.now()) return
     const run = async () => {
       ambient.log('info', 'A backup begins.', { source: name, kind: rule.kind, reason })
       try {
         await work.backup(rule, rule.kind, signal)
       } catch (error) {
         const { code, message } = describeError(error)
+        pausedUntil.set(name, ambient.now() + PAUSE_AFTER_FAILURE_MS)
         // Someone runs it by hand at this moment: that run serves as well, or the next turn finds it still owed.
         const level = isRegainError(error, 'precondition-failed') || signal.aborted ? 'warning' : 'error'
         ambient.log(level, `The backup did not succeed: ${message}`, { source: name, kind: rule.kind, code })
