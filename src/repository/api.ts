@@ -51,6 +51,8 @@ export interface StartPoint {
   label?: string
   /** 'regain 0.1.0'. */
   tool: string
+  /** Entries come in any order (Source.unordered): they are sorted in memory, up to some two million files. */
+  unordered?: boolean
   signal: AbortSignal
   progress(progress: Progress): void
 }

@@ -1,0 +1,89 @@
+import { createHash } from 'node:crypto'
+import { RegainError } from '../errors.ts'
+import type { Point } from '../model.ts'
+import { mapBounded } from './bounded.ts'
+import { endName, lastComponent, PREFIX, receiptName, sessionName } from './format/object-names.ts'
+import { openRecord, sealRecord } from './format/records.ts'
+import type { RepositoryState } from './repository-state.ts'
+
+const READS_AT_ONCE = 16
+
+export interface Commit {
+  point: Point
+  /** SHA-256 (hex) of the commit object. */
+  sha256: string
+}
+
+/**
+ * The points that count: `ends/S` = commit **and** `sessions/S` exists. Ends are listed first, sessions after them, so
+ * that an expiry under way (which deletes the session first) never shows a point that is half gone.
+ */
+export async function readCommits(
+  state: RepositoryState,
+  options: { signal?: AbortSignal; damaged?(name: string, error: RegainError): void } = {},
+): Promise<Commit[]> {
+  const call = options.signal ? { signal: options.signal } : {}
+  const ends: string[] = []
+  for await (const object of state.storage.list(PREFIX.ends, call)) ends.push(lastComponent(object.name))
+  const sessions = new Set<string>()
+  for await (const object of state.storage.list(PREFIX.sessions, call)) sessions.add(lastComponent(object.name))
+  const commits = await mapBounded(
+    ends.filter((id) => sessions.has(id)),
+    READS_AT_ONCE,
+    async (id) => {
+      try {
+        return await readCommit(state, id, options.signal)
+      } catch (error) {
+        if (!(error instanceof RegainError) || error.code !== 'repository-damaged' || !options.damaged) throw error
+        options.damaged(endName(id), error)
+        return null
+      }
+    },
+  )
+  return commits
+    .filter((commit) => commit !== null)
+    .sort((a, b) => a.point.committedAt.localeCompare(b.point.committedAt) || a.point.id.localeCompare(b.point.id))
+}
+
+/** Null if the session was aborted or its end is gone. Does not look for the session: see `counts`. */
+export async function readCommit(state: RepositoryState, id: string, signal?: AbortSignal): Promise<Commit | null> {
+  const name = endName(id)
+  let sealed: Buffer
+  try {
+    sealed = await state.storage.get(name, undefined, signal ? { signal } : {})
+  } catch (error) {
+    if (error instanceof RegainError && error.code === 'storage-not-found') return null
+    throw error
+  }
+  const end = openRecord(state.keys, 'E', name, sealed)
+  if (end.session !== id || (end.end === 'commit' && end.point.id !== id))
+    throw new RegainError('repository-damaged', `${name} speaks of another session.`)
+  if (end.end === 'aborted') return null
+  return { point: end.point, sha256: createHash('sha256').update(sealed).digest('hex') }
+}
+
+/** Whether the point counts at this moment. */
+export async function counts(state: RepositoryState, id: string, signal?: AbortSignal): Promise<boolean> {
+  const call = signal ? { signal } : {}
+  return (
+    (await state.storage.size(endName(id), call)) !== null && (await state.storage.size(sessionName(id), call)) !== null
+  )
+}
+
+/** Written after a commit, and for one whose writer died before it could: lets verification tell a lost commit from none. */
+export async function writeReceipt(state: RepositoryState, commit: Commit): Promise<void> {
+  const name = receiptName(commit.point.id)
+  const record = { session: commit.point.id, commit: commit.sha256 }
+  await state.storage.create(name, sealRecord(state.keys, 'R', name, record, state.ambient.randomBytes(32)))
+}
+
+/** Gives each point that counts its receipt, if it has none. */
+export async function completeReceipts(
+  state: RepositoryState,
+  commits: readonly Commit[],
+  signal: AbortSignal,
+): Promise<void> {
+  const receipts = new Set<string>()
+  for await (const object of state.storage.list(PREFIX.receipts, { signal })) receipts.add(lastComponent(object.name))
+  for (const commit of commits) if (!receipts.has(commit.point.id)) await writeReceipt(state, commit)
+}

@@ -1,0 +1,100 @@
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { RegainError } from '../../errors.ts'
+import type { DomainKeys } from '../format/domain-keys.ts'
+import { packName } from '../format/object-names.ts'
+import { decodeDirectory, FOOTER_BYTES, type Group } from '../format/pack.ts'
+import { FRAME_BYTES, HEADER_BYTES, Opener, plainSize, SEALED_FRAME_BYTES } from '../format/sealed.ts'
+import type { CheckPackJob, CheckPackReply } from './messages.ts'
+import { decompress, isChunk } from './open-groups.ts'
+
+/** Reads a pack whole and checks its name, every frame, its directory, every group and every chunk. */
+export function checkPack(keys: DomainKeys, directory: string | null, job: CheckPackJob): CheckPackReply {
+  const name = packName(job.pack)
+  let bytes: Buffer
+  try {
+    bytes = job.data ? Buffer.from(job.data) : readFileSync(join(directory as string, name))
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code
+    const kind = code === 'ENOENT' ? 'missing' : 'unreadable'
+    return {
+      bytesRead: 0,
+      problem: { kind, detail: `${name} can't be read: ${code}.` },
+      lostChunks: Buffer.alloc(0),
+      directory: null,
+    }
+  }
+  const named = createHash('sha256').update(bytes).digest('hex') === job.pack
+  const lost: Buffer[] = []
+  try {
+    const plain = openLeniently(keys, bytes, name)
+    const found = readDirectory(plain, name)
+    for (const group of found.groups) lost.push(...lostOf(keys, plain, group, job.pack))
+    const sound = named && lost.length === 0 && plain.broken.length === 0
+    return {
+      bytesRead: bytes.length,
+      problem: sound ? null : { kind: 'changed', detail: describe(name, plain.broken, lost.length) },
+      lostChunks: Buffer.concat(lost),
+      directory: found.bytes,
+    }
+  } catch (error) {
+    if (!(error instanceof RegainError)) throw error
+    return {
+      bytesRead: bytes.length,
+      problem: { kind: 'changed', detail: error.message },
+      lostChunks: Buffer.alloc(0),
+      directory: null,
+    }
+  }
+}
+
+interface LenientPlain {
+  bytes: Buffer
+  /** Numbers of frames that failed; their bytes are zero. */
+  broken: number[]
+}
+
+function openLeniently(keys: DomainKeys, sealed: Buffer, name: string): LenientPlain {
+  const bytes = Buffer.alloc(plainSize(sealed.length, name))
+  const opener = new Opener(keys, 'P', '', sealed.subarray(0, HEADER_BYTES), sealed.length, name)
+  const broken: number[] = []
+  for (let frame = 0, at = HEADER_BYTES; at < sealed.length; frame++, at += SEALED_FRAME_BYTES) {
+    try {
+      opener
+        .open(frame, sealed.subarray(at, Math.min(at + SEALED_FRAME_BYTES, sealed.length)))
+        .copy(bytes, frame * FRAME_BYTES)
+    } catch (error) {
+      if (!(error instanceof RegainError)) throw error
+      broken.push(frame)
+    }
+  }
+  return { bytes, broken }
+}
+
+function readDirectory(plain: LenientPlain, name: string): { bytes: Buffer; groups: Group[] } {
+  const footer = plain.bytes.length - FOOTER_BYTES
+  if (footer < 0) throw new RegainError('repository-damaged', `${name} is too short to be a pack.`)
+  const start = footer - plain.bytes.readUInt32LE(footer)
+  if (start < 0) throw new RegainError('repository-damaged', `The directory of ${name} can't be found.`)
+  const bytes = plain.bytes.subarray(start, footer)
+  return { bytes, groups: decodeDirectory(bytes, name) }
+}
+
+function lostOf(keys: DomainKeys, plain: LenientPlain, group: Group, pack: string): Buffer[] {
+  const stored = plain.bytes.subarray(group.offset, group.offset + group.storedBytes)
+  try {
+    const raw = decompress(group, stored, pack)
+    return group.chunks
+      .filter((c) => !isChunk(keys, c.id, raw.subarray(c.offset, c.offset + c.length)))
+      .map((c) => c.id)
+  } catch (error) {
+    if (!(error instanceof RegainError)) throw error
+    return group.chunks.map((chunk) => chunk.id)
+  }
+}
+
+function describe(name: string, broken: number[], lost: number): string {
+  const frames = broken.length === 0 ? '' : ` ${broken.length} of its frames fail authentication.`
+  return `${name} was changed: its bytes no longer give its name.${frames} ${lost} of its chunks are lost.`
+}

@@ -1,0 +1,179 @@
+import type { Entry } from '../../model.ts'
+import type { SharedTable } from '../chunk-table.ts'
+
+/**
+ * What the main thread and the compute threads say to each other. Buffers are transferred, tables shared, nothing large is
+ * copied. A job gets exactly one reply; besides, a thread sends packs as they are finished and gets their buffers back.
+ */
+export interface ThreadSetup {
+  domain: Uint8Array
+  epoch: number
+  /** The domain key; derived keys are made in the thread. */
+  key: Uint8Array
+  /** Objects can be read as files below it; null: the main thread fetches. */
+  localDirectory: string | null
+}
+
+export type ToThread = { type: 'job'; id: number; job: Job } | { type: 'buffer'; session: number; buffer: ArrayBuffer }
+
+export type FromThread =
+  | { type: 'done'; id: number; reply: unknown }
+  | { type: 'failed'; id: number; error: ThreadError }
+  | { type: 'pack'; session: number; name: Uint8Array; buffer: ArrayBuffer; sizeBytes: number; directory: Uint8Array }
+
+export interface ThreadError {
+  /** A RegainError's code, or null for a bug. */
+  code: string | null
+  message: string
+  hint?: string
+  stack?: string
+}
+
+export type Job =
+  | BeginSessionJob
+  | EndSessionJob
+  | FilesJob
+  | RangeJob
+  | BytesJob
+  | FlushJob
+  | RestoreJob
+  | CheckPackJob
+
+export interface BeginSessionJob {
+  type: 'begin-session'
+  session: number
+  base: SharedTable
+  claims: SharedTable
+  level: number
+}
+export interface EndSessionJob {
+  type: 'end-session'
+  session: number
+}
+
+/** Store small files, one chunk each. Reply: StoredFiles. */
+export interface FilesJob {
+  type: 'files'
+  session: number
+  files: FileToRead[]
+}
+export interface FileToRead {
+  /** To be opened: its bytes as latin1 text, because a view of a pooled buffer would take its whole pool along. */
+  path: string
+  /** As the scan saw them; a difference after reading means that the file changed. */
+  inode: string
+  size: number
+  mtime: string
+  ctime: string
+}
+export interface StoredFiles {
+  /** Per file. */
+  outcomes: ReadOutcome[]
+  /** Ids of all files' chunks, 32 bytes each, end to end. */
+  ids: Uint8Array
+  bytesRead: number
+}
+export interface ReadOutcome {
+  chunks: number
+  extents?: [number, number][]
+  /** Attributes of the moment that was read, where it is a later one than the scan's. */
+  fresh?: { size: number; mtime: string; ctime: string }
+  missed?: { reason: 'unreadable' | 'vanished' | 'changed'; detail: string }
+}
+
+/** Store part of a large file. `whole`: it is all of it, so the thread can tell whether it changed and read again. Reply: StoredRange. */
+export interface RangeJob {
+  type: 'range'
+  session: number
+  file: FileToRead
+  start: number
+  length: number
+  whole: boolean
+}
+export interface StoredRange {
+  outcome: ReadOutcome
+  ids: Uint8Array
+  bytesRead: number
+}
+
+export type Chunking = 'pages' | 'content' | 'one'
+
+/** Store bytes: parts end to end in `buffer`, which comes back in the reply for reuse. Reply: StoredBytes. */
+export interface BytesJob {
+  type: 'bytes'
+  session: number
+  buffer: ArrayBuffer
+  parts: { length: number; chunking: Chunking }[]
+  /** Listing pages and chunk lists go to packs of their own. */
+  metadata: boolean
+}
+export interface StoredBytes {
+  /** Number of chunks of each part. */
+  counts: number[]
+  ids: Uint8Array
+  buffer: ArrayBuffer
+}
+
+/** Finish open packs. Every pack message precedes the reply. */
+export interface FlushJob {
+  type: 'flush'
+  session: number
+}
+
+/** A pack's groups, to be read by this thread (local storage) or opened from `data`. */
+export interface PackGroups {
+  /** Hex. */
+  pack: string
+  sizeBytes: number
+  groups: GroupPlace[]
+  /** Sealed frames firstFrame … and the header, when the thread can't read the store itself. */
+  data?: { header: Uint8Array; firstFrame: number; frames: Uint8Array }
+}
+export interface GroupPlace {
+  offset: number
+  storedBytes: number
+  rawBytes: number
+  method: number
+}
+
+/** Write chunks of a pack into files of the target. Reply: RestoreReply. */
+export interface RestoreJob {
+  type: 'restore'
+  target: string
+  ownership: boolean
+  source: PackGroups
+  files: RestoreFile[]
+  /** 32 bytes a chunk. */
+  ids: Uint8Array
+  /** 3 words a chunk, in order of groups: index into source.groups, offset in the raw group, length. */
+  places: Uint32Array
+  /** 5 numbers a piece, in order of chunks: chunk, offset in the chunk, length, index into files, offset in the file. */
+  pieces: Float64Array
+}
+export interface RestoreFile {
+  path: string
+  /** The file's content is this job's pieces alone: make it, fill it, set its attributes. Else it exists and others finish it. */
+  entry?: Entry
+}
+export interface RestoreReply {
+  bytes: number
+  /** Files that could not be made whole. */
+  lost: { file: number; detail: string }[]
+  /** Attributes that could not be set. */
+  warnings: { file: number; detail: string }[]
+}
+
+/** Read a whole pack and check everything. Reply: CheckPackReply. */
+export interface CheckPackJob {
+  type: 'check-pack'
+  pack: string
+  data?: ArrayBuffer
+}
+export interface CheckPackReply {
+  bytesRead: number
+  /** Null: sound. */
+  problem: { kind: 'missing' | 'size' | 'changed' | 'unreadable'; detail: string } | null
+  /** Ids (32 bytes each) of chunks that are lost with it; empty when sound. */
+  lostChunks: Uint8Array
+  directory: Uint8Array | null
+}

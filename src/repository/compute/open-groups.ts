@@ -1,0 +1,182 @@
+import { closeSync, openSync, readSync } from 'node:fs'
+import { join } from 'node:path'
+import { zstdDecompressSync } from 'node:zlib'
+import { RegainError } from '../../errors.ts'
+import { chunkId, type DomainKeys } from '../format/domain-keys.ts'
+import { packName } from '../format/object-names.ts'
+import { METHOD_ZSTD } from '../format/pack.ts'
+import { FRAME_BYTES, HEADER_BYTES, Opener, SEALED_FRAME_BYTES } from '../format/sealed.ts'
+import type { GroupPlace, PackGroups } from './messages.ts'
+
+/** First and one past the last frame that hold the groups, which are sorted by offset. */
+export function frameSpan(groups: readonly GroupPlace[]): { first: number; end: number } {
+  const firstGroup = groups[0] as GroupPlace
+  const lastGroup = groups[groups.length - 1] as GroupPlace
+  return {
+    first: Math.floor(firstGroup.offset / FRAME_BYTES),
+    end: Math.max(1, Math.ceil((lastGroup.offset + lastGroup.storedBytes) / FRAME_BYTES)),
+  }
+}
+
+/** Byte range of those frames in the sealed pack. */
+export function sealedSpan(
+  span: { first: number; end: number },
+  sizeBytes: number,
+): { offset: number; length: number } {
+  const offset = HEADER_BYTES + span.first * SEALED_FRAME_BYTES
+  return { offset, length: Math.min(HEADER_BYTES + span.end * SEALED_FRAME_BYTES, sizeBytes) - offset }
+}
+
+/** Opens groups of packs; keeps the last few packs' keys and file handles. Belongs to one thread. */
+export class GroupOpener {
+  private readonly keys: DomainKeys
+  private readonly directory: string | null
+  private readonly packs = new Map<string, { opener: Opener; fd: number | null }>()
+  private static readonly KEPT_PACKS = 16
+
+  constructor(keys: DomainKeys, directory: string | null) {
+    this.keys = keys
+    this.directory = directory
+  }
+
+  /**
+   * Raw bytes of each group, in order; `broken` hears of a group that can't be had (and null stands in its place), so that
+   * one flipped bit does not cost its neighbours. Throws `storage-not-found` if the pack is gone.
+   */
+  open(source: PackGroups, broken: (group: number, detail: string) => void): (Buffer | null)[] {
+    const span = frameSpan(source.groups)
+    const { opener, frames } = this.frames(source, span)
+    const plain: (Buffer | string)[] = []
+    for (let frame = span.first; frame < span.end; frame++) {
+      const at = (frame - span.first) * SEALED_FRAME_BYTES
+      plain.push(openFrame(opener, frame, frames.subarray(at, Math.min(at + SEALED_FRAME_BYTES, frames.length))))
+    }
+    return source.groups.map((group, index) => {
+      try {
+        return decompress(group, assemble(plain, span.first, group), source.pack)
+      } catch (error) {
+        if (!(error instanceof RegainError)) throw error
+        broken(index, error.message)
+        return null
+      }
+    })
+  }
+
+  close(): void {
+    for (const { fd } of this.packs.values()) if (fd !== null) closeSync(fd)
+    this.packs.clear()
+  }
+
+  private frames(source: PackGroups, span: { first: number; end: number }): { opener: Opener; frames: Uint8Array } {
+    const name = packName(source.pack)
+    const known = this.packs.get(source.pack)
+    if (source.data) {
+      const opener = known?.opener ?? new Opener(this.keys, 'P', '', source.data.header, source.sizeBytes, name)
+      if (!known) this.remember(source.pack, opener, null)
+      return { opener, frames: source.data.frames }
+    }
+    const open = known ?? this.openLocal(source, name)
+    const { offset, length } = sealedSpan(span, source.sizeBytes)
+    return { opener: open.opener, frames: readAt(open.fd as number, offset, length, name) }
+  }
+
+  private openLocal(source: PackGroups, name: string): { opener: Opener; fd: number } {
+    if (this.directory === null) throw new Error('no local directory')
+    let fd: number
+    try {
+      fd = openSync(join(this.directory, name), 'r')
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code
+      if (code === 'ENOENT') throw new RegainError('storage-not-found', `${name} is missing from the repository.`)
+      if (code === 'EACCES') throw new RegainError('storage-denied', `${name} may not be read by this user.`)
+      throw new RegainError('storage-unavailable', `${name} can't be read: ${code}.`, { cause: error })
+    }
+    try {
+      const header = readAt(fd, 0, HEADER_BYTES, name)
+      const opener = new Opener(this.keys, 'P', '', header, source.sizeBytes, name)
+      this.remember(source.pack, opener, fd)
+      return { opener, fd }
+    } catch (error) {
+      closeSync(fd)
+      throw error
+    }
+  }
+
+  private remember(pack: string, opener: Opener, fd: number | null): void {
+    if (this.packs.size >= GroupOpener.KEPT_PACKS) {
+      const [oldest, { fd: oldFd }] = this.packs.entries().next().value as [string, { fd: number | null }]
+      if (oldFd !== null) closeSync(oldFd)
+      this.packs.delete(oldest)
+    }
+    this.packs.set(pack, { opener, fd })
+  }
+}
+
+/** The one proof that matters: these bytes are what was stored under that id. */
+export function isChunk(keys: DomainKeys, id: Uint8Array, bytes: Uint8Array): boolean {
+  return chunkId(keys, bytes).equals(id)
+}
+
+function openFrame(opener: Opener, frame: number, sealed: Uint8Array): Buffer | string {
+  try {
+    if (sealed.length <= 16) return 'the pack is shorter than its index says'
+    return opener.open(frame, sealed)
+  } catch (error) {
+    if (error instanceof RegainError) return error.message
+    throw error
+  }
+}
+
+/** The group's stored bytes out of consecutive frames; a frame that could not be opened is its error's text. */
+function assemble(frames: readonly (Buffer | string)[], firstFrame: number, group: GroupPlace): Buffer {
+  const out = Buffer.allocUnsafe(group.storedBytes)
+  let filled = 0
+  let at = group.offset - firstFrame * FRAME_BYTES
+  while (filled < group.storedBytes) {
+    const frame = frames[Math.floor(at / FRAME_BYTES)] as Buffer | string
+    if (typeof frame === 'string') throw new RegainError('repository-damaged', frame)
+    const within = at % FRAME_BYTES
+    const copied = frame.copy(out, filled, within, within + group.storedBytes - filled)
+    if (copied === 0) throw new RegainError('repository-damaged', 'A pack is shorter than its index says.')
+    filled += copied
+    at += copied
+  }
+  return out
+}
+
+export function decompress(group: GroupPlace, stored: Buffer, pack: string): Buffer {
+  if (group.method !== METHOD_ZSTD) return stored
+  let raw: Buffer
+  try {
+    raw = zstdDecompressSync(stored, {
+      maxOutputLength: Math.max(1, group.rawBytes),
+      chunkSize: Math.max(64, group.rawBytes),
+    })
+  } catch (error) {
+    throw new RegainError('repository-damaged', `A group of ${packName(pack)} does not decompress.`, { cause: error })
+  }
+  if (raw.length !== group.rawBytes)
+    throw new RegainError(
+      'repository-damaged',
+      `A group of ${packName(pack)} has ${raw.length} bytes where ${group.rawBytes} were stored.`,
+    )
+  return raw
+}
+
+function readAt(fd: number, offset: number, length: number, name: string): Buffer {
+  const out = Buffer.allocUnsafe(length)
+  let filled = 0
+  while (filled < length) {
+    let got: number
+    try {
+      got = readSync(fd, out, filled, length - filled, offset + filled)
+    } catch (error) {
+      throw new RegainError('storage-unavailable', `${name} can't be read: ${(error as NodeJS.ErrnoException).code}.`, {
+        cause: error,
+      })
+    }
+    if (got === 0) break
+    filled += got
+  }
+  return out.subarray(0, filled)
+}

@@ -1,0 +1,162 @@
+import { Worker } from 'node:worker_threads'
+import { type ErrorCode, RegainError } from '../../errors.ts'
+import type { FromThread, Job, ThreadError, ThreadSetup, ToThread } from './messages.ts'
+
+/** Jobs handed to one thread ahead of time, so that it never waits for the main thread. */
+const JOBS_AHEAD = 2
+
+export type PackMessage = Extract<FromThread, { type: 'pack' }>
+
+interface Waiting {
+  id: number
+  job: Job
+  transfer: ArrayBuffer[]
+  resolve(reply: unknown): void
+  reject(error: unknown): void
+}
+
+interface Thread {
+  worker: Worker
+  running: Map<number, Waiting>
+}
+
+/** Threads that compute. Starts them on first use; a thread that dies fails its jobs and the pool. Bounded by its callers. */
+export class ComputePool {
+  readonly threadCount: number
+  private readonly setup: ThreadSetup
+  private threads: Thread[] = []
+  private readonly queue: Waiting[] = []
+  private readonly packListeners = new Map<
+    number,
+    (pack: PackMessage, giveBack: (buffer: ArrayBuffer) => void) => void
+  >()
+  private nextId = 1
+  private dead: Error | null = null
+  private closing = false
+
+  constructor(setup: ThreadSetup, threadCount: number) {
+    this.setup = setup
+    this.threadCount = threadCount
+  }
+
+  /** Runs a job on any thread. */
+  run<Reply>(job: Job, transfer: ArrayBuffer[] = []): Promise<Reply> {
+    return new Promise((resolve, reject) => {
+      this.queue.push({ id: this.nextId++, job, transfer, resolve: resolve as (reply: unknown) => void, reject })
+      this.dispatch()
+    })
+  }
+
+  /** Runs a job on one thread, behind what it has been given already. */
+  runOn<Reply>(index: number, job: Job, transfer: ArrayBuffer[] = []): Promise<Reply> {
+    return new Promise((resolve, reject) => {
+      const waiting = { id: this.nextId++, job, transfer, resolve: resolve as (reply: unknown) => void, reject }
+      this.start()
+      const thread = this.threads[index]
+      if (!thread || this.dead) reject(this.dead ?? new Error('no such thread'))
+      else this.give(thread, waiting)
+    })
+  }
+
+  /** Runs a job on every thread. */
+  async runOnAll(job: Job): Promise<void> {
+    await Promise.all(Array.from({ length: this.threadCount }, (_, index) => this.runOn(index, job)))
+  }
+
+  /** Packs that threads finish in this session, until the returned function is called. */
+  onPack(session: number, listener: (pack: PackMessage, giveBack: (buffer: ArrayBuffer) => void) => void): () => void {
+    this.packListeners.set(session, listener)
+    return () => this.packListeners.delete(session)
+  }
+
+  /** Drops what waits: rejected with `interrupted`. What runs ends soon, because every job is small (at most 64 MiB). */
+  interrupt(): void {
+    for (const waiting of this.queue.splice(0))
+      waiting.reject(new RegainError('interrupted', 'The operation was interrupted.'))
+  }
+
+  async close(): Promise<void> {
+    this.closing = true
+    await Promise.all(this.threads.map(({ worker }) => worker.terminate()))
+    this.threads = []
+  }
+
+  private start(): void {
+    if (this.threads.length > 0 || this.closing) return
+    for (let i = 0; i < this.threadCount; i++) this.threads.push(this.startThread())
+  }
+
+  private startThread(): Thread {
+    const worker = new Worker(new URL('./thread.ts', import.meta.url), {
+      workerData: this.setup,
+      // Handles are opened through the C library and closed by node, which its tracking takes for a mistake.
+      trackUnmanagedFds: false,
+    })
+    const thread: Thread = { worker, running: new Map() }
+    worker.on('message', (message: FromThread) => this.receive(thread, message))
+    worker.on('error', (error) => this.die(error instanceof Error ? error : new Error(String(error))))
+    worker.on('exit', (status) => {
+      if (!this.closing) this.die(new Error(`A compute thread ended by itself (status ${status}).`))
+    })
+    // An idle pool must not keep the process alive; running jobs hold it by their promises' owners.
+    worker.unref()
+    return thread
+  }
+
+  private receive(thread: Thread, message: FromThread): void {
+    if (message.type === 'pack') {
+      const giveBack = (buffer: ArrayBuffer) =>
+        thread.worker.postMessage({ type: 'buffer', session: message.session, buffer } satisfies ToThread, [buffer])
+      this.packListeners.get(message.session)?.(message, giveBack)
+      return
+    }
+    const waiting = thread.running.get(message.id)
+    thread.running.delete(message.id)
+    if (thread.running.size === 0) thread.worker.unref()
+    if (message.type === 'done') waiting?.resolve(message.reply)
+    else waiting?.reject(toError(message.error))
+    this.dispatch()
+  }
+
+  private dispatch(): void {
+    this.start()
+    while (this.queue.length > 0) {
+      if (this.dead) {
+        this.queue.shift()?.reject(this.dead)
+        continue
+      }
+      const thread = this.idlest()
+      if (!thread || thread.running.size >= JOBS_AHEAD) return
+      this.give(thread, this.queue.shift() as Waiting)
+    }
+  }
+
+  private idlest(): Thread | undefined {
+    let best: Thread | undefined
+    for (const thread of this.threads) if (!best || thread.running.size < best.running.size) best = thread
+    return best
+  }
+
+  private give(thread: Thread, waiting: Waiting): void {
+    thread.running.set(waiting.id, waiting)
+    thread.worker.ref()
+    thread.worker.postMessage({ type: 'job', id: waiting.id, job: waiting.job } satisfies ToThread, waiting.transfer)
+  }
+
+  private die(error: Error): void {
+    this.dead ??= error
+    for (const thread of this.threads) {
+      for (const waiting of thread.running.values()) waiting.reject(error)
+      thread.running.clear()
+    }
+    for (const waiting of this.queue.splice(0)) waiting.reject(error)
+  }
+}
+
+function toError(error: ThreadError): Error {
+  if (error.code !== null)
+    return new RegainError(error.code as ErrorCode, error.message, error.hint === undefined ? {} : { hint: error.hint })
+  const internal = new Error(error.message)
+  if (error.stack !== undefined) internal.stack = error.stack
+  return internal
+}

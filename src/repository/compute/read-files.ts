@@ -1,0 +1,197 @@
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
+import { dataExtents, mayHaveHoles } from '../../filesystem/extents.ts'
+import type { FilesJob, FileToRead, RangeJob, ReadOutcome, StoredFiles, StoredRange } from './messages.ts'
+import type { SessionStore } from './store.ts'
+
+/** Files below this are read whole and are one chunk each. */
+export const SMALL_FILE_BYTES = 1024 * 1024
+const WINDOW_BYTES = 16 * 1024 * 1024
+/** A file that changes while it is read is read again this often before it is kept as it came. */
+const ATTEMPTS = 2
+/** Not following a link that took the file's place, not waiting for a FIFO that did. */
+const OPEN_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
+
+let window: Buffer | null = null
+
+/** One buffer a thread, made on first use and kept. */
+function readWindow(): Buffer {
+  window ??= Buffer.allocUnsafeSlow(WINDOW_BYTES)
+  return window
+}
+
+export async function storeFiles(store: SessionStore, job: FilesJob): Promise<StoredFiles> {
+  const outcomes: ReadOutcome[] = []
+  const ids: Buffer[] = []
+  let bytesRead = 0
+  for (const file of job.files) {
+    const stored = await storeWhole(store, file)
+    outcomes.push(stored.outcome)
+    ids.push(stored.ids)
+    bytesRead += stored.bytesRead
+  }
+  return { outcomes, ids: Buffer.concat(ids), bytesRead }
+}
+
+export async function storeRange(store: SessionStore, job: RangeJob): Promise<StoredRange> {
+  if (job.whole) return storeWhole(store, job.file)
+  return withFile(job.file, async (fd) => {
+    const content = await storeContent(store, fd, job.start, job.length)
+    return { outcome: content.outcome, ids: content.ids, bytesRead: content.bytesRead }
+  })
+}
+
+/** Reads a file until two looks at its attributes, before and after, agree: then the bytes are those of one moment. */
+async function storeWhole(store: SessionStore, file: FileToRead): Promise<ReadRange> {
+  return withFile(file, async (fd) => {
+    let before = { inode: file.inode, size: file.size, mtime: file.mtime, ctime: file.ctime }
+    let bytesRead = 0
+    for (let attempt = 1; ; attempt++) {
+      const content = await storeContent(store, fd, 0, before.size)
+      bytesRead += content.bytesRead
+      const after = look(fd)
+      const outcome = content.outcome
+      if (before.ctime !== file.ctime || before.size !== file.size || before.mtime !== file.mtime)
+        outcome.fresh = { size: before.size, mtime: before.mtime, ctime: before.ctime }
+      const same =
+        after.inode === before.inode &&
+        after.size === before.size &&
+        after.mtime === before.mtime &&
+        after.ctime === before.ctime &&
+        content.dataBytes === content.expectedBytes
+      if (same) return { outcome, ids: content.ids, bytesRead }
+      if (attempt === ATTEMPTS) {
+        outcome.missed = {
+          reason: 'changed',
+          detail: `It changed each of ${ATTEMPTS} times it was read; what is kept may mix moments.`,
+        }
+        if (content.dataBytes !== content.expectedBytes) {
+          outcome.fresh = { size: content.dataBytes, mtime: before.mtime, ctime: before.ctime }
+          delete outcome.extents
+        }
+        return { outcome, ids: content.ids, bytesRead }
+      }
+      before = after
+    }
+  })
+}
+
+type ReadRange = StoredRange & { ids: Buffer }
+
+interface Content {
+  outcome: ReadOutcome
+  ids: Buffer
+  bytesRead: number
+  /** Of what was read; less than expected when the file shrank. */
+  dataBytes: number
+  expectedBytes: number
+}
+
+async function storeContent(store: SessionStore, fd: number, start: number, length: number): Promise<Content> {
+  const extents = sparseExtents(fd, start, length)
+  const ranges = extents ?? (length > 0 ? [[start, length] as [number, number]] : [])
+  const ids: Buffer[] = []
+  let dataBytes = 0
+  let expectedBytes = 0
+  for (const [offset, bytes] of ranges) {
+    expectedBytes += bytes
+    dataBytes += await storeData(store, fd, offset, bytes, ids)
+  }
+  const outcome: ReadOutcome = { chunks: ids.length }
+  if (extents) outcome.extents = extents
+  return { outcome, ids: Buffer.concat(ids), bytesRead: dataBytes, dataBytes, expectedBytes }
+}
+
+/** Reads [offset, offset + length) and appends its chunks' ids. Returns the bytes there were. */
+async function storeData(
+  store: SessionStore,
+  fd: number,
+  offset: number,
+  length: number,
+  ids: Buffer[],
+): Promise<number> {
+  const buffer = readWindow()
+  let filled = 0
+  let read = 0
+  for (;;) {
+    while (filled < buffer.length && read < length) {
+      const got = readSync(fd, buffer, filled, Math.min(buffer.length - filled, length - read), offset + read)
+      if (got === 0) length = read
+      filled += got
+      read += got
+    }
+    const more = read < length
+    let start = 0
+    while (start < filled) {
+      const end =
+        filled - start < SMALL_FILE_BYTES && !more && start === 0
+          ? filled
+          : store.chunker.cut(buffer, start, filled, more)
+      if (end === 0) break
+      const waiting = store.room()
+      if (waiting) await waiting
+      ids.push(store.put(buffer.subarray(start, end), false))
+      start = end
+    }
+    if (!more) return read
+    buffer.copyWithin(0, start, filled)
+    filled -= start
+  }
+}
+
+/** The data ranges of a sparse part of a file; null if it has no holes. */
+function sparseExtents(fd: number, start: number, length: number): [number, number][] | null {
+  const stat = fstatSync(fd)
+  if (!mayHaveHoles(stat)) return null
+  const end = start + length
+  const inside: [number, number][] = []
+  for (const [offset, bytes] of dataExtents(fd, stat.size)) {
+    const from = Math.max(offset, start)
+    const to = Math.min(offset + bytes, end)
+    if (to > from) inside.push([from, to - from])
+  }
+  const whole = inside.length === 1 && inside[0]?.[0] === start && inside[0]?.[1] === length
+  return whole ? null : inside
+}
+
+async function withFile(file: FileToRead, body: (fd: number) => Promise<ReadRange>): Promise<ReadRange> {
+  let fd: number
+  try {
+    fd = openSync(Buffer.from(file.path, 'latin1'), OPEN_FLAGS)
+  } catch (error) {
+    return missed(error)
+  }
+  try {
+    if (!fstatSync(fd).isFile()) return missed(Object.assign(new Error('not a file any more'), { code: 'ENOENT' }))
+    return await body(fd)
+  } catch (error) {
+    if (isSystemError(error)) return missed(error)
+    throw error
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function look(fd: number): { inode: string; size: number; mtime: string; ctime: string } {
+  const stat = fstatSync(fd, { bigint: true })
+  return {
+    inode: String(stat.ino),
+    size: Number(stat.size),
+    mtime: String(stat.mtimeNs),
+    ctime: String(stat.ctimeNs),
+  }
+}
+
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && typeof (error as NodeJS.ErrnoException).syscall === 'string'
+}
+
+function missed(error: unknown): ReadRange {
+  const code = (error as NodeJS.ErrnoException).code ?? 'unknown error'
+  // ELOOP: a symbolic link took the file's place.
+  const reason = code === 'ENOENT' || code === 'ELOOP' || code === 'ENXIO' ? 'vanished' : 'unreadable'
+  const detail =
+    reason === 'vanished'
+      ? 'It was there when the folder was listed and gone when it was to be read.'
+      : `Reading it failed: ${code}.`
+  return { outcome: { chunks: 0, missed: { reason, detail } }, ids: Buffer.alloc(0), bytesRead: 0 }
+}

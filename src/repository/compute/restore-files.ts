@@ -1,0 +1,172 @@
+import { closeSync, ftruncateSync, writeSync } from 'node:fs'
+import { RegainError } from '../../errors.ts'
+import { errorCode } from '../../filesystem/libc.ts'
+import { TargetTree } from '../../filesystem/target.ts'
+import { type DomainKeys, ID_BYTES } from '../format/domain-keys.ts'
+import type { RestoreFile, RestoreJob, RestoreReply } from './messages.ts'
+import { type GroupOpener, isChunk } from './open-groups.ts'
+
+/** Files that pieces are written to alternately stay open up to this number. */
+const OPEN_FILES = 64
+const PLACE_WORDS = 3
+const PIECE_NUMBERS = 5
+
+const trees = new Map<string, TargetTree>()
+
+/** One tree a thread and target, kept for its cached folder handles until the job `end-session`. */
+function targetTree(directory: string): TargetTree {
+  const known = trees.get(directory)
+  if (known) return known
+  const tree = TargetTree.open(directory)
+  trees.set(directory, tree)
+  return tree
+}
+
+export function closeTargets(): void {
+  for (const tree of trees.values()) tree.close()
+  trees.clear()
+}
+
+/**
+ * Writes verified chunks into the target's files. A damaged chunk writes nothing: every file it belongs to is reported
+ * lost, and the main thread removes what there is of it.
+ */
+export function restoreFiles(keys: DomainKeys, opener: GroupOpener, job: RestoreJob): RestoreReply {
+  const run = new RestoreRun(targetTree(job.target), job)
+  const broken = new Map<number, string>()
+  try {
+    const groups = openGroups(opener, job, broken)
+    let piece = 0
+    for (let chunk = 0; chunk * PLACE_WORDS < job.places.length; chunk++) {
+      const [group, offset, length] = job.places.subarray(chunk * PLACE_WORDS) as unknown as [number, number, number]
+      const bytes = groups[group]?.subarray(offset, offset + length)
+      const id = job.ids.subarray(chunk * ID_BYTES, (chunk + 1) * ID_BYTES)
+      const lost = bytes
+        ? isChunk(keys, id, bytes)
+          ? null
+          : 'A chunk of it does not match its identity.'
+        : broken.get(group)
+      for (; job.pieces[piece * PIECE_NUMBERS] === chunk; piece++) run.write(piece, bytes, lost ?? null)
+    }
+    return run.reply
+  } finally {
+    run.close()
+  }
+}
+
+function openGroups(opener: GroupOpener, job: RestoreJob, broken: Map<number, string>): (Buffer | null)[] {
+  try {
+    return opener.open(job.source, (group, detail) => broken.set(group, detail))
+  } catch (error) {
+    if (!(error instanceof RegainError) || (error.code !== 'storage-not-found' && error.code !== 'repository-damaged'))
+      throw error
+    return job.source.groups.map((_, group) => {
+      broken.set(group, error.message)
+      return null
+    })
+  }
+}
+
+class RestoreRun {
+  readonly reply: RestoreReply = { bytes: 0, lost: [], warnings: [] }
+  private readonly tree: TargetTree
+  private readonly job: RestoreJob
+  private readonly left: Uint32Array
+  private readonly lost = new Set<number>()
+  private readonly made = new Set<number>()
+  private readonly open = new Map<number, number>()
+
+  constructor(tree: TargetTree, job: RestoreJob) {
+    this.tree = tree
+    this.job = job
+    this.left = new Uint32Array(job.files.length)
+    for (let at = 3; at < job.pieces.length; at += PIECE_NUMBERS) this.left[job.pieces[at] as number]!++
+  }
+
+  write(piece: number, chunk: Uint8Array | undefined, lost: string | null): void {
+    const at = piece * PIECE_NUMBERS
+    const [, from, length, file, position] = this.job.pieces.subarray(at, at + PIECE_NUMBERS) as unknown as [
+      number,
+      number,
+      number,
+      number,
+      number,
+    ]
+    if (lost !== null) this.lose(file, lost)
+    else if (chunk && !this.lost.has(file)) {
+      writeFully(this.handle(file), chunk, from, length, position)
+      this.reply.bytes += length
+    }
+    this.left[file]!--
+    if (this.left[file] === 0) this.finish(file)
+  }
+
+  close(): void {
+    for (const file of [...this.open.keys()]) this.closeFile(file)
+  }
+
+  private lose(file: number, detail: string): void {
+    if (!this.lost.has(file)) this.reply.lost.push({ file, detail })
+    this.lost.add(file)
+  }
+
+  private finish(file: number): void {
+    const { entry } = this.job.files[file] as RestoreFile
+    if (entry && !this.lost.has(file)) {
+      const fd = this.handle(file)
+      if (entry.extents) ftruncateSync(fd, entry.size ?? 0)
+      for (const detail of this.tree.setAttributes(entry, { ownership: this.job.ownership }, fd))
+        this.reply.warnings.push({ file, detail })
+    }
+    this.closeFile(file)
+  }
+
+  private handle(file: number): number {
+    const known = this.open.get(file)
+    if (known !== undefined) return known
+    if (this.open.size >= OPEN_FILES) this.closeFile(this.open.keys().next().value as number)
+    const { path, entry } = this.job.files[file] as RestoreFile
+    const fd = entry && !this.made.has(file) ? this.tree.createFile(path) : this.tree.openFile(path)
+    this.made.add(file)
+    this.open.set(file, fd)
+    return fd
+  }
+
+  private closeFile(file: number): void {
+    const fd = this.open.get(file)
+    if (fd === undefined) return
+    this.open.delete(file)
+    closeSync(fd)
+  }
+}
+
+function writeFully(fd: number, bytes: Uint8Array, from: number, length: number, position: number): void {
+  for (let done = 0; done < length; ) {
+    try {
+      done += writeSync(fd, bytes, from + done, length - done, position + done)
+    } catch (error) {
+      throw targetError(error)
+    }
+  }
+}
+
+/** What a failing target means for the person who restores. */
+export function targetError(error: unknown): unknown {
+  if (error instanceof RegainError) return error
+  const code = errorCode(error)
+  if (code === 'ENOSPC' || code === 'EDQUOT')
+    return new RegainError(
+      'target-full',
+      'The restore target is full. What was restored so far is incomplete; the repository is not affected.',
+      { cause: error },
+    )
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
+    return new RegainError(
+      'not-permitted',
+      `The restore target can't be written: ${code}. The repository is not affected.`,
+      {
+        cause: error,
+      },
+    )
+  return error
+}

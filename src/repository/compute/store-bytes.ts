@@ -1,0 +1,30 @@
+import { PAGE_CHUNK_BYTES } from '../chunker.ts'
+import type { BytesJob, Chunking, StoredBytes } from './messages.ts'
+import type { SessionStore } from './store.ts'
+
+/** Cuts and stores each part of the job's buffer. */
+export async function storeBytes(store: SessionStore, job: BytesJob): Promise<StoredBytes> {
+  const counts: number[] = []
+  const ids: Buffer[] = []
+  let start = 0
+  for (const part of job.parts) {
+    const before = ids.length
+    const bytes = new Uint8Array(job.buffer, start, part.length)
+    for (let at = 0; at < bytes.length; ) {
+      const end = cut(store, bytes, at, part.chunking)
+      const waiting = store.room()
+      if (waiting) await waiting
+      ids.push(store.put(bytes.subarray(at, end), job.metadata))
+      at = end
+    }
+    counts.push(ids.length - before)
+    start += part.length
+  }
+  return { counts, ids: Buffer.concat(ids), buffer: job.buffer }
+}
+
+function cut(store: SessionStore, bytes: Uint8Array, start: number, chunking: Chunking): number {
+  if (chunking === 'one') return bytes.length
+  if (chunking === 'pages') return Math.min(start + PAGE_CHUNK_BYTES, bytes.length)
+  return store.chunker.cut(bytes, start, bytes.length, false)
+}

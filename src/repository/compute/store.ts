@@ -1,0 +1,73 @@
+import { ChunkTable } from '../chunk-table.ts'
+import { Chunker, FILE_CHUNKS, gearTable } from '../chunker.ts'
+import { chunkId, type DomainKeys } from '../format/domain-keys.ts'
+import { type FinishedPack, PACK_BUFFER_BYTES, PackBuilder } from '../pack-builder.ts'
+import type { BeginSessionJob } from './messages.ts'
+
+/** Packs of one thread that may wait to be stored; beyond it the thread waits. */
+const MAX_PACKS_IN_FLIGHT = 2
+
+/** One thread's share of a writing session: chunk, identify, leave out what is known, hand the rest to packs. */
+export class SessionStore {
+  readonly chunker: Chunker
+  private readonly keys: DomainKeys
+  private readonly base: ChunkTable
+  private readonly claims: ChunkTable
+  private readonly data: PackBuilder
+  private readonly metadata: PackBuilder
+  private readonly spare: ArrayBuffer[] = []
+  private inFlight = 0
+  private waiting: (() => void) | null = null
+
+  constructor(
+    keys: DomainKeys,
+    job: BeginSessionJob,
+    randomBytes: (size: number) => Buffer,
+    finished: (pack: FinishedPack) => void,
+  ) {
+    this.keys = keys
+    this.chunker = new Chunker(gearTable(keys.chunker), FILE_CHUNKS)
+    this.base = ChunkTable.attach(job.base)
+    this.claims = ChunkTable.attach(job.claims)
+    const options = {
+      keys,
+      randomBytes,
+      level: job.level,
+      takeBuffer: () => this.spare.pop() ?? new ArrayBuffer(PACK_BUFFER_BYTES),
+      finished: (pack: FinishedPack) => {
+        this.inFlight++
+        finished(pack)
+      },
+    }
+    this.data = new PackBuilder(options)
+    this.metadata = new PackBuilder(options)
+  }
+
+  /** The main thread has stored a pack. */
+  returnBuffer(buffer: ArrayBuffer): void {
+    this.inFlight--
+    this.spare.push(buffer)
+    this.waiting?.()
+    this.waiting = null
+  }
+
+  /** Await it before each chunk: holds the thread back while its packs wait to be stored. */
+  room(): Promise<void> | null {
+    if (this.inFlight < MAX_PACKS_IN_FLIGHT) return null
+    return new Promise((resolve) => {
+      this.waiting = resolve
+    })
+  }
+
+  /** Stores one chunk unless it is known; its id either way. Copies the bytes. */
+  put(bytes: Uint8Array, metadata: boolean): Buffer {
+    const id = chunkId(this.keys, bytes)
+    if (!this.base.has(id) && this.claims.claim(id, bytes.length)) (metadata ? this.metadata : this.data).add(id, bytes)
+    return id
+  }
+
+  flush(): void {
+    this.data.flush()
+    this.metadata.flush()
+  }
+}

@@ -1,0 +1,95 @@
+import { randomBytes } from 'node:crypto'
+import { parentPort, workerData } from 'node:worker_threads'
+import { RegainError } from '../../errors.ts'
+import { deriveDomainKeys } from '../format/domain-keys.ts'
+import { checkPack } from './check-pack.ts'
+import type { BeginSessionJob, FromThread, Job, ThreadError, ThreadSetup, ToThread } from './messages.ts'
+import { GroupOpener } from './open-groups.ts'
+import { storeFiles, storeRange } from './read-files.ts'
+import { closeTargets, restoreFiles } from './restore-files.ts'
+import { SessionStore } from './store.ts'
+import { storeBytes } from './store-bytes.ts'
+
+/** A compute thread: takes jobs one after the other. Started by pool.ts. */
+const setup = workerData as ThreadSetup
+const keys = deriveDomainKeys(Buffer.from(setup.key), Buffer.from(setup.domain), setup.epoch)
+const opener = new GroupOpener(keys, setup.localDirectory)
+const sessions = new Map<number, SessionStore>()
+const port = parentPort as NonNullable<typeof parentPort>
+
+let running: Promise<void> = Promise.resolve()
+
+port.on('message', (message: ToThread) => {
+  if (message.type === 'buffer') sessions.get(message.session)?.returnBuffer(message.buffer)
+  else running = running.then(() => take(message.id, message.job))
+})
+
+async function take(id: number, job: Job): Promise<void> {
+  try {
+    const { reply, transfer } = await run(job)
+    send({ type: 'done', id, reply }, transfer)
+  } catch (error) {
+    send({ type: 'failed', id, error: describeError(error) }, [])
+  }
+}
+
+async function run(job: Job): Promise<{ reply: unknown; transfer: ArrayBuffer[] }> {
+  switch (job.type) {
+    case 'begin-session':
+      sessions.set(job.session, beginSession(job))
+      return plain(null)
+    case 'end-session':
+      sessions.delete(job.session)
+      closeTargets()
+      return plain(null)
+    case 'files':
+      return plain(await storeFiles(session(job.session), job))
+    case 'range':
+      return plain(await storeRange(session(job.session), job))
+    case 'bytes':
+      return { reply: await storeBytes(session(job.session), job), transfer: [job.buffer] }
+    case 'flush':
+      session(job.session).flush()
+      return plain(null)
+    case 'restore':
+      return plain(restoreFiles(keys, opener, job))
+    case 'check-pack':
+      return plain(checkPack(keys, setup.localDirectory, job))
+  }
+}
+
+function plain(reply: unknown): { reply: unknown; transfer: ArrayBuffer[] } {
+  return { reply, transfer: [] }
+}
+
+function session(number: number): SessionStore {
+  const found = sessions.get(number)
+  if (!found) throw new Error(`no session ${number}`)
+  return found
+}
+
+function beginSession(job: BeginSessionJob): SessionStore {
+  return new SessionStore(keys, job, randomBytes, (pack) =>
+    send(
+      {
+        type: 'pack',
+        session: job.session,
+        name: pack.name,
+        buffer: pack.buffer,
+        sizeBytes: pack.sizeBytes,
+        directory: pack.directory,
+      },
+      [pack.buffer],
+    ),
+  )
+}
+
+function send(message: FromThread, transfer: ArrayBuffer[]): void {
+  port.postMessage(message, transfer)
+}
+
+function describeError(error: unknown): ThreadError {
+  if (error instanceof RegainError) return { code: error.code, message: error.message, hint: error.hint }
+  const { message, stack } = error as Error
+  return stack === undefined ? { code: null, message } : { code: null, message, stack }
+}

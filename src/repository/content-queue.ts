@@ -1,0 +1,343 @@
+import { bytesToPath, displayPath } from '../filesystem/names.ts'
+import type { Entry, Missed } from '../model.ts'
+import { ChunkTable } from './chunk-table.ts'
+import type {
+  BytesJob,
+  Chunking,
+  FileToRead,
+  ReadOutcome,
+  StoredBytes,
+  StoredFiles,
+  StoredRange,
+} from './compute/messages.ts'
+import type { ComputePool } from './compute/pool.ts'
+import { SMALL_FILE_BYTES } from './compute/read-files.ts'
+import { ID_BYTES } from './format/domain-keys.ts'
+
+/** Small files travel to the threads together, up to this many and this much. */
+const BATCH_FILES = 256
+const BATCH_BYTES = 4 * 1024 * 1024
+/** A large file is read in ranges of this size by any thread; a chunk never spans two. */
+const RANGE_BYTES = 64 * 1024 * 1024
+/** Entries with up to this many chunks carry their ids; more go to lists of up to LIST_IDS. */
+export const INLINE_CHUNKS = 256
+const LIST_IDS = 8192
+/** Entries that may wait for an earlier one's content. */
+const MAX_PENDING = 20_000
+/** Metadata pages keep to one thread, so that they share packs. */
+const METADATA_THREAD = 0
+
+interface Pending {
+  entry: Entry
+  /** Null: its content is not known yet. */
+  state: 'waiting' | 'ready' | 'dropped'
+}
+
+interface BatchItem {
+  pending: Pending
+  file: FileToRead
+  missed(missed: Missed): void
+}
+
+export interface ContentListeners {
+  /** Entries whose content is stored or on its way into a pack, in the order in which they were added. */
+  ready(entry: Entry): void
+  missed(missed: Missed): void
+  progress(bytesDone: number, filesDone: number): void
+}
+
+/**
+ * Between the source that hands over entries and the threads that store content: groups small files, splits large ones,
+ * and gives entries on in order as their content becomes known. Bounded: `room` holds the caller back.
+ */
+export class ContentQueue {
+  readonly claims = ChunkTable.create(0)
+  bytesRead = 0
+  filesDone = 0
+  private readonly pool: ComputePool
+  private readonly session: number
+  private readonly listeners: ContentListeners
+  private readonly maxJobs: number
+  private readonly pending: Pending[] = []
+  private head = 0
+  private batch: BatchItem[] = []
+  private batchBytes = 0
+  private jobs = 0
+  private failure: { error: unknown } | null = null
+  private readonly waiters: (() => void)[] = []
+
+  constructor(pool: ComputePool, session: number, listeners: ContentListeners) {
+    this.pool = pool
+    this.session = session
+    this.listeners = listeners
+    this.maxJobs = pool.threadCount * 3
+  }
+
+  /** The first failure decides: every later call rejects with it. */
+  fail(error: unknown): void {
+    this.failure ??= { error }
+    this.wake()
+  }
+
+  throwIfFailed(): void {
+    if (this.failure) throw this.failure.error
+  }
+
+  /** Resolves when another entry may be added. */
+  async room(): Promise<void> {
+    this.throwIfFailed()
+    while (this.jobs >= this.maxJobs || this.pending.length - this.head > MAX_PENDING) {
+      this.sendBatch()
+      await this.change()
+      this.throwIfFailed()
+    }
+  }
+
+  /** Resolves when everything added has been given on. */
+  async drain(): Promise<void> {
+    this.sendBatch()
+    while (this.jobs > 0 || this.head < this.pending.length) {
+      this.throwIfFailed()
+      await this.change()
+    }
+    this.throwIfFailed()
+  }
+
+  /** Resolves when no job is under way any more, failed or not. */
+  async settled(): Promise<void> {
+    this.batch = []
+    while (this.jobs > 0) await this.change()
+  }
+
+  addReady(entry: Entry): void {
+    this.pending.push({ entry, state: 'ready' })
+    if (entry.type === 'file') this.filesDone++
+    this.advance()
+  }
+
+  addFile(entry: Entry, path: Buffer, missed: (missed: Missed) => void): void {
+    const size = entry.size ?? 0
+    if (size === 0) {
+      this.addReady(entry)
+      return
+    }
+    const pending = this.addWaiting(entry)
+    const { inode = '', mtime, ctime = '' } = entry
+    const file = { path: path.toString('latin1'), inode, size, mtime, ctime }
+    if (size >= SMALL_FILE_BYTES) {
+      this.watch(this.storeLarge(pending, file, missed))
+      return
+    }
+    this.batch.push({ pending, file, missed })
+    this.batchBytes += size
+    if (this.batch.length >= BATCH_FILES || this.batchBytes >= BATCH_BYTES) this.sendBatch()
+  }
+
+  /** An entry whose content `storeParts` will bring; it is given on after `complete`. */
+  addWaiting(entry: Entry): Pending {
+    const pending: Pending = { entry, state: 'waiting' }
+    this.pending.push(pending)
+    return pending
+  }
+
+  /** All ids of a waiting entry's chunks are known. */
+  async complete(pending: Pending, ids: Buffer): Promise<void> {
+    await this.setContent(pending.entry, ids)
+    this.filesDone++
+    this.settle(pending, 'ready')
+  }
+
+  /** Stores parts that stand end to end in `buffer`; ids of each part. The buffer comes back for reuse. */
+  async storeParts(
+    buffer: ArrayBuffer,
+    parts: { length: number; chunking: Chunking }[],
+  ): Promise<{ ids: Buffer[]; buffer: ArrayBuffer }> {
+    const reply = await this.run<StoredBytes>(
+      { type: 'bytes', session: this.session, buffer, parts, metadata: false },
+      null,
+    )
+    this.read(parts.reduce((sum, part) => sum + part.length, 0))
+    return { ids: splitByCounts(Buffer.from(reply.ids), reply.counts), buffer: reply.buffer }
+  }
+
+  /** Stores one metadata chunk; its id in hex. */
+  async storeMetadata(bytes: Buffer): Promise<string> {
+    const buffer = new Uint8Array(bytes).buffer
+    const job: BytesJob = {
+      type: 'bytes',
+      session: this.session,
+      buffer,
+      parts: [{ length: bytes.length, chunking: 'one' }],
+      metadata: true,
+    }
+    const reply = await this.run<StoredBytes>(job, METADATA_THREAD)
+    return Buffer.from(reply.ids).toString('hex')
+  }
+
+  /** Follows work that nobody awaits: its failure fails the queue. */
+  watch(work: Promise<void>): void {
+    work.catch((error: unknown) => this.fail(error))
+  }
+
+  private async run<Reply>(job: BytesJob, thread: number | null): Promise<Reply> {
+    return this.counted(() =>
+      thread === null ? this.pool.run(job, [job.buffer]) : this.pool.runOn(thread, job, [job.buffer]),
+    )
+  }
+
+  private async counted<Reply>(start: () => Promise<Reply>): Promise<Reply> {
+    this.throwIfFailed()
+    this.jobs++
+    try {
+      return await start()
+    } finally {
+      this.jobs--
+      this.wake()
+    }
+  }
+
+  sendBatch(): void {
+    if (this.batch.length === 0) return
+    const items = this.batch
+    this.batch = []
+    this.batchBytes = 0
+    this.watch(this.storeBatch(items))
+  }
+
+  private async storeBatch(items: BatchItem[]): Promise<void> {
+    const reply = await this.counted(() =>
+      this.pool.run<StoredFiles>({ type: 'files', session: this.session, files: items.map((item) => item.file) }),
+    )
+    const ids = splitByCounts(
+      Buffer.from(reply.ids),
+      reply.outcomes.map((outcome) => outcome.chunks),
+    )
+    this.read(reply.bytesRead)
+    for (const [index, item] of items.entries())
+      await this.finishFile(item, reply.outcomes[index] as ReadOutcome, ids[index] as Buffer)
+  }
+
+  private async storeLarge(pending: Pending, file: FileToRead, missed: (missed: Missed) => void): Promise<void> {
+    const ranges: Promise<StoredRange>[] = []
+    const whole = file.size <= RANGE_BYTES
+    for (let start = 0; start < file.size; start += RANGE_BYTES) {
+      const length = Math.min(RANGE_BYTES, file.size - start)
+      // Holding back here bounds the queue for files of any size; the pending entry keeps its place.
+      while (ranges.length > 0 && this.jobs >= this.maxJobs && !this.failure) await this.change()
+      const job = { type: 'range', session: this.session, file, start, length, whole } as const
+      const range = this.counted(() => this.pool.run<StoredRange>(job))
+      range.then(
+        (reply) => this.read(reply.bytesRead),
+        () => undefined, // awaited below
+      )
+      ranges.push(range)
+    }
+    const replies = await Promise.all(ranges)
+    const outcome = whole ? (replies[0] as StoredRange).outcome : joinRanges(replies, file)
+    await this.finishFile({ pending, file, missed }, outcome, Buffer.concat(replies.map((reply) => reply.ids)))
+  }
+
+  private async finishFile(item: BatchItem, outcome: ReadOutcome, ids: Buffer): Promise<void> {
+    const { entry } = item.pending
+    if (outcome.fresh) Object.assign(entry, outcome.fresh)
+    if (outcome.extents) entry.extents = outcome.extents
+    if (outcome.missed) this.reportMissed(item, outcome.missed)
+    if (outcome.missed && outcome.missed.reason !== 'changed') return this.settle(item.pending, 'dropped')
+    await this.complete(item.pending, ids)
+  }
+
+  private reportMissed(item: BatchItem, { reason, detail }: { reason: Missed['reason']; detail: string }): void {
+    const missed: Missed = { path: displayPath(bytesToPath(Buffer.from(item.file.path, 'latin1'))), reason, detail }
+    if (reason === 'changed') item.pending.entry.damaged = detail
+    item.missed(missed)
+  }
+
+  private async setContent(entry: Entry, ids: Buffer): Promise<void> {
+    if (ids.length === 0) return
+    if (ids.length <= INLINE_CHUNKS * ID_BYTES) {
+      entry.chunks = ids.toString('base64')
+      return
+    }
+    const lists: Promise<string>[] = []
+    for (let at = 0; at < ids.length; at += LIST_IDS * ID_BYTES)
+      lists.push(this.storeMetadata(ids.subarray(at, at + LIST_IDS * ID_BYTES)))
+    entry.chunkLists = Buffer.from((await Promise.all(lists)).join(''), 'hex').toString('base64')
+  }
+
+  private settle(pending: Pending, state: 'ready' | 'dropped'): void {
+    pending.state = state
+    this.advance()
+  }
+
+  private advance(): void {
+    while (this.head < this.pending.length && (this.pending[this.head] as Pending).state !== 'waiting') {
+      const { entry, state } = this.pending[this.head] as Pending
+      this.head++
+      if (state === 'ready') this.listeners.ready(entry)
+    }
+    if (this.head > 4096 && this.head * 2 > this.pending.length) {
+      this.pending.splice(0, this.head)
+      this.head = 0
+    }
+    this.wake()
+  }
+
+  private read(bytes: number): void {
+    this.bytesRead += bytes
+    this.listeners.progress(this.bytesRead, this.filesDone)
+  }
+
+  private change(): Promise<void> {
+    return new Promise((resolve) => this.waiters.push(resolve))
+  }
+
+  private wake(): void {
+    for (const resolve of this.waiters.splice(0)) resolve()
+  }
+}
+
+function splitByCounts(ids: Buffer, counts: readonly number[]): Buffer[] {
+  let at = 0
+  return counts.map((count) => {
+    const start = at
+    at += count * ID_BYTES
+    return ids.subarray(start, at)
+  })
+}
+
+/** One outcome for a file whose ranges were read by different threads. */
+function joinRanges(replies: readonly StoredRange[], file: FileToRead): ReadOutcome {
+  const failed = replies.find((reply) => reply.outcome.missed)
+  if (failed?.outcome.missed) return { chunks: 0, missed: failed.outcome.missed }
+  const outcome: ReadOutcome = { chunks: 0 }
+  const sparse = replies.some((reply) => reply.outcome.extents)
+  const extents = replies.flatMap(
+    (reply, index) => reply.outcome.extents ?? [[index * RANGE_BYTES, rangeLength(file, index)] as [number, number]],
+  )
+  if (sparse) outcome.extents = mergeAdjacent(extents)
+  const bytes = replies.reduce((sum, reply) => sum + reply.bytesRead, 0)
+  const expected = sparse ? extents.reduce((sum, [, length]) => sum + length, 0) : file.size
+  if (bytes !== expected) {
+    delete outcome.extents
+    outcome.fresh = { size: bytes, mtime: file.mtime, ctime: file.ctime }
+    outcome.missed = { reason: 'changed', detail: 'It became shorter while it was read; what is kept may mix moments.' }
+  }
+  return outcome
+}
+
+function rangeLength(file: FileToRead, index: number): number {
+  return Math.min(RANGE_BYTES, file.size - index * RANGE_BYTES)
+}
+
+function mergeAdjacent(extents: [number, number][]): [number, number][] {
+  const merged: [number, number][] = []
+  for (const [offset, length] of extents) {
+    const last = merged.at(-1)
+    if (last && last[0] + last[1] === offset) last[1] += length
+    else merged.push([offset, length])
+  }
+  return merged
+}
+
+/** What a stream writer needs. */
+export type { Pending }

@@ -1,0 +1,80 @@
+import { createHmac, timingSafeEqual } from 'node:crypto'
+import { RegainError } from '../../errors.ts'
+import type { WrappedKey } from '../../keys/contract.ts'
+import type { DomainKeys } from './domain-keys.ts'
+
+/**
+ * docs/format.md, Clear objects: JSON that must be readable before the key is known. `mac` is HMAC-SHA-256 (hex), under
+ * the domain's `clear` key, of the object's name, a zero byte, and the JSON text of the object without `mac`, keys in the
+ * order in which they stand.
+ */
+export interface RepositoryRecord {
+  regain: 'repository'
+  format: 1
+  /** 32 hex digits. */
+  id: string
+  service: string
+  /** The service's key domain: 32 hex digits. */
+  domain: string
+  epoch: number
+  createdAt: string
+  /** SHA-256 (hex) of FORMAT.txt and recover.py as written. */
+  companions: Record<string, string>
+}
+
+export interface KeyRecord extends WrappedKey {
+  regain: 'key'
+  format: 1
+  domain: string
+  epoch: number
+  label: string
+  addedAt: string
+  /** Names of the key objects there were when this one was added: a lost one is noticed. */
+  siblings: string[]
+}
+
+export function encodeClear(keys: DomainKeys, name: string, record: RepositoryRecord | KeyRecord): Buffer {
+  return Buffer.from(`${JSON.stringify({ ...record, mac: clearMac(keys, name, JSON.stringify(record)) }, null, 2)}\n`)
+}
+
+/** The record, not yet authenticated: it is needed to find the key with which `authenticateClear` checks it. */
+export function decodeClear<R extends RepositoryRecord | KeyRecord>(
+  bytes: Buffer,
+  name: string,
+  kind: R['regain'],
+): R & { mac: string } {
+  let record: unknown
+  try {
+    record = JSON.parse(bytes.toString('utf8'))
+  } catch {
+    throw new RegainError('repository-damaged', `${name} is not readable: it was changed or cut.`)
+  }
+  if (typeof record !== 'object' || record === null || (record as R).regain !== kind)
+    throw new RegainError('repository-damaged', `${name} is not what its name says.`)
+  if ((record as R).format !== 1)
+    throw new RegainError(
+      'repository-version',
+      `${name} has format ${String((record as R).format)}; this version of Regain knows format 1.`,
+    )
+  return record as R & { mac: string }
+}
+
+/** Throws `repository-damaged` unless the exact bytes are what encodeClear wrote. */
+export function authenticateClear(
+  keys: DomainKeys,
+  name: string,
+  bytes: Buffer,
+  record: (RepositoryRecord | KeyRecord) & { mac: string },
+): void {
+  const { mac, ...rest } = record
+  const expected = Buffer.from(clearMac(keys, name, JSON.stringify(rest)), 'hex')
+  const given = Buffer.from(String(mac), 'hex')
+  const exact =
+    given.length === expected.length && timingSafeEqual(given, expected) && bytes.equals(encodeClear(keys, name, rest))
+  if (!exact)
+    throw new RegainError('repository-damaged', `${name} was changed: its authentication code does not match.`)
+}
+
+function clearMac(keys: DomainKeys, name: string, json: string): string {
+  return createHmac('sha256', keys.clear).update(name).update('\0').update(json).digest('hex')
+}

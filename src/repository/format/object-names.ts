@@ -1,0 +1,28 @@
+/** docs/format.md, Objects: what stands where in a repository. */
+export const FORMAT_TEXT = 'FORMAT.txt'
+export const RECOVERY_PROGRAM = 'recover.py'
+export const REPOSITORY = 'repository.json'
+
+export const PREFIX = {
+  keys: 'keys/',
+  packs: 'packs/',
+  index: 'index/',
+  sessions: 'sessions/',
+  ends: 'ends/',
+  receipts: 'receipts/',
+  pins: 'pins/',
+  generations: 'generations/',
+  log: 'log/',
+} as const
+
+/** `hash`: hex SHA-256. The two-digit folders keep local directories short. */
+export const packName = (hash: string) => `${PREFIX.packs}${hash.slice(0, 2)}/${hash}`
+export const indexName = (hash: string) => `${PREFIX.index}${hash}`
+export const sessionName = (id: string) => `${PREFIX.sessions}${id}`
+export const endName = (id: string) => `${PREFIX.ends}${id}`
+export const receiptName = (id: string) => `${PREFIX.receipts}${id}`
+export const pinName = (id: string) => `${PREFIX.pins}${id}`
+/** 16 decimal digits, so that names sort as numbers. */
+export const generationName = (generation: number) => `${PREFIX.generations}${String(generation).padStart(16, '0')}`
+
+export const lastComponent = (name: string) => name.slice(name.lastIndexOf('/') + 1)

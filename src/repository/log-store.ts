@@ -1,0 +1,171 @@
+import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { RegainError } from '../errors.ts'
+import type { SourceLog } from './api.ts'
+import { mapBounded } from './bounded.ts'
+import { PREFIX } from './format/object-names.ts'
+import { openObject, sealObject } from './format/sealed.ts'
+import type { RepositoryState } from './repository-state.ts'
+
+/**
+ * docs/format.md, Log. Objects of their own, sealed with their name as context:
+ *
+ *   log/SOURCE/segments/BRANCH/NAME
+ *   log/SOURCE/tails/BRANCH/NAME/OFFSET      OFFSET: 10 decimal digits, of the piece's first byte in the segment
+ *   log/SOURCE/histories/NAME
+ *
+ * Plaintext: one line of JSON (LogMeta and the raw size), then the bytes as one zstd frame. Segments have one name for
+ * one content for ever: create-if-absent, and an existing one must hold equal bytes. Collectors may remove only what lies
+ * before the start of every point of the branch (docs/decisions/0005).
+ */
+const LEVEL = 1
+/** PostgreSQL's segments are at most 1 GiB. */
+const MAX_PIECE_BYTES = 1024 * 1024 * 1024
+const READS_AT_ONCE = 8
+
+interface Piece {
+  bytes: Buffer
+  meta: { until: string }
+}
+
+export function sourceLog(state: RepositoryState, source: string): SourceLog {
+  return new Log(state, `${PREFIX.log}${source}/`)
+}
+
+class Log implements SourceLog {
+  private readonly state: RepositoryState
+  private readonly prefix: string
+
+  constructor(state: RepositoryState, prefix: string) {
+    this.state = state
+    this.prefix = prefix
+  }
+
+  async putSegment(branch: string, name: string, bytes: Buffer, meta: { until: string }): Promise<void> {
+    await this.createOnce(`${this.prefix}segments/${branch}/${name}`, 'L', bytes, meta)
+  }
+
+  async putTail(branch: string, name: string, offset: number, bytes: Buffer, meta: { until: string }): Promise<void> {
+    const object = `${this.prefix}tails/${branch}/${name}/${String(offset).padStart(10, '0')}`
+    // A longer piece from the same offset may take a shorter one's place: after a restart the server sends it again.
+    await this.state.storage.put(object, this.seal(object, 'L', bytes, meta))
+  }
+
+  async dropTails(branch: string, name: string): Promise<void> {
+    const tails: string[] = []
+    for await (const object of this.state.storage.list(`${this.prefix}tails/${branch}/${name}/`))
+      tails.push(object.name)
+    // From the end: what is left after a crash in the middle is still a run from the beginning.
+    for (const tail of tails.sort().reverse()) await this.state.storage.delete(tail)
+  }
+
+  async putHistory(name: string, bytes: Buffer): Promise<void> {
+    await this.createOnce(`${this.prefix}histories/${name}`, 'H', bytes, { until: '' })
+  }
+
+  async list(): Promise<Awaited<ReturnType<SourceLog['list']>>> {
+    const segments: { branch: string; name: string }[] = []
+    const pieces = new Map<string, { branch: string; name: string; offsets: number[] }>()
+    const histories: string[] = []
+    for await (const object of this.state.storage.list(this.prefix)) {
+      const [kind, ...rest] = object.name.slice(this.prefix.length).split('/') as [string, ...string[]]
+      if (kind === 'segments') segments.push({ branch: rest[0] as string, name: rest[1] as string })
+      if (kind === 'histories') histories.push(rest[0] as string)
+      if (kind !== 'tails') continue
+      const [branch, name, offset] = rest as [string, string, string]
+      const known = pieces.get(`${branch}/${name}`) ?? { branch, name, offsets: [] }
+      known.offsets.push(Number(offset))
+      pieces.set(`${branch}/${name}`, known)
+    }
+    const whole = new Set(segments.map(({ branch, name }) => `${branch}/${name}`))
+    const unfinished = [...pieces.entries()].filter(([key]) => !whole.has(key)).map(([, piece]) => piece)
+    const tails = await mapBounded(unfinished, READS_AT_ONCE, async ({ branch, name }) => {
+      const piece = await this.readTails(branch, name)
+      return { branch, name, available: piece?.bytes.length ?? 0 }
+    })
+    return {
+      segments: segments.sort(byPlace),
+      tails: tails.filter((tail) => tail.available > 0).sort(byPlace),
+      histories: histories.sort(),
+    }
+  }
+
+  async read(branch: string, name: string): Promise<{ bytes: Buffer; whole: boolean; meta: { until: string } } | null> {
+    const segment = await this.readObject(`${this.prefix}segments/${branch}/${name}`, 'L')
+    if (segment) return { ...segment, whole: true }
+    const tails = await this.readTails(branch, name)
+    if (tails) return { ...tails, whole: false }
+    // Finished between the two looks.
+    const again = await this.readObject(`${this.prefix}segments/${branch}/${name}`, 'L')
+    return again ? { ...again, whole: true } : null
+  }
+
+  async readHistory(name: string): Promise<Buffer | null> {
+    return (await this.readObject(`${this.prefix}histories/${name}`, 'H'))?.bytes ?? null
+  }
+
+  private async createOnce(object: string, kind: 'L' | 'H', bytes: Buffer, meta: { until: string }): Promise<void> {
+    if (await this.state.storage.create(object, this.seal(object, kind, bytes, meta))) return
+    const existing = await this.readObject(object, kind)
+    if (existing && !existing.bytes.equals(bytes))
+      throw new RegainError(
+        'log-conflict',
+        `${object} is already in the repository with other content. It was left as it is; the new content was not stored.`,
+      )
+  }
+
+  /** The longest run from the beginning that the pieces give; pieces may overlap. */
+  private async readTails(branch: string, name: string): Promise<Piece | null> {
+    const names: string[] = []
+    for await (const object of this.state.storage.list(`${this.prefix}tails/${branch}/${name}/`))
+      names.push(object.name)
+    const pieces: Buffer[] = []
+    let until = ''
+    let end = 0
+    for (const object of names.sort()) {
+      const offset = Number(object.slice(object.lastIndexOf('/') + 1))
+      if (offset > end) break
+      const piece = await this.readObject(object, 'L')
+      if (!piece) break
+      if (offset + piece.bytes.length <= end) continue
+      pieces.push(piece.bytes.subarray(end - offset))
+      end = offset + piece.bytes.length
+      until = piece.meta.until
+    }
+    return pieces.length === 0 ? null : { bytes: Buffer.concat(pieces), meta: { until } }
+  }
+
+  private seal(object: string, kind: 'L' | 'H', bytes: Buffer, meta: { until: string }): Buffer {
+    const head = Buffer.from(`${JSON.stringify({ ...meta, bytes: bytes.length })}\n`)
+    const body = zstdCompressSync(bytes, { params: { [constants.ZSTD_c_compressionLevel]: LEVEL } })
+    return sealObject(this.state.keys, kind, object, Buffer.concat([head, body]), this.state.ambient.randomBytes(32))
+  }
+
+  private async readObject(object: string, kind: 'L' | 'H'): Promise<Piece | null> {
+    let sealed: Buffer
+    try {
+      sealed = await this.state.storage.get(object)
+    } catch (error) {
+      if (error instanceof RegainError && error.code === 'storage-not-found') return null
+      throw error
+    }
+    return decodeLogPiece(openObject(this.state.keys, kind, object, sealed, object), object)
+  }
+}
+
+export function decodeLogPiece(plain: Buffer, object: string): Piece {
+  try {
+    const lineEnd = plain.indexOf(0x0a)
+    const head = JSON.parse(plain.toString('utf8', 0, lineEnd)) as { until: string; bytes: number }
+    if (!(head.bytes >= 0 && head.bytes <= MAX_PIECE_BYTES)) throw new Error('impossible size')
+    const bytes = zstdDecompressSync(plain.subarray(lineEnd + 1), { maxOutputLength: Math.max(1, head.bytes) })
+    if (bytes.length !== head.bytes) throw new Error('wrong size')
+    return { bytes, meta: { until: head.until } }
+  } catch (error) {
+    throw new RegainError('repository-damaged', `${object} does not hold what it should.`, { cause: error })
+  }
+}
+
+function byPlace(a: { branch: string; name: string }, b: { branch: string; name: string }): number {
+  if (a.branch !== b.branch) return a.branch < b.branch ? -1 : 1
+  return a.name < b.name ? -1 : a.name > b.name ? 1 : 0
+}

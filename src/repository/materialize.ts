@@ -1,0 +1,267 @@
+import { ftruncateSync, mkdirSync, readdirSync } from 'node:fs'
+import { RegainError, throwIfInterrupted } from '../errors.ts'
+import { errorCode } from '../filesystem/libc.ts'
+import { displayPath } from '../filesystem/names.ts'
+import { TargetTree } from '../filesystem/target.ts'
+import type { Entry, EntryPath, Missed } from '../model.ts'
+import type { OpenPoint } from './api.ts'
+import type { ChunkIndex } from './chunk-index.ts'
+import { fetchGroups } from './chunk-reader.ts'
+import type { RestoreReply } from './compute/messages.ts'
+import { chunkIds } from './listing-reader.ts'
+import type { RepositoryState } from './repository-state.ts'
+import { FileLayout, type FileUnderWay, type PlannedJob, RestoreWindow } from './restore-plan.ts'
+
+/** Content planned at once: large enough that a pack's groups are read once, small enough to stay flat in memory. */
+const WINDOW_BYTES = 128 * 1024 * 1024
+const WINDOW_FILES = 8192
+const JOBS_PER_THREAD = 4
+const MAX_MISSED_KEPT = 1000
+
+interface Listing {
+  entries(): AsyncIterable<Entry>
+  readChunk(id: Uint8Array): Promise<Buffer>
+}
+
+type Options = Parameters<OpenPoint['materialize']>[1]
+
+/**
+ * Writes a point's entries below `directory`. First pass, in order: folders (0700) and files, whose content the threads
+ * write in parallel. Second pass: hard links, symbolic links and special files, and each folder's attributes when all
+ * below it is done. Links come last, so nothing is ever written through one. In the end one sync of the file system.
+ */
+export async function materialize(
+  state: RepositoryState,
+  index: ChunkIndex,
+  listing: Listing,
+  directory: string,
+  options: Options,
+): Promise<{ bytes: number; files: number; missed: Missed[] }> {
+  makeEmptyDirectory(directory)
+  const tree = TargetTree.open(directory)
+  try {
+    const restore = new Restore(state, index, listing, tree, directory, options)
+    await restore.writeFiles()
+    await restore.finishTree()
+    options.progress({ phase: 'syncing', bytesDone: restore.bytes, filesDone: restore.files })
+    tree.syncFilesystem()
+    return { bytes: restore.bytes, files: restore.files, missed: restore.missed }
+  } finally {
+    tree.close()
+    await state.pool.runOnAll({ type: 'end-session', session: 0 })
+  }
+}
+
+function makeEmptyDirectory(directory: string): void {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 })
+    if (readdirSync(directory).length === 0) return
+  } catch (error) {
+    const code = errorCode(error)
+    if (code === 'ENOTDIR' || code === 'EEXIST')
+      throw new RegainError('target-not-empty', `${directory} is not a directory. Nothing was written.`)
+    if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
+      throw new RegainError('not-permitted', `${directory} can't be made or read: ${code}. Nothing was written.`)
+    throw error
+  }
+  throw new RegainError(
+    'target-not-empty',
+    `${directory} is not empty. Nothing was written: a restore never touches existing data.`,
+  )
+}
+
+class Restore {
+  bytes = 0
+  files = 0
+  readonly missed: Missed[] = []
+  private missedCount = 0
+  private readonly state: RepositoryState
+  private readonly index: ChunkIndex
+  private readonly listing: Listing
+  private readonly tree: TargetTree
+  private readonly directory: string
+  private readonly options: Options
+  private readonly ownership: boolean
+  private readonly running = new Set<Promise<void>>()
+  private failure: { error: unknown } | null = null
+  private window = new RestoreWindow()
+
+  constructor(
+    state: RepositoryState,
+    index: ChunkIndex,
+    listing: Listing,
+    tree: TargetTree,
+    directory: string,
+    options: Options,
+  ) {
+    this.state = state
+    this.index = index
+    this.listing = listing
+    this.tree = tree
+    this.directory = directory
+    this.options = options
+    this.ownership = options.ownership ?? process.getuid?.() === 0
+  }
+
+  async writeFiles(): Promise<void> {
+    try {
+      for await (const entry of this.selected()) {
+        if (entry.type === 'directory') this.tree.makeDirectory(entry.path)
+        else if (entry.type === 'file' && entry.hardLink === undefined) await this.writeFile(entry)
+      }
+      await this.flush()
+    } finally {
+      await Promise.all(this.running)
+    }
+    this.throwIfFailed()
+  }
+
+  async finishTree(): Promise<void> {
+    const open: Entry[] = []
+    const closeUntil = (path: EntryPath | null) => {
+      for (let last = open.at(-1); last && (path === null || !isBelow(path, last.path)); last = open.at(-1)) {
+        open.pop()
+        this.warnAttributes(last, this.tree.setAttributes(last, { ownership: this.ownership }))
+      }
+    }
+    for await (const entry of this.selected()) {
+      closeUntil(entry.path)
+      if (entry.type === 'directory') open.push(entry)
+      else if (entry.hardLink !== undefined) this.finishOther(entry, this.tree.createHardLink(entry), false)
+      else if (entry.type !== 'file') this.finishOther(entry, this.tree.createOther(entry), true)
+    }
+    closeUntil(null)
+  }
+
+  /** Entries in order, each one's folder proven to be a folder of this listing that came before it. */
+  private async *selected(): AsyncGenerator<Entry, void, undefined> {
+    const folders: EntryPath[] = []
+    for await (const entry of this.listing.entries()) {
+      throwIfInterrupted(this.options.signal)
+      this.throwIfFailed()
+      if (this.options.select && !this.options.select(entry)) continue
+      while (folders.length > 0 && !isBelow(entry.path, folders.at(-1) as EntryPath)) folders.pop()
+      const parent = entry.path.lastIndexOf('/') === -1 ? '' : entry.path.slice(0, entry.path.lastIndexOf('/'))
+      if (entry.path !== '' && parent !== '' && folders.at(-1) !== parent)
+        throw new RegainError(
+          'repository-damaged',
+          `The listing has ${displayPath(entry.path)} without its folder: it is damaged or hostile.`,
+        )
+      if (entry.type === 'directory') folders.push(entry.path)
+      yield entry
+    }
+  }
+
+  private async writeFile(entry: Entry): Promise<void> {
+    this.files++
+    const file: FileUnderWay = { entry, jobs: 0, planned: false, made: false, lost: null }
+    try {
+      await this.planFile(file)
+    } catch (error) {
+      if (!(error instanceof RegainError) || error.code !== 'repository-damaged') throw error
+      file.lost = error.message
+    }
+    file.planned = true
+    if (file.jobs === 0 && !this.window.files.has(file)) this.finishFile(file)
+    if (this.window.bytes >= WINDOW_BYTES || this.window.files.size >= WINDOW_FILES) await this.flush()
+  }
+
+  private async planFile(file: FileUnderWay): Promise<void> {
+    const layout = new FileLayout(file.entry)
+    for await (const id of chunkIds((list) => this.listing.readChunk(list), file.entry)) {
+      const place = this.index.locate(id)
+      if (!place)
+        throw new RegainError('repository-damaged', 'A chunk of it is in no pack: its pack or its index was lost.')
+      this.window.add(file, id, place, layout.place(place.length))
+      if (this.window.bytes >= WINDOW_BYTES) await this.flush()
+    }
+    layout.end()
+  }
+
+  private async flush(): Promise<void> {
+    const jobs = this.window.plan(this.directory, this.ownership)
+    this.window = new RestoreWindow()
+    for (const planned of jobs) {
+      for (const file of planned.files) if (!planned.single.has(file)) this.make(file)
+      while (this.running.size >= this.state.pool.threadCount * JOBS_PER_THREAD) await Promise.race(this.running)
+      this.throwIfFailed()
+      throwIfInterrupted(this.options.signal)
+      const run = this.run(planned)
+        .catch((error: unknown) => {
+          this.failure ??= { error }
+        })
+        .finally(() => this.running.delete(run))
+      this.running.add(run)
+    }
+  }
+
+  private make(file: FileUnderWay): void {
+    if (file.made) return
+    file.made = true
+    this.tree.closeFile(this.tree.createFile(file.entry.path))
+  }
+
+  private async run(planned: PlannedJob): Promise<void> {
+    const job = { ...planned.job, source: await fetchGroups(this.state, planned.job.source, this.options.signal) }
+    const reply = await this.state.pool.run<RestoreReply>(job)
+    this.bytes += reply.bytes
+    for (const { file, detail } of reply.warnings)
+      this.warnAttributes((planned.files[file] as FileUnderWay).entry, [detail])
+    for (const { file, detail } of reply.lost) (planned.files[file] as FileUnderWay).lost ??= detail
+    for (const file of planned.files) {
+      file.jobs--
+      if (planned.single.has(file)) {
+        if (file.lost !== null) this.lose(file)
+      } else if (file.jobs === 0 && file.planned) this.finishFile(file)
+    }
+    this.options.progress({ phase: 'writing', bytesDone: this.bytes, filesDone: this.files })
+  }
+
+  /** For files whose content the threads do not finish: empty, all holes, or written by several jobs. */
+  private finishFile(file: FileUnderWay): void {
+    if (file.lost !== null) {
+      this.lose(file)
+      return
+    }
+    const fd = file.made ? this.tree.openFile(file.entry.path) : this.tree.createFile(file.entry.path)
+    try {
+      if (file.entry.extents || (file.entry.size ?? 0) > 0) ftruncateSync(fd, file.entry.size ?? 0)
+      this.warnAttributes(file.entry, this.tree.setAttributes(file.entry, { ownership: this.ownership }, fd))
+    } finally {
+      this.tree.closeFile(fd)
+    }
+  }
+
+  /** Better no file than a wrong one. */
+  private lose(file: FileUnderWay): void {
+    this.tree.removeFile(file.entry.path)
+    this.files--
+    this.miss({ path: displayPath(file.entry.path), reason: 'damaged', detail: file.lost ?? '' })
+  }
+
+  private finishOther(entry: Entry, reason: string | null, attributes: boolean): void {
+    if (reason !== null) this.miss({ path: displayPath(entry.path), reason: 'unsupported', detail: reason })
+    else if (attributes) this.warnAttributes(entry, this.tree.setAttributes(entry, { ownership: this.ownership }))
+  }
+
+  private warnAttributes(entry: Entry, details: readonly string[]): void {
+    for (const detail of details) this.miss({ path: displayPath(entry.path), reason: 'unsupported', detail })
+  }
+
+  private miss(missed: Missed): void {
+    this.missedCount++
+    if (this.missedCount <= MAX_MISSED_KEPT) this.missed.push(missed)
+    if (this.missedCount === MAX_MISSED_KEPT + 1)
+      this.options.warn(`More than ${MAX_MISSED_KEPT} things could not be restored; only these are listed.`)
+  }
+
+  private throwIfFailed(): void {
+    if (this.failure) throw this.failure.error
+  }
+}
+
+function isBelow(path: EntryPath, folder: EntryPath): boolean {
+  return folder === ''
+    ? path !== ''
+    : path.length > folder.length && path.startsWith(folder) && path.charCodeAt(folder.length) === 0x2f
+}

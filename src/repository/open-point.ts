@@ -1,0 +1,153 @@
+import { RegainError } from '../errors.ts'
+import type { Entry, Point } from '../model.ts'
+import type { OpenPoint } from './api.ts'
+import { loadChunkIndex } from './chunk-index.ts'
+import { ChunkReader } from './chunk-reader.ts'
+import { readCommit } from './commits.ts'
+import { chunkIds, dataRanges, findEntry, readListing } from './listing-reader.ts'
+import { materialize } from './materialize.ts'
+import { pinPoint } from './pins.ts'
+import type { RepositoryState } from './repository-state.ts'
+
+const MAX_READ_FILE_BYTES = 16 * 1024 * 1024
+const ZEROS = Buffer.alloc(1024 * 1024)
+
+/** An open point as the engine's own parts use it. */
+export interface OpenedPoint extends OpenPoint {
+  /** One verified chunk. */
+  readChunk(id: Uint8Array): Promise<Buffer>
+}
+
+/** Pins the point, then loads the index. A damaged index segment costs only what it names: reads of it say so. */
+export async function openPointReader(state: RepositoryState, id: string, signal: AbortSignal): Promise<OpenedPoint> {
+  const unpin = await pinOrReadOnly(state, id, signal)
+  try {
+    const commit = await readCommit(state, id, signal)
+    if (!commit) throw new RegainError('point-not-found', `There is no recovery point ${id}.`)
+    const index = await loadChunkIndex(state, {
+      signal,
+      unreadable: (segment, error) => state.ambient.log('error', error.message, { object: segment }),
+    })
+    return new PointReader(state, commit.point, new ChunkReader(state, index), index, unpin)
+  } catch (error) {
+    await unpin()
+    throw error
+  }
+}
+
+/** A restore must work from a read-only copy of a repository, where nothing removes data anyway. */
+async function pinOrReadOnly(state: RepositoryState, id: string, signal: AbortSignal): Promise<() => Promise<void>> {
+  try {
+    return await pinPoint(state, id, signal)
+  } catch (error) {
+    const readOnly = error instanceof RegainError && (error.code === 'storage-denied' || error.code === 'storage-full')
+    if (!readOnly) throw error
+    state.ambient.log(
+      'warning',
+      'The repository can not be written, so the point is not protected from removal while it is read.',
+    )
+    return async () => undefined
+  }
+}
+
+class PointReader implements OpenedPoint {
+  readonly point: Point
+  private readonly state: RepositoryState
+  private readonly chunks: ChunkReader
+  private readonly index: Awaited<ReturnType<typeof loadChunkIndex>>
+  private readonly unpin: () => Promise<void>
+
+  constructor(
+    state: RepositoryState,
+    point: Point,
+    chunks: ChunkReader,
+    index: Awaited<ReturnType<typeof loadChunkIndex>>,
+    unpin: () => Promise<void>,
+  ) {
+    this.state = state
+    this.point = point
+    this.chunks = chunks
+    this.index = index
+    this.unpin = unpin
+  }
+
+  readChunk = (id: Uint8Array) => this.chunks.read(id)
+
+  entries(): AsyncGenerator<Entry, void, undefined> {
+    return readListing(this.readChunk, this.point.listing)
+  }
+
+  entry(path: string): Promise<Entry | null> {
+    return findEntry(this.readChunk, this.point.listing, path)
+  }
+
+  async readFile(path: string): Promise<Buffer> {
+    const entry = await this.entry(path)
+    if (entry?.type !== 'file')
+      throw new RegainError('point-not-found', `The point has no file ${JSON.stringify(path)}.`, {
+        hint: 'See what it holds with: regain ls',
+      })
+    if ((entry.size ?? 0) > MAX_READ_FILE_BYTES)
+      throw new RegainError('usage', `${JSON.stringify(path)} has ${entry.size} bytes: too large to be held in memory.`)
+    const pieces: Buffer[] = []
+    for await (const piece of this.stream(entry)) pieces.push(piece)
+    return Buffer.concat(pieces)
+  }
+
+  async *stream(entry: Entry): AsyncGenerator<Buffer, void, undefined> {
+    const source = entry.hardLink === undefined ? entry : await this.entry(entry.hardLink)
+    if (!source)
+      throw new RegainError(
+        'repository-damaged',
+        `The listing has no ${JSON.stringify(entry.hardLink)}, which a hard link names.`,
+      )
+    const ids = chunkIds(this.readChunk, source)
+    let rest: Buffer = ZEROS.subarray(0, 0)
+    let position = 0
+    for (const [offset, length] of dataRanges(source)) {
+      yield* zeros(offset - position)
+      for (let left = length; left > 0; ) {
+        if (rest.length === 0) rest = await this.nextChunk(ids, source)
+        const piece = rest.subarray(0, left)
+        rest = rest.subarray(piece.length)
+        left -= piece.length
+        yield piece
+      }
+      position = offset + length
+    }
+    yield* zeros((source.size ?? 0) - position)
+    const extra = await ids.next()
+    if (rest.length > 0 || !extra.done) throw contradicts(source)
+  }
+
+  materialize: OpenPoint['materialize'] = (directory, options) =>
+    materialize(
+      this.state,
+      this.index,
+      { entries: () => this.entries(), readChunk: this.readChunk },
+      directory,
+      options,
+    )
+
+  async close(): Promise<void> {
+    this.chunks.close()
+    await this.unpin()
+  }
+
+  private async nextChunk(ids: AsyncGenerator<Buffer, void, undefined>, entry: Entry): Promise<Buffer> {
+    const next = await ids.next()
+    if (next.done) throw contradicts(entry)
+    return this.readChunk(next.value)
+  }
+}
+
+function* zeros(length: number): Generator<Buffer, void, undefined> {
+  for (let left = length; left > 0; left -= ZEROS.length) yield ZEROS.subarray(0, Math.min(left, ZEROS.length))
+}
+
+function contradicts(entry: Entry): RegainError {
+  return new RegainError(
+    'repository-damaged',
+    `The size of ${JSON.stringify(entry.path)} and its chunks contradict each other.`,
+  )
+}

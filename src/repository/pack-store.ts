@@ -1,0 +1,88 @@
+import { createHash } from 'node:crypto'
+import { RegainError } from '../errors.ts'
+import type { PackMessage } from './compute/pool.ts'
+import { encodeIndexSegment, type IndexedPack } from './format/index-segment.ts'
+import { indexName, packName } from './format/object-names.ts'
+import { sealObject } from './format/sealed.ts'
+import type { RepositoryState } from './repository-state.ts'
+
+/** An index segment is written after so many packs, so that a backup that dies leaves most of its work usable. */
+const PACKS_PER_SEGMENT = 32
+
+/**
+ * Step 4 of the writer: puts finished packs, each name once, and index entries only for packs that are durable. Threads
+ * produce no more than a few packs ahead (compute/store.ts), which bounds what is in flight here.
+ */
+export class PackStore {
+  private readonly state: RepositoryState
+  private readonly failed: (error: unknown) => void
+  private readonly puts = new Set<Promise<void>>()
+  private stored: IndexedPack[] = []
+  storedBytes = 0
+  newBytes = 0
+
+  constructor(state: RepositoryState, failed: (error: unknown) => void) {
+    this.state = state
+    this.failed = failed
+  }
+
+  take(pack: PackMessage, giveBack: (buffer: ArrayBuffer) => void): void {
+    const put = this.put(pack)
+      .catch(this.failed)
+      .finally(() => {
+        giveBack(pack.buffer)
+        this.puts.delete(put)
+      })
+    this.puts.add(put)
+  }
+
+  /** Resolves when every pack taken so far is stored (or `failed` was told) and indexed. */
+  async finish(): Promise<void> {
+    await Promise.all(this.puts)
+    await this.writeSegment()
+  }
+
+  private async put(pack: PackMessage): Promise<void> {
+    const hex = Buffer.from(pack.name).toString('hex')
+    const name = packName(hex)
+    try {
+      await this.state.storage.put(name, new Uint8Array(pack.buffer, 0, pack.sizeBytes))
+    } catch (error) {
+      if (!(await this.isThere(error, name, hex))) throw error
+    }
+    const directory = Buffer.from(pack.directory)
+    this.stored.push({ name: Buffer.from(pack.name), sizeBytes: pack.sizeBytes, directory })
+    this.storedBytes += pack.sizeBytes
+    this.newBytes += chunkBytes(directory)
+    if (this.stored.length >= PACKS_PER_SEGMENT) await this.writeSegment()
+  }
+
+  /** After an ambiguous failure: the name is the content's hash, so a look settles it. Never sent again under this name. */
+  private async isThere(error: unknown, name: string, hex: string): Promise<boolean> {
+    if (!(error instanceof RegainError) || error.code !== 'storage-unavailable') return false
+    try {
+      const bytes = await this.state.storage.get(name)
+      return createHash('sha256').update(bytes).digest('hex') === hex
+    } catch (lookError) {
+      if (lookError instanceof RegainError) return false
+      throw lookError
+    }
+  }
+
+  private async writeSegment(): Promise<void> {
+    const packs = this.stored
+    if (packs.length === 0) return
+    this.stored = []
+    const sealed = sealObject(this.state.keys, 'I', '', encodeIndexSegment(packs), this.state.ambient.randomBytes(32))
+    await this.state.storage.put(indexName(createHash('sha256').update(sealed).digest('hex')), sealed)
+    this.storedBytes += sealed.length
+  }
+}
+
+/** Sum of the chunk lengths in a directory. */
+function chunkBytes(directory: Buffer): number {
+  const groups = directory.readUInt32LE(0)
+  let sum = 0
+  for (let at = 8 + groups * 20 + 36; at < directory.length; at += 40) sum += directory.readUInt32LE(at)
+  return sum
+}

@@ -1,0 +1,29 @@
+import { RegainError } from '../errors.ts'
+import { counts } from './commits.ts'
+import { pinName } from './format/object-names.ts'
+import { sealRecord } from './format/records.ts'
+import type { RepositoryState } from './repository-state.ts'
+
+/**
+ * The reader's step of the removal protocol: first the pin, which every mark treats as a root, then the proof that the
+ * point still counts. Nobody waits for readers; a pin whose reader died is cleared by a collector.
+ */
+export async function pinPoint(
+  state: RepositoryState,
+  point: string,
+  signal: AbortSignal,
+): Promise<() => Promise<void>> {
+  const pin = state.ambient.randomBytes(16).toString('hex')
+  const name = pinName(pin)
+  const record = { pin, point, startedAt: new Date(state.ambient.now()).toISOString() }
+  await state.storage.create(name, sealRecord(state.keys, 'N', name, record, state.ambient.randomBytes(32)), { signal })
+  const release = () => state.storage.delete(name)
+  try {
+    if (await counts(state, point, signal)) return release
+  } catch (error) {
+    await release()
+    throw error
+  }
+  await release()
+  throw new RegainError('point-not-found', `There is no recovery point ${point}: it was removed, or never committed.`)
+}

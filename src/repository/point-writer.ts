@@ -1,0 +1,238 @@
+import { RegainError, throwIfInterrupted } from '../errors.ts'
+import type { Entry, Missed, Point } from '../model.ts'
+import type { CommitSummary, PointSession, StartPoint } from './api.ts'
+import { completeReceipts, readCommits } from './commits.ts'
+import { ContentQueue } from './content-queue.ts'
+import { chunkIds } from './listing-reader.ts'
+import { ListingWriter } from './listing-writer.ts'
+import { type OpenedPoint, openPointReader } from './open-point.ts'
+import { PackStore } from './pack-store.ts'
+import type { RepositoryState } from './repository-state.ts'
+import { StreamWriter } from './stream-writer.ts'
+import { abortSession, beginSession, commitSession, type WriteSession } from './write-session.ts'
+
+const MAX_MISSED_KEPT = 1000
+/** zstd level of new data: docs/decisions/0003. */
+const LEVEL = 1
+
+let nextSessionNumber = 1
+
+/** Begins a backup: the writer's steps 1 to 3, the base point pinned, the threads told. */
+export async function startPoint(state: RepositoryState, request: StartPoint): Promise<PointSession> {
+  const commits = await readCommits(state, {
+    signal: request.signal,
+    damaged: (name, error) => state.ambient.log('warning', error.message, { object: name }),
+  })
+  await completeReceipts(state, commits, request.signal)
+  const session = await beginSession(state, request.source, request.signal)
+  const previous = commits.filter((commit) => commit.point.source === request.source).at(-1) ?? null
+  let base: OpenedPoint | null = null
+  try {
+    base = previous ? await openBase(state, previous.point, request.signal) : null
+    const number = nextSessionNumber++
+    const writer = new PointWriter(state, request, session, base, number)
+    await writer.begin()
+    if (previous) writer.previous = { id: previous.point.id, sha256: previous.sha256 }
+    return writer
+  } catch (error) {
+    await base?.close()
+    await abortSession(state, session.id, 'it could not begin')
+    throw error
+  }
+}
+
+/** A base that went away or is damaged costs time, not the backup. */
+async function openBase(state: RepositoryState, point: Point, signal: AbortSignal): Promise<OpenedPoint | null> {
+  try {
+    return await openPointReader(state, point.id, signal)
+  } catch (error) {
+    if (!(error instanceof RegainError) || error.code === 'interrupted') throw error
+    state.ambient.log('warning', `The last point can't be used to save time: ${error.message}`)
+    return null
+  }
+}
+
+class PointWriter implements PointSession {
+  readonly id: string
+  readonly base: PointSession['base']
+  previous: { id: string; sha256: string } | undefined
+  private readonly state: RepositoryState
+  private readonly request: StartPoint
+  private readonly session: WriteSession
+  private readonly opened: OpenedPoint | null
+  private readonly number: number
+  private readonly startedAt: string
+  private readonly packs: PackStore
+  private readonly content: ContentQueue
+  private readonly listing: ListingWriter
+  private readonly streams: StreamWriter
+  private readonly stopListening: () => void
+  private readonly onAbort: () => void
+  private readonly missed: Missed[] = []
+  private missedCount = 0
+  private ended = false
+
+  constructor(
+    state: RepositoryState,
+    request: StartPoint,
+    session: WriteSession,
+    base: OpenedPoint | null,
+    number: number,
+  ) {
+    this.id = session.id
+    this.state = state
+    this.request = request
+    this.session = session
+    this.opened = base
+    this.base = base ? { point: base.point, entries: () => base.entries() } : null
+    this.number = number
+    this.startedAt = new Date(state.ambient.now()).toISOString()
+    this.packs = new PackStore(state, (error) => this.content.fail(error))
+    this.content = new ContentQueue(state.pool, number, {
+      ready: (entry) => this.listing.add(entry),
+      missed: (missed) => this.miss(missed),
+      progress: (bytesDone, filesDone) => request.progress({ phase: 'reading', bytesDone, filesDone }),
+    })
+    this.streams = new StreamWriter(this.content)
+    this.listing = new ListingWriter(state.keys, {
+      unordered: request.unordered === true,
+      store: (page) => this.content.storeMetadata(page),
+    })
+    this.stopListening = state.pool.onPack(number, (pack, giveBack) => this.packs.take(pack, giveBack))
+    this.onAbort = () =>
+      this.content.fail(new RegainError('interrupted', 'The backup was interrupted. Nothing of it is visible.'))
+    request.signal.addEventListener('abort', this.onAbort)
+  }
+
+  async begin(): Promise<void> {
+    const claims = this.content.claims.share()
+    const base = this.session.reusable.table.share()
+    await this.state.pool.runOnAll({ type: 'begin-session', session: this.number, base, claims, level: LEVEL })
+  }
+
+  async add(entry: Entry): Promise<void> {
+    await this.content.room()
+    this.content.addReady(entry)
+  }
+
+  async addFile(entry: Entry, path: Buffer, missed: (missed: Missed) => void): Promise<void> {
+    await this.content.room()
+    this.content.addFile(entry, path, missed)
+  }
+
+  async addStream(
+    entry: Entry,
+    chunking: 'pages' | 'content',
+  ): Promise<{ write(bytes: Buffer): Promise<void>; end(): Promise<void> }> {
+    await this.content.room()
+    return this.streams.open(entry, chunking)
+  }
+
+  /** Every chunk, chunk lists included, must be in a listed pack outside the tombstones (step 3), or the bytes are read again. */
+  async addUnchanged(entry: Entry, from: Entry): Promise<boolean> {
+    await this.content.room()
+    if (!(await this.reusable(from))) return false
+    this.content.addReady({ ...entry, ...contentOf(from) })
+    return true
+  }
+
+  async commit(summary: CommitSummary): Promise<Point> {
+    throwIfInterrupted(this.request.signal)
+    this.request.progress({ phase: 'finishing', bytesDone: this.content.bytesRead, filesDone: this.content.filesDone })
+    await this.streams.flush()
+    await this.content.drain()
+    const listing = await this.listing.finish()
+    await this.state.pool.runOnAll({ type: 'flush', session: this.number })
+    await this.packs.finish()
+    this.content.throwIfFailed()
+    throwIfInterrupted(this.request.signal)
+    for (const missed of summary.missed) this.miss(missed)
+    const { point } = await commitSession(this.state, this.point(summary, listing))
+    this.ended = true
+    await this.release()
+    return point
+  }
+
+  async discard(): Promise<void> {
+    if (this.ended) return
+    this.ended = true
+    this.content.fail(new RegainError('interrupted', 'The backup was given up. Nothing of it is visible.'))
+    this.state.pool.interrupt()
+    await this.content.settled()
+    try {
+      await this.packs.finish()
+    } finally {
+      try {
+        await this.release()
+      } finally {
+        await abortSession(this.state, this.id, 'discarded by its writer')
+      }
+    }
+  }
+
+  private async release(): Promise<void> {
+    this.request.signal.removeEventListener('abort', this.onAbort)
+    await this.state.pool.runOnAll({ type: 'end-session', session: this.number })
+    this.stopListening()
+    await this.opened?.close()
+  }
+
+  private miss(missed: Missed): void {
+    this.missedCount++
+    if (this.missed.length < MAX_MISSED_KEPT) this.missed.push(missed)
+  }
+
+  private async reusable(from: Entry): Promise<boolean> {
+    const index = this.session.reusable
+    if (from.chunks !== undefined) {
+      const ids = Buffer.from(from.chunks, 'base64')
+      for (let at = 0; at < ids.length; at += 32) if (!index.has(ids.subarray(at, at + 32))) return false
+    }
+    if (from.chunkLists === undefined) return true
+    const lists = Buffer.from(from.chunkLists, 'base64')
+    for (let at = 0; at < lists.length; at += 32) if (!index.has(lists.subarray(at, at + 32))) return false
+    if (!this.opened) return false
+    for await (const id of chunkIds((list) => (this.opened as OpenedPoint).readChunk(list), from))
+      if (!index.has(id)) return false
+    return true
+  }
+
+  private point(summary: CommitSummary, listing: string): Point {
+    const { request } = this
+    return {
+      id: this.id,
+      service: this.state.service,
+      source: request.source,
+      sourceType: request.sourceType,
+      kind: summary.kind,
+      startedAt: this.startedAt,
+      committedAt: new Date(this.state.ambient.now()).toISOString(),
+      complete: this.missedCount === 0,
+      missed: this.missed,
+      missedCount: this.missedCount,
+      root: summary.root,
+      positions: summary.positions,
+      entries: this.listing.entries,
+      bytes: {
+        source: summary.sourceBytes,
+        read: this.content.bytesRead,
+        new: this.packs.newBytes,
+        stored: this.packs.storedBytes,
+      },
+      listing,
+      ...(request.label === undefined ? {} : { label: request.label }),
+      tool: request.tool,
+      ...(this.previous ? { previous: this.previous } : {}),
+    }
+  }
+}
+
+/** What of an entry describes its bytes. */
+function contentOf(from: Entry): Partial<Entry> {
+  return {
+    ...(from.chunks === undefined ? {} : { chunks: from.chunks }),
+    ...(from.chunkLists === undefined ? {} : { chunkLists: from.chunkLists }),
+    ...(from.extents === undefined ? {} : { extents: from.extents }),
+    ...(from.damaged === undefined ? {} : { damaged: from.damaged }),
+  }
+}

@@ -1,0 +1,14 @@
+import type { Ambient } from '../model.ts'
+import type { Storage } from '../storage/contract.ts'
+import type { ComputePool } from './compute/pool.ts'
+import type { DomainKeys } from './format/domain-keys.ts'
+
+/** What every part of an open repository shares. */
+export interface RepositoryState {
+  readonly id: string
+  readonly service: string
+  readonly storage: Storage
+  readonly keys: DomainKeys
+  readonly ambient: Ambient
+  readonly pool: ComputePool
+}

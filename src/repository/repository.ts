@@ -1,0 +1,224 @@
+import { createHash } from 'node:crypto'
+import { availableParallelism } from 'node:os'
+import { RegainError } from '../errors.ts'
+import type { KeyProvider } from '../keys/contract.ts'
+import type { Point } from '../model.ts'
+import type { OpenPoint, Repository, RepositoryOptions } from './api.ts'
+import { readCommits } from './commits.ts'
+import { ComputePool } from './compute/pool.ts'
+import { authenticateClear, decodeClear, encodeClear, type KeyRecord, type RepositoryRecord } from './format/clear.ts'
+import { companions } from './format/companions.ts'
+import { DOMAIN_ID_BYTES, deriveDomainKeys, KEY_BYTES } from './format/domain-keys.ts'
+import { generationName, PREFIX, REPOSITORY } from './format/object-names.ts'
+import { sealRecord } from './format/records.ts'
+import { sourceLog } from './log-store.ts'
+import { openPointReader } from './open-point.ts'
+import { startPoint } from './point-writer.ts'
+import type { RepositoryState } from './repository-state.ts'
+import { verifyRepository } from './verify.ts'
+
+const MAX_THREADS = 8
+const MIN_PREFIX_DIGITS = 4
+
+/**
+ * Makes a repository in an empty store. Order in which it becomes durable: companions, wrapped key, generation 0, and
+ * repository.json last, by create-if-absent: only with it does the repository exist; of two at once, one wins.
+ */
+export async function createRepository(options: RepositoryOptions & { service: string }): Promise<Repository> {
+  const { storage, ambient } = options
+  if ((await storage.size(REPOSITORY)) !== null) throw exists(storage.description)
+  const key = ambient.randomBytes(KEY_BYTES)
+  const domain = ambient.randomBytes(DOMAIN_ID_BYTES)
+  const keys = deriveDomainKeys(key, domain, 1)
+  const createdAt = new Date(ambient.now()).toISOString()
+  const files = companions()
+  for (const [name, bytes] of Object.entries(files)) await storage.put(name, bytes)
+  const record: RepositoryRecord = {
+    regain: 'repository',
+    format: 1,
+    id: ambient.randomBytes(16).toString('hex'),
+    service: options.service,
+    domain: domain.toString('hex'),
+    epoch: 1,
+    createdAt,
+    companions: Object.fromEntries(
+      Object.entries(files).map(([name, bytes]) => [name, createHash('sha256').update(bytes).digest('hex')]),
+    ),
+  }
+  const state = stateOf(options, record, key)
+  await writeKey(state, options.keys[0] as KeyProvider, key, 'first')
+  const generation = generationName(0)
+  await storage.put(
+    generation,
+    sealRecord(keys, 'G', generation, { generation: 0, tombstones: [] }, ambient.randomBytes(32)),
+  )
+  if (!(await storage.create(REPOSITORY, encodeClear(keys, REPOSITORY, record)))) throw exists(storage.description)
+  return new OpenRepository(state, key)
+}
+
+/**
+ * Opens with the first key that fits. Rejects with `repository-not-found`, `wrong-key`, `repository-version`, or
+ * `repository-damaged` when repository.json is not what was written.
+ */
+export async function openRepository(options: RepositoryOptions): Promise<Repository> {
+  const bytes = await readRepositoryRecord(options)
+  const record = decodeClear<RepositoryRecord>(bytes, REPOSITORY, 'repository')
+  const key = await unwrap(options, record)
+  const state = stateOf(options, record, key)
+  authenticateClear(state.keys, REPOSITORY, bytes, record)
+  return new OpenRepository(state, key)
+}
+
+async function readRepositoryRecord(options: RepositoryOptions): Promise<Buffer> {
+  try {
+    return await options.storage.get(REPOSITORY)
+  } catch (error) {
+    if (error instanceof RegainError && error.code === 'storage-not-found')
+      throw new RegainError('repository-not-found', `There is no repository at ${options.storage.description}.`, {
+        cause: error,
+      })
+    throw error
+  }
+}
+
+async function unwrap(options: RepositoryOptions, record: RepositoryRecord): Promise<Buffer> {
+  const wrapped = await readKeyRecords(options, record)
+  for (const provider of options.keys)
+    for (const candidate of wrapped) {
+      if (candidate.type !== provider.type) continue
+      const key = await provider.unwrap(candidate)
+      if (key) return key
+    }
+  const tried = options.keys.map((provider) => provider.description).join(', ')
+  throw new RegainError(
+    'wrong-key',
+    `None of the keys given opens the repository at ${options.storage.description} (tried: ${tried}).`,
+  )
+}
+
+async function readKeyRecords(options: RepositoryOptions, record: RepositoryRecord): Promise<KeyRecord[]> {
+  const records: KeyRecord[] = []
+  let damaged: unknown = null
+  for await (const object of options.storage.list(PREFIX.keys)) {
+    try {
+      const key = decodeClear<KeyRecord>(await options.storage.get(object.name), object.name, 'key')
+      if (key.domain === record.domain && key.epoch === record.epoch) records.push(key)
+    } catch (error) {
+      damaged = error
+    }
+  }
+  if (records.length === 0)
+    throw new RegainError(
+      'repository-damaged',
+      `The repository at ${options.storage.description} has no usable wrapped key left.`,
+      { cause: damaged },
+    )
+  return records
+}
+
+function stateOf(options: RepositoryOptions, record: RepositoryRecord, key: Buffer): RepositoryState {
+  const domain = Buffer.from(record.domain, 'hex')
+  const threads = options.workers ?? Math.min(availableParallelism(), MAX_THREADS)
+  const { storage } = options
+  return {
+    id: record.id,
+    service: record.service,
+    storage,
+    ambient: options.ambient,
+    keys: deriveDomainKeys(key, domain, record.epoch),
+    pool: new ComputePool(
+      { domain, epoch: record.epoch, key, localDirectory: storage.localDirectory ?? null },
+      threads,
+    ),
+  }
+}
+
+async function writeKey(state: RepositoryState, provider: KeyProvider, key: Buffer, label: string): Promise<void> {
+  const wrapped = await provider.wrap(key)
+  const siblings: string[] = []
+  for await (const object of state.storage.list(PREFIX.keys)) siblings.push(object.name)
+  const { domain, epoch } = state.keys
+  const name = `${PREFIX.keys}${domain.toString('hex')}-${epoch}-${wrapped.kek}.json`
+  const addedAt = new Date(state.ambient.now()).toISOString()
+  const others = siblings.filter((sibling) => sibling !== name).sort()
+  const record: KeyRecord = {
+    regain: 'key',
+    format: 1,
+    domain: domain.toString('hex'),
+    epoch,
+    label,
+    addedAt,
+    siblings: others,
+    ...wrapped,
+  }
+  await state.storage.put(name, encodeClear(state.keys, name, record))
+}
+
+class OpenRepository implements Repository {
+  readonly id: string
+  readonly service: string
+  private readonly state: RepositoryState
+  private readonly key: Buffer
+
+  constructor(state: RepositoryState, key: Buffer) {
+    this.id = state.id
+    this.service = state.service
+    this.state = state
+    this.key = key
+  }
+
+  async points(filter: { source?: string } = {}): Promise<Point[]> {
+    const commits = await readCommits(this.state, {
+      damaged: (object, error) =>
+        this.state.ambient.log('error', `A recovery point can't be read: ${error.message}`, { object }),
+    })
+    return commits
+      .map((commit) => commit.point)
+      .filter((point) => filter.source === undefined || point.source === filter.source)
+  }
+
+  async findPoint(idOrPrefix: string): Promise<Point> {
+    const matches = (await this.points()).filter((point) => point.id.startsWith(idOrPrefix))
+    const [match] = matches
+    if (match && matches.length === 1 && idOrPrefix.length >= MIN_PREFIX_DIGITS) return match
+    const reason =
+      matches.length > 1
+        ? `${matches.length} recovery points begin with ${idOrPrefix}: give more digits.`
+        : `There is no recovery point ${idOrPrefix}.`
+    throw new RegainError('point-not-found', reason)
+  }
+
+  startPoint: Repository['startPoint'] = (request) => startPoint(this.state, request)
+
+  openPoint(id: string, options: { signal: AbortSignal }): Promise<OpenPoint> {
+    return openPointReader(this.state, id, options.signal)
+  }
+
+  log: Repository['log'] = (source) => sourceLog(this.state, source)
+
+  verify: Repository['verify'] = (options) => verifyRepository(this.state, options)
+
+  async keys(): ReturnType<Repository['keys']> {
+    const found = []
+    for await (const object of this.state.storage.list(PREFIX.keys)) {
+      const bytes = await this.state.storage.get(object.name)
+      const record = decodeClear<KeyRecord>(bytes, object.name, 'key')
+      authenticateClear(this.state.keys, object.name, bytes, record)
+      found.push(record)
+    }
+    return found
+  }
+
+  addKey(provider: KeyProvider, label: string): Promise<void> {
+    return writeKey(this.state, provider, this.key, label)
+  }
+
+  async close(): Promise<void> {
+    await this.state.pool.close()
+    this.key.fill(0)
+  }
+}
+
+function exists(description: string): RegainError {
+  return new RegainError('repository-exists', `There is a repository at ${description} already. It was not touched.`)
+}

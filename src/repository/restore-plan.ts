@@ -1,0 +1,180 @@
+import { RegainError } from '../errors.ts'
+import { displayPath } from '../filesystem/names.ts'
+import type { Entry } from '../model.ts'
+import type { ChunkPlace, KnownPack } from './chunk-index.ts'
+import type { GroupPlace, RestoreFile, RestoreJob } from './compute/messages.ts'
+import { FRAME_BYTES } from './format/sealed.ts'
+import { dataRanges } from './listing-reader.ts'
+
+/** Sealed bytes that one job reads at the most, gaps included, and the largest gap worth reading over. */
+const JOB_SPAN_BYTES = 4 * 1024 * 1024
+const GAP_BYTES = 2 * FRAME_BYTES
+
+/** A file on its way: finished when all of it is planned and no job is left. */
+export interface FileUnderWay {
+  entry: Entry
+  jobs: number
+  planned: boolean
+  /** Made by the main thread, because several jobs write to it. */
+  made: boolean
+  lost: string | null
+}
+
+interface Piece {
+  file: FileUnderWay
+  chunkOffset: number
+  length: number
+  position: number
+}
+
+interface WantedChunk {
+  id: Buffer
+  place: ChunkPlace
+  pieces: Piece[]
+}
+
+/** Chunks wanted by some files, gathered until they make worthwhile reads. */
+export class RestoreWindow {
+  bytes = 0
+  private readonly chunks = new Map<string, WantedChunk>()
+  readonly files = new Set<FileUnderWay>()
+
+  add(file: FileUnderWay, id: Buffer, place: ChunkPlace, pieces: Omit<Piece, 'file'>[]): void {
+    const key = `${place.pack}/${place.group}/${place.offset}`
+    let chunk = this.chunks.get(key)
+    if (!chunk) {
+      chunk = { id, place, pieces: [] }
+      this.chunks.set(key, chunk)
+      this.bytes += place.length
+    }
+    for (const piece of pieces) chunk.pieces.push({ file, ...piece })
+    this.files.add(file)
+  }
+
+  /** Jobs that each read one stretch of one pack. */
+  plan(target: string, ownership: boolean): PlannedJob[] {
+    const sorted = [...this.chunks.values()].sort(
+      (a, b) => a.place.pack - b.place.pack || a.place.group - b.place.group || a.place.offset - b.place.offset,
+    )
+    const stretches: WantedChunk[][] = []
+    let current: WantedChunk[] = []
+    for (const chunk of sorted) {
+      if (current.length > 0 && !near(current, chunk)) {
+        stretches.push(current)
+        current = []
+      }
+      current.push(chunk)
+    }
+    if (current.length > 0) stretches.push(current)
+    for (const stretch of stretches) for (const file of filesOf(stretch)) file.jobs++
+    return stretches.map((stretch) => encodeJob(stretch, target, ownership))
+  }
+}
+
+export interface PlannedJob {
+  job: RestoreJob
+  files: FileUnderWay[]
+  /** These files are this job's alone: the thread makes and finishes them. */
+  single: ReadonlySet<FileUnderWay>
+}
+
+function near(current: readonly WantedChunk[], next: WantedChunk): boolean {
+  const first = (current[0] as WantedChunk).place
+  const last = (current[current.length - 1] as WantedChunk).place
+  if (first.pack !== next.place.pack) return false
+  const end = next.place.groupPlace.offset + next.place.groupPlace.storedBytes
+  const gap = next.place.groupPlace.offset - (last.groupPlace.offset + last.groupPlace.storedBytes)
+  return gap <= GAP_BYTES && end - first.groupPlace.offset <= JOB_SPAN_BYTES
+}
+
+function filesOf(chunks: readonly WantedChunk[]): Set<FileUnderWay> {
+  return new Set(chunks.flatMap((chunk) => chunk.pieces.map((piece) => piece.file)))
+}
+
+function encodeJob(chunks: readonly WantedChunk[], target: string, ownership: boolean): PlannedJob {
+  const files = [...filesOf(chunks)]
+  const single = new Set(files.filter((file) => file.planned && file.jobs === 1 && !file.made))
+  const fileNumbers = new Map(files.map((file, index) => [file, index]))
+  const groups: GroupPlace[] = []
+  const ids = new Uint8Array(chunks.length * 32)
+  const places = new Uint32Array(chunks.length * 3)
+  const pieces = new Float64Array(chunks.reduce((sum, chunk) => sum + chunk.pieces.length, 0) * 5)
+  let piece = 0
+  chunks.forEach((chunk, index) => {
+    if (groups.at(-1) !== chunk.place.groupPlace) groups.push(chunk.place.groupPlace)
+    ids.set(chunk.id, index * 32)
+    places.set([groups.length - 1, chunk.place.offset, chunk.place.length], index * 3)
+    for (const { file, chunkOffset, length, position } of chunk.pieces) {
+      pieces.set([index, chunkOffset, length, fileNumbers.get(file) as number, position], piece * 5)
+      piece++
+    }
+  })
+  const { name, sizeBytes } = (chunks[0] as WantedChunk).place.knownPack as KnownPack
+  const restoreFiles: RestoreFile[] = files.map((file) => ({
+    path: file.entry.path,
+    ...(single.has(file) ? { entry: file.entry } : {}),
+  }))
+  const job: RestoreJob = {
+    type: 'restore',
+    target,
+    ownership,
+    source: { pack: name, sizeBytes, groups },
+    files: restoreFiles,
+    ids,
+    places,
+    pieces,
+  }
+  return { job, files, single }
+}
+
+/** Walks a file's chunks along its data ranges and says for each where its bytes go. */
+export class FileLayout {
+  private readonly entry: Entry
+  private readonly ranges: [number, number][]
+  private range = 0
+  private within = 0
+
+  constructor(entry: Entry) {
+    this.entry = entry
+    this.ranges = dataRanges(entry)
+    checkRanges(entry, this.ranges)
+  }
+
+  place(length: number): Omit<Piece, 'file'>[] {
+    const pieces: Omit<Piece, 'file'>[] = []
+    for (let done = 0; done < length; ) {
+      const range = this.ranges[this.range]
+      if (!range) throw contradicts(this.entry)
+      const taken = Math.min(length - done, range[1] - this.within)
+      pieces.push({ chunkOffset: done, length: taken, position: range[0] + this.within })
+      done += taken
+      this.within += taken
+      if (this.within === range[1]) {
+        this.range++
+        this.within = 0
+      }
+    }
+    return pieces
+  }
+
+  end(): void {
+    if (this.range !== this.ranges.length) throw contradicts(this.entry)
+  }
+}
+
+function checkRanges(entry: Entry, ranges: readonly [number, number][]): void {
+  let end = 0
+  for (const [offset, length] of ranges) {
+    if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < end || length <= 0)
+      throw contradicts(entry)
+    end = offset + length
+  }
+  if (end > (entry.size ?? 0)) throw contradicts(entry)
+}
+
+function contradicts(entry: Entry): RegainError {
+  return new RegainError(
+    'repository-damaged',
+    `The size of ${displayPath(entry.path)} and its chunks contradict each other.`,
+  )
+}

@@ -1,0 +1,141 @@
+import { RegainError } from '../errors.ts'
+import { displayPath } from '../filesystem/names.ts'
+import type { Entry } from '../model.ts'
+import { PAGE_CHUNK_BYTES } from './chunker.ts'
+import type { Chunking } from './compute/messages.ts'
+import type { ContentQueue, Pending } from './content-queue.ts'
+
+/** Streams are collected in buffers of this size; small ones share one. */
+const BUFFER_BYTES = 4 * 1024 * 1024
+const BUFFERS_KEPT = 8
+/** Entries may not wait for a buffer that thousands of tiny streams would be needed to fill. */
+const MAX_PARTS = 1024
+
+interface Part {
+  stream: OpenStream
+  /** Its place among the stream's parts. */
+  index: number
+  length: number
+  chunking: Chunking
+}
+
+/** Gathers bytes that sources push, one stream after the other, into jobs for the threads. */
+export class StreamWriter {
+  private readonly content: ContentQueue
+  private readonly spare: ArrayBuffer[] = []
+  private buffer: Uint8Array | null = null
+  private filled = 0
+  private parts: Part[] = []
+  private current: OpenStream | null = null
+
+  constructor(content: ContentQueue) {
+    this.content = content
+  }
+
+  async open(
+    entry: Entry,
+    chunking: 'pages' | 'content',
+  ): Promise<{ write(bytes: Buffer): Promise<void>; end(): Promise<void> }> {
+    if (this.current) throw new Error('a stream is open already')
+    if (this.parts.length >= MAX_PARTS) await this.flush()
+    const stream = new OpenStream(entry, chunking, this.content.addWaiting(entry))
+    this.current = stream
+    return {
+      write: (bytes) => this.write(stream, bytes),
+      end: () => this.end(stream),
+    }
+  }
+
+  /** Sends what is collected. */
+  async flush(): Promise<void> {
+    if (this.parts.length === 0 || !this.buffer) return
+    await this.content.room()
+    const { parts, buffer } = this
+    this.parts = []
+    this.buffer = null
+    this.filled = 0
+    this.content.watch(this.store(buffer.buffer as ArrayBuffer, parts))
+  }
+
+  private async write(stream: OpenStream, bytes: Buffer): Promise<void> {
+    for (let at = 0; at < bytes.length; ) {
+      const space = this.space(stream)
+      if (space === 0) {
+        await this.flush()
+        continue
+      }
+      const taken = Math.min(space, bytes.length - at)
+      this.take(stream, bytes.subarray(at, at + taken))
+      at += taken
+    }
+  }
+
+  private async end(stream: OpenStream): Promise<void> {
+    this.current = null
+    if (stream.bytes !== (stream.entry.size ?? 0))
+      throw new RegainError(
+        'source-unavailable',
+        `${displayPath(stream.entry.path)} had ${stream.bytes} bytes where ${stream.entry.size} were announced. The backup was given up.`,
+      )
+    stream.ended = true
+    await this.settle(stream)
+  }
+
+  /** Room left for this stream: a page-aligned stream is only ever cut at a chunk's boundary. */
+  private space(stream: OpenStream): number {
+    this.buffer ??= new Uint8Array(this.spare.pop() ?? new ArrayBuffer(BUFFER_BYTES))
+    const free = BUFFER_BYTES - this.filled
+    if (stream.chunking !== 'pages') return free
+    const intoChunk = stream.bytes % PAGE_CHUNK_BYTES
+    const wholeChunks = Math.floor((free + intoChunk) / PAGE_CHUNK_BYTES) * PAGE_CHUNK_BYTES
+    const left = (stream.entry.size ?? 0) - stream.bytes
+    return left <= free ? left || free : Math.max(0, wholeChunks - intoChunk)
+  }
+
+  private take(stream: OpenStream, bytes: Buffer): void {
+    ;(this.buffer as Uint8Array).set(bytes, this.filled)
+    this.filled += bytes.length
+    stream.bytes += bytes.length
+    const last = this.parts.at(-1)
+    if (last?.stream === stream) last.length += bytes.length
+    else this.parts.push({ stream, index: stream.parts++, length: bytes.length, chunking: stream.chunking })
+  }
+
+  private async store(buffer: ArrayBuffer, parts: Part[]): Promise<void> {
+    const reply = await this.content.storeParts(
+      buffer,
+      parts.map(({ length, chunking }) => ({ length, chunking })),
+    )
+    if (this.spare.length < BUFFERS_KEPT) this.spare.push(reply.buffer)
+    for (const [index, part] of parts.entries()) {
+      part.stream.ids[part.index] = reply.ids[index] as Buffer
+      part.stream.stored++
+      await this.settle(part.stream)
+    }
+  }
+
+  /** Completes the entry once the stream has ended and all its parts are stored. */
+  private async settle(stream: OpenStream): Promise<void> {
+    if (!stream.ended || stream.stored < stream.parts || stream.completed) return
+    stream.completed = true
+    await this.content.complete(stream.pending, Buffer.concat(stream.ids))
+  }
+}
+
+class OpenStream {
+  readonly entry: Entry
+  readonly chunking: Chunking
+  readonly pending: Pending
+  readonly ids: Buffer[] = []
+  parts = 0
+  stored = 0
+  bytes = 0
+  ended = false
+  completed = false
+
+  constructor(entry: Entry, chunking: Chunking, pending: Pending) {
+    this.entry = entry
+    this.chunking = chunking
+    this.pending = pending
+  }
+}

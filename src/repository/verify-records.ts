@@ -1,0 +1,180 @@
+import { createHash } from 'node:crypto'
+import { RegainError } from '../errors.ts'
+import type { VerifyProblem } from './api.ts'
+import { type Commit, readCommits } from './commits.ts'
+import { authenticateClear, decodeClear, type KeyRecord, type RepositoryRecord } from './format/clear.ts'
+import { endName, lastComponent, PREFIX, REPOSITORY, receiptName, sessionName } from './format/object-names.ts'
+import { openRecord, type RecordKinds } from './format/records.ts'
+import type { RepositoryState } from './repository-state.ts'
+
+type Report = (found: VerifyProblem) => void
+
+/** repository.json, its companions, and the wrapped keys: authentic and complete. */
+export async function checkKeys(state: RepositoryState, signal: AbortSignal, problem: Report): Promise<void> {
+  const record = await attempt(problem, REPOSITORY, async () => {
+    const bytes = await state.storage.get(REPOSITORY, undefined, { signal })
+    const decoded = decodeClear<RepositoryRecord>(bytes, REPOSITORY, 'repository')
+    authenticateClear(state.keys, REPOSITORY, bytes, decoded)
+    return decoded
+  })
+  for (const [name, expected] of Object.entries(record?.companions ?? {}))
+    await attempt(problem, name, async () => {
+      const bytes = await state.storage.get(name, undefined, { signal })
+      if (createHash('sha256').update(bytes).digest('hex') !== expected)
+        throw new RegainError(
+          'repository-damaged',
+          `${name} is not what was written with the repository. No data is affected.`,
+        )
+    })
+  const names = await namesUnder(state, PREFIX.keys, signal)
+  const expected = new Set<string>()
+  for (const name of names)
+    await attempt(problem, name, async () => {
+      const bytes = await state.storage.get(name, undefined, { signal })
+      const key = decodeClear<KeyRecord>(bytes, name, 'key')
+      authenticateClear(state.keys, name, bytes, key)
+      for (const sibling of key.siblings) expected.add(sibling)
+    })
+  if (names.length === 0)
+    missing(
+      problem,
+      PREFIX.keys,
+      'No wrapped key is left: the repository can only be opened while a process still has it open.',
+    )
+  for (const name of expected)
+    if (!names.includes(name))
+      missing(problem, name, 'A wrapped key was removed: the key that it was made for opens the repository no longer.')
+}
+
+/** Sessions, pins, generations: each opens. */
+export async function checkProtocolObjects(
+  state: RepositoryState,
+  signal: AbortSignal,
+  problem: Report,
+): Promise<void> {
+  await checkEach(state, 'S', PREFIX.sessions, signal, problem)
+  await checkEach(state, 'N', PREFIX.pins, signal, problem)
+  const generations = await checkEach(state, 'G', PREFIX.generations, signal, problem)
+  if (generations === 0)
+    missing(problem, PREFIX.generations, 'No generation object is left: no backup can be written safely.')
+}
+
+async function checkEach(
+  state: RepositoryState,
+  kind: keyof RecordKinds,
+  prefix: string,
+  signal: AbortSignal,
+  problem: Report,
+): Promise<number> {
+  const names = await namesUnder(state, prefix, signal)
+  for (const name of names)
+    await attempt(
+      problem,
+      name,
+      async () => openRecord(state.keys, kind, name, await state.storage.get(name, undefined, { signal })),
+      true,
+    )
+  return names.length
+}
+
+/** Every commit opens, has its session and its receipt, and the one it follows; every receipt has its commit. */
+export async function checkCommits(state: RepositoryState, signal: AbortSignal, problem: Report): Promise<Commit[]> {
+  const damaged = new Set<string>()
+  const commits = await readCommits(state, {
+    signal,
+    damaged: (object, error) => {
+      damaged.add(lastComponent(object))
+      problem({ object, kind: 'changed', detail: `${error.message} The recovery point is lost.`, hurts: [] })
+    },
+  })
+  const known = new Map(commits.map((commit) => [commit.point.id, commit]))
+  await checkOrphans(state, known, damaged, signal, problem)
+  const receipts = await namesUnder(state, PREFIX.receipts, signal)
+  for (const name of receipts) {
+    const receipt = await attempt(problem, name, async () =>
+      openRecord(state.keys, 'R', name, await state.storage.get(name, undefined, { signal })),
+    )
+    const id = lastComponent(name)
+    const commit = known.get(id)
+    if (!commit && !damaged.has(id)) missing(problem, endName(id), `Recovery point ${id} was committed and is gone.`)
+    else if (commit && receipt && receipt.commit !== commit.sha256)
+      problem({
+        object: endName(id),
+        kind: 'changed',
+        detail: `Recovery point ${id} is not the one that was committed.`,
+        hurts: [],
+      })
+  }
+  for (const { point } of commits) {
+    if (!receipts.includes(receiptName(point.id)))
+      missing(
+        problem,
+        receiptName(point.id),
+        `The receipt of recovery point ${point.id} is missing. No data is affected; the next backup writes it again.`,
+      )
+    const previous = point.previous && known.get(point.previous.id)
+    if (point.previous && !damaged.has(point.previous.id) && (!previous || previous.sha256 !== point.previous.sha256))
+      missing(
+        problem,
+        endName(point.previous.id),
+        `Recovery point ${point.previous.id}, which ${point.id} follows, is gone or was replaced.`,
+      )
+  }
+  return commits
+}
+
+/** A commit whose session object is gone does not count: it was removed by hand, or its expiry was cut short. */
+async function checkOrphans(
+  state: RepositoryState,
+  known: ReadonlyMap<string, Commit>,
+  damaged: ReadonlySet<string>,
+  signal: AbortSignal,
+  problem: Report,
+): Promise<void> {
+  for (const name of await namesUnder(state, PREFIX.ends, signal)) {
+    const id = lastComponent(name)
+    if (known.has(id) || damaged.has(id)) continue
+    const end = await attempt(
+      problem,
+      name,
+      async () => openRecord(state.keys, 'E', name, await state.storage.get(name, undefined, { signal })),
+      true,
+    )
+    if (end?.end === 'commit')
+      missing(
+        problem,
+        sessionName(id),
+        `The session object of recovery point ${id} is missing, so the point does not count any more.`,
+      )
+  }
+}
+
+async function namesUnder(state: RepositoryState, prefix: string, signal: AbortSignal): Promise<string[]> {
+  const names: string[] = []
+  for await (const object of state.storage.list(prefix, { signal })) names.push(object.name)
+  return names.sort()
+}
+
+/** Reports damage of `object` instead of throwing. `mayVanish`: other processes may be done with it meanwhile. */
+async function attempt<T>(
+  problem: Report,
+  object: string,
+  look: () => Promise<T>,
+  mayVanish = false,
+): Promise<T | null> {
+  try {
+    return await look()
+  } catch (error) {
+    if (!(error instanceof RegainError)) throw error
+    if (error.code === 'storage-not-found') {
+      if (!mayVanish) missing(problem, object, `${object} is missing.`)
+    } else if (error.code === 'repository-damaged' || error.code === 'repository-version')
+      problem({ object, kind: 'changed', detail: error.message, hurts: [] })
+    else throw error
+    return null
+  }
+}
+
+function missing(problem: Report, object: string, detail: string): void {
+  problem({ object, kind: 'missing', detail, hurts: [] })
+}

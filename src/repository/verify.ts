@@ -1,0 +1,140 @@
+import { isRegainError, RegainError, throwIfInterrupted } from '../errors.ts'
+import type { VerifyOptions, VerifyProblem, VerifyReport } from './api.ts'
+import { mapBounded } from './bounded.ts'
+import { listPacks, loadChunkIndex, readSegments } from './chunk-index.ts'
+import type { Commit } from './commits.ts'
+import type { CheckPackReply } from './compute/messages.ts'
+import type { IndexedPack } from './format/index-segment.ts'
+import { lastComponent, PREFIX, packName } from './format/object-names.ts'
+import { openObject } from './format/sealed.ts'
+import { decodeLogPiece } from './log-store.ts'
+import type { RepositoryState } from './repository-state.ts'
+import { BadPacks, checkPoints } from './verify-points.ts'
+import { checkCommits, checkKeys, checkProtocolObjects } from './verify-records.ts'
+
+const READS_AT_ONCE = 8
+
+/**
+ * Checks a repository from the outside in: its clear and protocol objects, packs against the index (all their bytes
+ * with readData), every chunk that a point needs, the log. Changes nothing. Damage is named with the points it hurts.
+ */
+export async function verifyRepository(state: RepositoryState, options: VerifyOptions): Promise<VerifyReport> {
+  const report: VerifyReport = { points: 0, packs: 0, logSegments: 0, bytesRead: 0, problems: [] }
+  const problem = (found: VerifyProblem) => report.problems.push(found)
+  await checkKeys(state, options.signal, problem)
+  await checkProtocolObjects(state, options.signal, problem)
+  const commits = await checkCommits(state, options.signal, problem)
+  const wanted = commits.filter((commit) => options.source === undefined || commit.point.source === options.source)
+  const indexed = await checkIndex(state, options, problem)
+  const bad = await checkPacks(state, indexed, options, report)
+  const index = await loadChunkIndex(state, {
+    signal: options.signal,
+    excluded: bad.names,
+    unreadable: () => undefined,
+  })
+  await checkPoints(state, { index, bad, points: wanted.map((commit: Commit) => commit.point), options, problem })
+  await checkLog(state, options, report)
+  report.points = wanted.length
+  return report
+}
+
+async function checkIndex(
+  state: RepositoryState,
+  options: VerifyOptions,
+  problem: (found: VerifyProblem) => void,
+): Promise<IndexedPack[]> {
+  return readSegments(state, {
+    signal: options.signal,
+    unreadable: (segment, error) =>
+      problem({
+        object: segment,
+        kind: 'changed',
+        detail: `${error.message} It can be rebuilt from the packs.`,
+        hurts: [],
+      }),
+  })
+}
+
+/** Packs that are missing, of the wrong size or (with readData) damaged, each with the chunks that are lost with it. */
+async function checkPacks(
+  state: RepositoryState,
+  indexed: readonly IndexedPack[],
+  options: VerifyOptions,
+  report: VerifyReport,
+): Promise<BadPacks> {
+  const listed = await listPacks(state, options.signal)
+  const bad = new BadPacks()
+  const found = (name: string, reply: Omit<VerifyProblem, 'object' | 'hurts'>, lost: 'all' | Uint8Array) => {
+    bad.names.add(name)
+    const entry = indexed.find((pack) => pack.name.toString('hex') === name)
+    if (entry) bad.addIndexed(name, entry.directory, lost === 'all')
+    if (lost !== 'all') bad.addLost(lost)
+    report.problems.push({ object: packName(name), ...reply, hurts: [] })
+  }
+  for (const pack of indexed) {
+    const name = pack.name.toString('hex')
+    const size = listed.get(name)
+    if (bad.names.has(name) || size === pack.sizeBytes) continue
+    if (size === undefined)
+      found(name, { kind: 'missing', detail: `Pack ${name} is in the index but not in the store.` }, 'all')
+    else if (!options.readData)
+      found(
+        name,
+        { kind: 'size', detail: `Pack ${name} has ${size} bytes where ${pack.sizeBytes} were written.` },
+        'all',
+      )
+  }
+  report.packs = listed.size
+  if (!options.readData) return bad
+  let done = 0
+  const bytesTotal = [...listed.values()].reduce((sum, size) => sum + size, 0)
+  await mapBounded([...listed.keys()], state.pool.threadCount * 2, async (name) => {
+    throwIfInterrupted(options.signal)
+    const reply = await checkPack(state, name, options.signal)
+    report.bytesRead += reply.bytesRead
+    options.progress({
+      phase: 'verifying',
+      bytesDone: report.bytesRead,
+      bytesTotal,
+      filesDone: ++done,
+      filesTotal: listed.size,
+    })
+    if (reply.problem) found(name, reply.problem, reply.directory ? reply.lostChunks : 'all')
+  })
+  return bad
+}
+
+async function checkPack(state: RepositoryState, pack: string, signal: AbortSignal): Promise<CheckPackReply> {
+  if (state.storage.localDirectory !== undefined) return state.pool.run<CheckPackReply>({ type: 'check-pack', pack })
+  try {
+    const data = new Uint8Array(await state.storage.get(packName(pack), undefined, { signal })).buffer
+    return await state.pool.run<CheckPackReply>({ type: 'check-pack', pack, data }, [data])
+  } catch (error) {
+    if (!isRegainError(error, 'storage-not-found')) throw error
+    const problem = { kind: 'missing', detail: error.message } as const
+    return { bytesRead: 0, problem, lostChunks: new Uint8Array(0), directory: null }
+  }
+}
+
+async function checkLog(state: RepositoryState, options: VerifyOptions, report: VerifyReport): Promise<void> {
+  const prefix = options.source === undefined ? PREFIX.log : `${PREFIX.log}${options.source}/`
+  const names: string[] = []
+  for await (const object of state.storage.list(prefix, { signal: options.signal })) names.push(object.name)
+  report.logSegments = names.filter((name) => name.includes('/segments/')).length
+  if (!options.readData) return
+  await mapBounded(names, READS_AT_ONCE, async (name) => {
+    throwIfInterrupted(options.signal)
+    try {
+      const sealed = await state.storage.get(name, undefined, { signal: options.signal })
+      decodeLogPiece(openObject(state.keys, name.includes('/histories/') ? 'H' : 'L', name, sealed, name), name)
+      report.bytesRead += sealed.length
+    } catch (error) {
+      if (!(error instanceof RegainError)) throw error
+      // A tail is dropped as soon as its segment is whole: no loss.
+      if (error.code === 'storage-not-found') return
+      if (error.code !== 'repository-damaged') throw error
+      const detail = `${error.message} Recovery can't go past ${lastComponent(name)} on this branch of the log.`
+      report.problems.push({ object: name, kind: 'changed', detail, hurts: [] })
+    }
+  })
+}

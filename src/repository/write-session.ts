@@ -1,0 +1,131 @@
+import { createHash } from 'node:crypto'
+import { RegainError, throwIfInterrupted } from '../errors.ts'
+import type { Point } from '../model.ts'
+import { type ChunkIndex, loadChunkIndex } from './chunk-index.ts'
+import { type Commit, readCommit, writeReceipt } from './commits.ts'
+import { endName, generationName, lastComponent, PREFIX, sessionName } from './format/object-names.ts'
+import { type EndRecord, openRecord, sealRecord } from './format/records.ts'
+import type { RepositoryState } from './repository-state.ts'
+
+/**
+ * The writer's steps of the removal protocol (docs/format.md, Writers). No lock, no clock: the session names the
+ * tombstone generation it saw, and one create-if-absent object decides between commit and abort.
+ *
+ *   begin    1 newest generation g; create sessions/S naming g   2 list again: newer or gone -> start over
+ *            3 T_g, then the index, then the packs: only what is indexed, listed and not in T_g may be reused
+ *   upload   4 packs under fresh names, each sent once; index entries only after their packs (PackStore)
+ *   commit   5 create ends/S = commit   6 sessions/S must still be there; only then is it a success
+ */
+const MAX_STARTS = 20
+const COMMIT_ATTEMPTS = 5
+
+export interface WriteSession {
+  id: string
+  /** What may be reused. */
+  reusable: ChunkIndex
+}
+
+export async function beginSession(state: RepositoryState, source: string, signal: AbortSignal): Promise<WriteSession> {
+  for (let start = 0; start < MAX_STARTS; start++) {
+    throwIfInterrupted(signal)
+    const generation = await newestGeneration(state, signal)
+    const id = state.ambient.randomBytes(16).toString('hex')
+    const created = await createSession(state, id, generation, source)
+    if (!created) continue
+    if ((await newestGeneration(state, signal)) === generation) {
+      const tombstones = await readTombstones(state, generation, signal)
+      if (tombstones) return { id, reusable: await loadChunkIndex(state, { signal, excluded: tombstones }) }
+    }
+    // Nothing names this session but itself, and it has reused nothing: it may go without an end.
+    await state.storage.delete(sessionName(id))
+  }
+  throw new RegainError(
+    'storage-unavailable',
+    `A backup could not begin: removal of old data overtook it ${MAX_STARTS} times in a row. Nothing was written.`,
+  )
+}
+
+/** Steps 5 and 6. Rejects with `session-fenced` when a collector aborted the session: nothing of it counts. */
+export async function commitSession(state: RepositoryState, point: Point): Promise<Commit> {
+  const name = endName(point.id)
+  const record: EndRecord = { session: point.id, end: 'commit', point }
+  const sealed = sealRecord(state.keys, 'E', name, record, state.ambient.randomBytes(32))
+  await createEnd(state, name, sealed)
+  const commit = await readCommit(state, point.id)
+  if (!commit || (await state.storage.size(sessionName(point.id))) === null)
+    throw new RegainError(
+      'session-fenced',
+      'The backup took so long that removal of old data ended it. Nothing of it is visible.',
+    )
+  const own = createHash('sha256').update(sealed).digest('hex')
+  if (commit.sha256 !== own) throw new RegainError('repository-damaged', `${name} is not what this backup wrote.`)
+  await writeReceipt(state, commit)
+  return commit
+}
+
+/**
+ * Ends a session that will not commit and clears it away: first `ends/S` = aborted, then the session, then the end, so
+ * that no un-ended session is ever removed. What it stored and indexed stays for the next backup to use.
+ */
+export async function abortSession(state: RepositoryState, id: string, reason: string): Promise<void> {
+  const name = endName(id)
+  const record: EndRecord = { session: id, end: 'aborted', reason }
+  await state.storage.create(name, sealRecord(state.keys, 'E', name, record, state.ambient.randomBytes(32)))
+  if ((await readCommit(state, id)) !== null) return
+  await state.storage.delete(sessionName(id))
+  await state.storage.delete(name)
+}
+
+async function newestGeneration(state: RepositoryState, signal: AbortSignal): Promise<number> {
+  let newest = -1
+  for await (const object of state.storage.list(PREFIX.generations, { signal }))
+    newest = Math.max(newest, Number(lastComponent(object.name)))
+  if (newest < 0)
+    throw new RegainError(
+      'repository-damaged',
+      'The repository has no generation object: it was removed. No backup can be written safely.',
+    )
+  return newest
+}
+
+async function createSession(state: RepositoryState, id: string, generation: number, source: string): Promise<boolean> {
+  const name = sessionName(id)
+  const record = { session: id, generation, source, startedAt: new Date(state.ambient.now()).toISOString() }
+  const sealed = sealRecord(state.keys, 'S', name, record, state.ambient.randomBytes(32))
+  try {
+    return await state.storage.create(name, sealed)
+  } catch (error) {
+    // The outcome is unknown: never this name again. A session nobody uses is fenced by the next collection.
+    if (error instanceof RegainError && error.code === 'storage-unavailable') return false
+    throw error
+  }
+}
+
+/** Null: the generation has been retired meanwhile. */
+async function readTombstones(
+  state: RepositoryState,
+  generation: number,
+  signal: AbortSignal,
+): Promise<Set<string> | null> {
+  const name = generationName(generation)
+  try {
+    const sealed = await state.storage.get(name, undefined, { signal })
+    return new Set(openRecord(state.keys, 'G', name, sealed).tombstones)
+  } catch (error) {
+    if (error instanceof RegainError && error.code === 'storage-not-found') return null
+    throw error
+  }
+}
+
+/** Repeating is safe: exactly one end per session exists, whoever made it. */
+async function createEnd(state: RepositoryState, name: string, sealed: Buffer): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await state.storage.create(name, sealed)
+      return
+    } catch (error) {
+      if (!(error instanceof RegainError) || error.code !== 'storage-unavailable' || attempt === COMMIT_ATTEMPTS)
+        throw error
+    }
+  }
+}
