@@ -8,13 +8,15 @@ import type { Entry, Finding, Missed, Point, PointKind, Progress } from '../mode
 export interface Source {
   /** 'files', 'postgres'. */
   readonly type: string
+  /** Hands over entries in any order, not by comparePaths. Such a source has at most two million files. */
+  readonly unordered?: boolean
   /** For people: '/srv/shop/uploads', 'postgres://db.example:5432'. Never a secret. */
   readonly description: string
 
   /** Preflight: what would keep a backup or its restore from working, with a fix for each. Never changes anything. */
   check(options: SourceOptions): Promise<Finding[]>
 
-  /** Reads the source into `writer`, entry by entry in comparePaths order. Neither commits nor discards: the caller does. */
+  /** Reads the source into `writer`, entry by entry in comparePaths order unless `unordered`. Neither commits nor discards: the caller does. */
   backup(writer: PointWriter, options: BackupOptions): Promise<SourceSummary>
 
   /** Brings a point back into `target`. The target's emptiness has been checked by the caller. */
@@ -71,6 +73,12 @@ export interface PointWriter {
    * be reused (a chunk is gone or marked for removal): add it by reading instead.
    */
   addUnchanged(entry: Entry, from: Entry): Promise<boolean>
+
+  /**
+   * Resolves when every file given to addFile has been read to its end or reported as missed: only then may an
+   * application that was quiesced for the backup go on. Entries may still follow.
+   */
+  allRead?(): Promise<void>
 }
 
 export interface ContentStream {
