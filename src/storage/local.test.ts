@@ -51,12 +51,40 @@ describe('local storage', () => {
   it('stops a write on the way when the signal fires, and cleans up', async () => {
     for (const write of ['put', 'create'] as const) {
       const controller = new AbortController()
-      const outcome = storage[write]('a', Buffer.alloc(64 * 1024 * 1024), { signal: controller.signal })
-      setImmediate(() => controller.abort())
-      await rejectsWith('interrupted', outcome)
+      const taken = new Set<number>()
+      const piece = Buffer.alloc(4 * 1024 * 1024)
+      const pieces = Array.from({ length: 16 }, () => piece)
+      for (const i of pieces.keys()) {
+        Object.defineProperty(pieces, i, {
+          get() {
+            taken.add(i)
+            if (i === 4) controller.abort()
+            return piece
+          },
+        })
+      }
+      await rejectsWith('interrupted', storage[write]('a', pieces, { signal: controller.signal }))
+      assert.ok(!taken.has(8), 'writing went on')
       assert.equal(await storage.size('a'), null)
       assert.deepEqual(await readdir(join(directory, '+tmp')), [])
     }
+  })
+
+  it('stops reading and listing on the way when the signal fires', async () => {
+    await storage.put('large', Buffer.alloc(64 * 1024 * 1024))
+    const controller = new AbortController()
+    const reading = storage.get('large', undefined, { signal: controller.signal })
+    setImmediate(() => controller.abort())
+    await rejectsWith('interrupted', reading)
+
+    await Promise.all(Array.from({ length: 100 }, (_, i) => storage.put(`many/${i}`, Buffer.alloc(0))))
+    const other = new AbortController()
+    let seen = 0
+    const list = async () => {
+      for await (const _ of storage.list('', { signal: other.signal })) if (++seen === 3) other.abort()
+    }
+    await rejectsWith('interrupted', list())
+    assert.ok(seen < 100)
   })
 
   it('never takes foreign files for objects', async () => {
