@@ -13,7 +13,6 @@ async function play(runs: ((options: FollowerOptions, tick: (ms: number) => void
   const logged: string[] = []
   const delays: number[] = []
   let clock = 0
-  let closed = 0
   const ambient = {
     now: () => clock,
     randomBytes: (size: number) => Buffer.alloc(size, 0x7f),
@@ -22,22 +21,13 @@ async function play(runs: ((options: FollowerOptions, tick: (ms: number) => void
   const scripts = [...runs]
   await superviseFollower(
     { service: 'shop', source: 'db' },
-    async () => {
+    async (options) => {
       const script = scripts.shift()
       assert.ok(script, 'started more often than the script has runs')
-      return {
-        follower: {
-          run: async (options) => {
-            const isLast = scripts.length === 0
-            await script(options, (ms) => {
-              clock += ms
-            }).finally(() => isLast && stop.abort())
-          },
-        },
-        close: async () => {
-          closed++
-        },
-      }
+      const isLast = scripts.length === 0
+      await script(options, (ms) => {
+        clock += ms
+      }).finally(() => isLast && stop.abort())
     },
     {
       ambient,
@@ -49,14 +39,14 @@ async function play(runs: ((options: FollowerOptions, tick: (ms: number) => void
       },
     },
   )
-  return { rows, logged, delays, closed }
+  return { rows, logged, delays }
 }
 
 const STATUS = { durable: '0/3000000', server: '0/3000000', lagBytes: 0, durableUntil: '2026-01-10T02:00:00Z' }
 const away = () => Promise.reject(new RegainError('source-unavailable', 'The server does not answer.'))
 
 test('a follower that fails is started again ever later, up to a minute, and what it failed with is known', async () => {
-  const { rows, delays, logged, closed } = await play([...Array.from({ length: 9 }, () => away), async () => {}])
+  const { rows, delays, logged } = await play([...Array.from({ length: 9 }, () => away), async () => {}])
   assert.deepEqual(
     delays.map((ms) => Math.round(ms / 1000)),
     [1, 2, 4, 8, 16, 32, 60, 60, 60],
@@ -66,7 +56,6 @@ test('a follower that fails is started again ever later, up to a minute, and wha
   assert.equal(waiting.at(-1)?.restarts, 9)
   assert.equal(rows.at(-1)?.state, 'stopped')
   assert.equal(logged.filter((line) => line.startsWith('error:')).length, 9)
-  assert.equal(closed, 10)
 })
 
 test('after it has streamed for a while, the next failure begins with the short delay again', async () => {

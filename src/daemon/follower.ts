@@ -2,9 +2,9 @@ import type { FollowerRow } from '../catalog/catalog.ts'
 import { describeError } from '../catalog/record.ts'
 import { isRegainError } from '../errors.ts'
 import type { Ambient } from '../model.ts'
-import type { FollowerStatus } from '../sources/contract.ts'
+import type { FollowerOptions, FollowerStatus } from '../sources/contract.ts'
 import { restartDelayMs } from './delays.ts'
-import { nameOf, type OpenFollower, type SourceName } from './work.ts'
+import { nameOf, type SourceName } from './work.ts'
 
 export interface SupervisorOptions {
   ambient: Ambient
@@ -25,7 +25,7 @@ const PROVEN_MS = 30_000
  */
 export async function superviseFollower(
   name: SourceName,
-  open: (name: SourceName) => Promise<OpenFollower>,
+  follow: (options: FollowerOptions) => Promise<void>,
   options: SupervisorOptions,
 ): Promise<void> {
   const { ambient, signal } = options
@@ -59,7 +59,7 @@ export async function superviseFollower(
       change({ state: 'streaming', durable, server, lagBytes, durableUntil, error: null })
     }
 
-    const error = await runOnce(name, open, options, onStatus)
+    const error = await runOnce(name, follow, options, onStatus)
     if (signal.aborted) {
       if (error !== null) ambient.log('warning', `The follower did not end cleanly: ${error.message}`, fields)
       break
@@ -83,19 +83,14 @@ export async function superviseFollower(
 /** Null when the follower returned, else what it failed with. */
 async function runOnce(
   name: SourceName,
-  open: (name: SourceName) => Promise<OpenFollower>,
+  follow: (options: FollowerOptions) => Promise<void>,
   { ambient, signal }: SupervisorOptions,
   status: (status: FollowerStatus) => void,
 ): Promise<{ code: string; message: string } | null> {
   try {
-    const opened = await open(name)
-    try {
-      const warn = (message: string) => ambient.log('warning', message, { source: nameOf(name) })
-      await opened.follower.run({ signal, warn, status })
-      return null
-    } finally {
-      await opened.close()
-    }
+    const warn = (message: string) => ambient.log('warning', message, { source: nameOf(name) })
+    await follow({ signal, warn, status })
+    return null
   } catch (error) {
     // Being interrupted is how a stop is answered; anywhere else it is a failure like others.
     if (signal.aborted && isRegainError(error, 'interrupted')) return null

@@ -63,6 +63,6 @@ export class Followers {
     await this.#leaving.get(nameOf(name))
     const { ambient, save } = this.#options
     const signal = AbortSignal.any([this.#options.signal, own])
-    await superviseFollower(name, (source) => work.openFollower(source), { ambient, signal, save, delay })
+    await superviseFollower(name, (options) => work.follow(name, options), { ambient, signal, save, delay })
   }
 }

@@ -1,4 +1,4 @@
-import type { Catalog } from '../catalog/catalog.ts'
+import type { Catalog, LearnedPoint } from '../catalog/catalog.ts'
 import { describeError } from '../catalog/record.ts'
 import { isRegainError } from '../errors.ts'
 import type { Ambient, Point } from '../model.ts'
@@ -38,7 +38,7 @@ const RUNS_CONSIDERED = 300
 export function createScheduler(options: SchedulerOptions): Scheduler {
   const { ambient, queue, signal } = options
   let { rules, work } = options
-  /** Services whose points are known; until then, nobody knows whether a backup is owed. */
+  /** Services and destinations whose points are known; until then, nobody knows whether a backup is owed. */
   const learned = new Set<string>()
   /** The last thing said about a source, so that it is said once. */
   const said = new Map<string, string>()
@@ -51,8 +51,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       learned.clear()
     },
     async turn() {
-      for (const service of new Set(rules.map((rule) => rule.service))) await learn(service)
-      const known = rules.filter((rule) => learned.has(rule.service))
+      for (const rule of rules) await learn(rule)
+      const known = rules.filter((rule) => learned.has(placeOf(rule)))
       const now = ambient.now()
       const { decisions, wakeAt } = planSchedule(known, facts(known), now)
       for (const decision of decisions) act(decision)
@@ -60,20 +60,23 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     },
   }
 
-  /** Reads a service's points once, so that a lost state file does not look like a service without a backup. */
-  async function learn(service: string): Promise<void> {
-    if (learned.has(service) || signal.aborted) return
+  /** Reads a repository's points once, so that a lost state file does not look like a service without a backup. */
+  async function learn(rule: ScheduleRule): Promise<void> {
+    const { service, destination } = rule
+    const place = placeOf(rule)
+    if (learned.has(place) || signal.aborted) return
     try {
-      const points = await work.points(service)
-      const count = options.catalog().learnPoints(points.map(toLearned))
-      learned.add(service)
-      if (count > 0) ambient.log('info', 'Points were learned from the repository.', { service, points: count })
+      const points = await work.points(service, destination)
+      const count = options.catalog().learnPoints(points.map((point) => toLearned(point, destination)))
+      learned.add(place)
+      said.delete(place)
+      if (count > 0) ambient.log('info', 'Points were learned from the repository.', { place, points: count })
     } catch (error) {
       const { code, message } = describeError(error)
-      tell(service, 'error', `No backups are started, because the repository cannot be asked: ${message}`, {
-        service,
-        code,
-      })
+      const told = `No backups are started, because the repository cannot be asked: ${message}`
+      if (said.get(place) === told) return
+      said.set(place, told)
+      ambient.log('error', told, { place, code })
     }
   }
 
@@ -83,7 +86,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       if (!queue.has(nameOf(name))) noticeCutShort(name)
       const { service, source } = name
       const runs = options.catalog().runs({ operation: 'backup', service, source, limit: RUNS_CONSIDERED })
-      return runs.map((run) => ({ ...run, kind: run.kind ?? 'incremental' }))
+      return runs.map((run) => ({ ...run, destination: run.destination ?? '', kind: run.kind ?? 'incremental' }))
     })
   }
 
@@ -96,32 +99,44 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
 
   function act({ rule, state, reason }: Decision): void {
     const name = nameOf(rule)
-    if (state !== 'due' || (pausedUntil.get(name) ?? 0) > ambient.now()) return
+    const key = `${name}@${rule.destination}`
+    if (state !== 'due' || (pausedUntil.get(key) ?? 0) > ambient.now()) return
     const run = async () => {
-      ambient.log('info', 'A backup begins.', { source: name, kind: rule.kind, reason })
+      const about = { source: name, destination: rule.destination, kind: rule.kind }
+      ambient.log('info', 'A backup begins.', { ...about, reason })
       try {
-        await work.backup(rule, rule.kind, signal)
+        const point = await work.backup(rule, rule.destination, rule.kind, signal)
+        tellPoint(point, about)
       } catch (error) {
         const { code, message } = describeError(error)
-        pausedUntil.set(name, ambient.now() + PAUSE_AFTER_FAILURE_MS)
+        pausedUntil.set(key, ambient.now() + PAUSE_AFTER_FAILURE_MS)
         // Someone runs it by hand at this moment: that run serves as well, or the next turn finds it still owed.
         const level = isRegainError(error, 'precondition-failed') || signal.aborted ? 'warning' : 'error'
-        ambient.log(level, `The backup did not succeed: ${message}`, { source: name, kind: rule.kind, code })
+        ambient.log(level, `The backup did not succeed: ${message}`, { ...about, code })
       }
       options.onEnd()
     }
     queue.offer(name, run)
   }
 
-  function tell(about: string, level: 'error', message: string, fields: Record<string, unknown>): void {
-    if (said.get(about) === message) return
-    said.set(about, message)
-    ambient.log(level, message, fields)
+  function tellPoint(point: Point, about: Record<string, unknown>): void {
+    const fields = { ...about, point: point.id, stored: point.bytes.stored }
+    if (point.complete) ambient.log('info', 'The backup is complete.', fields)
+    else
+      ambient.log('warning', 'The backup is incomplete: things are missing from it.', {
+        ...fields,
+        missed: point.missedCount,
+      })
   }
 }
 
-function toLearned(point: Point) {
+function placeOf({ service, destination }: ScheduleRule): string {
+  return `${service}@${destination}`
+}
+
+function toLearned(point: Point, destination: string): LearnedPoint {
   return {
+    destination,
     service: point.service,
     source: point.source,
     kind: point.kind,

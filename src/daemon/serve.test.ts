@@ -8,7 +8,6 @@ import { type Catalog, openCatalog } from '../catalog/catalog.ts'
 import { recordBackup } from '../catalog/record.ts'
 import { isRegainError, RegainError } from '../errors.ts'
 import type { Ambient, Point } from '../model.ts'
-import type { FollowerOptions } from '../sources/contract.ts'
 import { type DaemonPlan, serve } from './serve.ts'
 import { type DaemonWork, nameOf } from './work.ts'
 
@@ -42,10 +41,11 @@ function daemon(overrides: Partial<DaemonPlan> = {}, state = join(scratch, `stat
   }
   const open = (): Catalog => openCatalog({ directory: state, ambient, pid: process.pid, isDaemon: true })
   const work: DaemonWork = {
-    async backup(name, kind, signal) {
+    async backup(name, destination, kind, signal) {
       const catalog = open()
       try {
-        await recordBackup(catalog, { ...name, kind, origin: 'schedule' }, ambient, async () => {
+        const run = { ...name, destination, kind, origin: 'schedule' } as const
+        return await recordBackup(catalog, run, ambient, async () => {
           happened(`backup ${nameOf(name)} ${kind}`)
           if (signal.aborted) throw new RegainError('interrupted', 'The operation was interrupted.')
           return point(name.service, name.source)
@@ -53,19 +53,13 @@ function daemon(overrides: Partial<DaemonPlan> = {}, state = join(scratch, `stat
       } finally {
         catalog.close()
       }
-      happened('backup done')
     },
-    openFollower: async (name) => ({
-      follower: {
-        async run({ signal, status }: FollowerOptions) {
-          status({ durable: '0/1', server: '0/2', lagBytes: 1, durableUntil: '2026-01-10T02:00:00Z' })
-          happened(`following ${nameOf(name)}`)
-          if (!signal.aborted) await once(signal, 'abort')
-          happened(`tail shipped ${nameOf(name)}`)
-        },
-      },
-      close: async () => {},
-    }),
+    async follow(name, { signal, status }) {
+      status({ durable: '0/1', server: '0/2', lagBytes: 1, durableUntil: '2026-01-10T02:00:00Z' })
+      happened(`following ${nameOf(name)}`)
+      if (!signal.aborted) await once(signal, 'abort')
+      happened(`tail shipped ${nameOf(name)}`)
+    },
     points: async () => [],
   }
   const plan: DaemonPlan = { config: '/etc/regain/regain.yaml', state, rules: [], followers: [], work, ...overrides }
@@ -112,14 +106,22 @@ function point(service: string, source: string): Point {
   }
 }
 
-const YEARLY = { service: 'shop', source: 'db', kind: 'full', cron: '0 0 1 1 *', timeZone: 'UTC', jitterMs: 0 } as const
+const YEARLY = {
+  service: 'shop',
+  source: 'db',
+  destination: 'hot',
+  kind: 'full',
+  cron: '0 0 1 1 *',
+  timeZone: 'UTC',
+  jitterMs: 0,
+} as const
 const FOLLOWER = { service: 'shop', source: 'db', fingerprint: '1' }
 const RELOADED = 'The configuration was read again and is in effect.'
 const REFUSED = 'THE NEW CONFIGURATION WAS REFUSED, THE OLD ONE STAYS IN EFFECT: '
 
 test('starts followers and the first backup, lets others see both, and stops cleanly', async () => {
   const { stop, ended, until, open, seen, notified } = daemon({ rules: [YEARLY], followers: [FOLLOWER] })
-  await until('backup done')
+  await until('The backup is complete.')
   await until('following shop/db')
   const catalog = open()
   assert.equal(catalog.daemon()?.pid, process.pid)
@@ -250,7 +252,7 @@ test('a backup that fails before anything can be noted is not begun again at onc
 function daemonWorkOf(): DaemonWork {
   return {
     backup: () => Promise.reject(new RegainError('internal', 'No backup was expected.')),
-    openFollower: () => Promise.reject(new RegainError('internal', 'No follower was expected.')),
+    follow: () => Promise.reject(new RegainError('internal', 'No follower was expected.')),
     points: async () => [],
   }
 }

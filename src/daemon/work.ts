@@ -1,5 +1,5 @@
 import type { Point, PointKind } from '../model.ts'
-import type { LogFollower } from '../sources/contract.ts'
+import type { FollowerOptions } from '../sources/contract.ts'
 
 /** A source by its names in the configuration. */
 export interface SourceName {
@@ -17,17 +17,13 @@ export function nameOf({ service, source }: SourceName): string {
  */
 export interface DaemonWork {
   /**
-   * One backup of one source, noted in the catalog and under the source's lock. Rejects with `precondition-failed` when
-   * another process is at it; when the signal fires, ends within seconds with nothing half visible.
+   * One backup of one source to one destination, noted in the catalog and under the source's lock. Rejects with
+   * `precondition-failed` when another process is at it; when the signal fires, ends within seconds with nothing half
+   * visible.
    */
-  backup(name: SourceName, kind: PointKind, signal: AbortSignal): Promise<void>
-  /** A follower of the source's log, with its repository open. */
-  openFollower(name: SourceName): Promise<OpenFollower>
+  backup(name: SourceName, destination: string, kind: PointKind, signal: AbortSignal): Promise<Point>
+  /** Follows the source's log into all its destinations until the signal fires; rejects when it cannot go on. */
+  follow(name: SourceName, options: FollowerOptions): Promise<void>
   /** Points of a service's repository, for what the catalog does not know (any more). */
-  points(service: string): Promise<Point[]>
-}
-
-export interface OpenFollower {
-  readonly follower: LogFollower
-  close(): Promise<void>
+  points(service: string, destination: string): Promise<Point[]>
 }

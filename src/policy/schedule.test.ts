@@ -6,13 +6,13 @@ import { cronProblem, jitterOf, planSchedule, type RunFact, type ScheduleRule } 
 const MINUTE = 60_000
 
 function rule(kind: 'full' | 'incremental', cron: string, timeZone = 'UTC', jitterMs = 0): ScheduleRule {
-  return { service: 'shop', source: 'db', kind, cron, timeZone, jitterMs }
+  return { service: 'shop', source: 'db', destination: 'hot', kind, cron, timeZone, jitterMs }
 }
 
 function run(kind: 'full' | 'incremental', startedAt: string, outcome: RunFact['outcome'] = 'complete'): RunFact {
   const start = Date.parse(startedAt)
   const endedAt = outcome === 'running' ? null : start + 10 * MINUTE
-  return { service: 'shop', source: 'db', kind, startedAt: start, endedAt, outcome }
+  return { service: 'shop', source: 'db', destination: 'hot', kind, startedAt: start, endedAt, outcome }
 }
 
 /** One line per rule: what a person would be told. */
@@ -167,6 +167,27 @@ const ORDINARY: [title: string, rules: ScheduleRule[], runs: RunFact[], now: str
     [run('full', '2026-01-09T02:00:00Z'), run('full', '2027-01-10T02:00:00Z')],
     '2026-01-10T02:00:00Z',
     ['full due: scheduled for 2026-01-10T02:00:00Z'],
+  ],
+  [
+    'each destination is owed its own points',
+    [NIGHTLY, { ...NIGHTLY, destination: 'offsite' }],
+    [
+      run('full', '2026-01-10T02:00:00Z'),
+      { ...run('full', '2026-01-09T02:00:00Z'), destination: 'offsite' },
+      { ...run('full', '2026-01-10T02:10:00Z', 'failed'), destination: 'offsite' },
+    ],
+    '2026-01-10T02:30:00Z',
+    ['full later: next run 2026-01-11T02:00:00Z', 'full due: scheduled for 2026-01-10T02:00:00Z, attempt 2'],
+  ],
+  [
+    'a run to one destination holds the other back',
+    [{ ...NIGHTLY, destination: 'offsite' }],
+    [
+      { ...run('full', '2026-01-09T02:00:00Z'), destination: 'offsite' },
+      run('full', '2026-01-10T02:00:00Z', 'running'),
+    ],
+    '2026-01-10T02:30:00Z',
+    ['full held: scheduled for 2026-01-10T02:00:00Z, waiting: a run of this source is under way'],
   ],
   [
     'runs of another source say nothing about this one',

@@ -7,7 +7,7 @@ import { Cron } from 'croner'
  * The promises, each with a table in schedule.test.ts:
  * - A source without any point is unprotected, so its first backup is due at once.
  * - However many runs a downtime swallowed, one run makes up for all of them.
- * - Two runs of one source never overlap, and a full backup stands in for an incremental that is due with it.
+ * - Two runs of one source never overlap, whatever their destinations, and a full backup stands in for an incremental that is due with it.
  * - A failed run is tried again after 1, 4, 16, then every 60 minutes, until the next scheduled moment begins anew.
  * - Times are wall-clock times of the rule's zone. A time inside the hour that spring skips runs right after it; a time
  *   that autumn repeats runs once; rules with a step or wildcard in their hours or minutes simply go on by the clock.
@@ -15,6 +15,8 @@ import { Cron } from 'croner'
 export interface ScheduleRule {
   service: string
   source: string
+  /** Each destination has points of its own, and is owed them on its own. */
+  destination: string
   kind: ScheduledKind
   /** Five fields: minute, hour, day of month, month, day of week. Checked with `cronProblem` when it is configured. */
   cron: string
@@ -26,10 +28,11 @@ export interface ScheduleRule {
 
 export type ScheduledKind = 'full' | 'incremental'
 
-/** A backup of a source, whoever started it. Times are milliseconds since the epoch. */
+/** A backup of a source to a destination, whoever started it. Times are milliseconds since the epoch. */
 export interface RunFact {
   service: string
   source: string
+  destination: string
   kind: ScheduledKind
   startedAt: number
   /** Null while it runs. */
@@ -99,7 +102,8 @@ export function jitterOf(rule: ScheduleRule): number {
 }
 
 function decide(rule: ScheduleRule, runsOfSource: readonly RunFact[], now: number): Decision {
-  const runs = runsOfSource.filter((run) => run.startedAt <= now + CLOCK_TOLERANCE_MS)
+  const believable = runsOfSource.filter((run) => run.startedAt <= now + CLOCK_TOLERANCE_MS)
+  const runs = believable.filter((run) => run.destination === rule.destination)
   const owed = owedMoment(rule, runs, now)
   if (owed === null) {
     const next = nextMoment(rule, now)
@@ -107,7 +111,7 @@ function decide(rule: ScheduleRule, runsOfSource: readonly RunFact[], now: numbe
     return { rule, state: 'later', at: next, reason: `next run ${iso(next)}` }
   }
 
-  if (runs.some((run) => run.outcome === 'running')) {
+  if (believable.some((run) => run.outcome === 'running')) {
     return { rule, state: 'held', at: owed.at, reason: `${owed.reason}, waiting: a run of this source is under way` }
   }
 
@@ -163,7 +167,8 @@ function serves(run: RunFact, rule: ScheduleRule): boolean {
 
 function giveWayToFull(decision: Decision, all: readonly Decision[]): void {
   if (decision.state !== 'due' || decision.rule.kind === 'full') return
-  const isSame = (other: Decision) => sourceOf(other.rule) === sourceOf(decision.rule)
+  const isSame = ({ rule }: Decision) =>
+    sourceOf(rule) === sourceOf(decision.rule) && rule.destination === decision.rule.destination
   const full = all.find((other) => other.state === 'due' && other.rule.kind === 'full' && isSame(other))
   if (full === undefined) return
   decision.state = 'covered'

@@ -1,0 +1,132 @@
+import { type Catalog, openCatalog } from '../catalog/catalog.ts'
+import { recordBackup } from '../catalog/record.ts'
+import type { DestinationConfiguration, ServiceConfiguration, SourceConfiguration } from '../config/configuration.ts'
+import { RegainError } from '../errors.ts'
+import { takePoint } from '../operations/backup.ts'
+import type { Application } from '../operations/context.ts'
+import { withRepository } from '../operations/repositories.ts'
+import { sourceRequest } from '../operations/sources.ts'
+import { destinationsOf, selectTarget } from '../operations/targets.ts'
+import type { ScheduleRule } from '../policy/schedule.ts'
+import type { FollowerOptions, LogStore } from '../sources/contract.ts'
+import { EveryDestination } from './every-destination.ts'
+import type { WantedFollower } from './followers.ts'
+import type { DaemonPlan } from './serve.ts'
+import { type DaemonWork, nameOf, type SourceName } from './work.ts'
+
+/** Scheduled runs of one rule start up to this much late, each always by the same. */
+const JITTER_MS = 30_000
+
+/** What a configuration asks of the daemon, bound to the operations that do it. */
+export function planOf(application: Application): DaemonPlan {
+  const { config } = application
+  const services = Object.values(config.services)
+  return {
+    config: config.path,
+    state: config.state,
+    rules: services.flatMap(rulesOf),
+    followers: services.flatMap((service) => followersOf(application, service)),
+    work: workOf(application),
+  }
+}
+
+function rulesOf(service: ServiceConfiguration): ScheduleRule[] {
+  const { schedule } = service
+  return Object.keys(service.sources).flatMap((source) =>
+    service.destinations.flatMap((destination) =>
+      (['full', 'incremental'] as const).flatMap((kind) => {
+        const cron = schedule[kind]
+        if (cron === undefined) return []
+        const { timezone: timeZone } = schedule
+        return [{ service: service.name, source, destination, kind, cron, timeZone, jitterMs: JITTER_MS }]
+      }),
+    ),
+  )
+}
+
+function followersOf(application: Application, service: ServiceConfiguration): WantedFollower[] {
+  const followed = Object.values(service.sources).filter(
+    (source) => source.type === 'postgres' && source.log === 'continuous',
+  )
+  const { config } = application
+  return followed.map((source) => {
+    const key = config.keys[service.key]
+    // A follower holds its repository open with what it was given: when any of that changes it starts anew.
+    const fingerprint = JSON.stringify([source, destinationsOf(config, service), key])
+    return { service: service.name, source: source.name, fingerprint }
+  })
+}
+
+function workOf(application: Application): DaemonWork {
+  const { config, ambient } = application
+  return {
+    async backup(name, destinationName, kind, signal) {
+      const { service, source } = find(application, name)
+      const [destination] = destinationsOf(config, service, destinationName)
+      if (destination === undefined) throw new RegainError('internal', `No destination ${destinationName}.`)
+      const warn = (message: string) => ambient.log('warning', message, { source: nameOf(name) })
+      const reporting = { signal, warn, progress: () => {} }
+      const run = { ...name, destination: destinationName, kind, origin: 'schedule' as const }
+      return withCatalog(application, (catalog) =>
+        recordBackup(catalog, run, ambient, () =>
+          takePoint(application, { service, source, destination, request: { kind } }, reporting),
+        ),
+      )
+    },
+    async follow(name, options) {
+      const { service, source } = find(application, name)
+      await followInto(application, service, source, destinationsOf(config, service), [], options)
+    },
+    async points(serviceName, destinationName) {
+      const { service } = selectTarget(config, serviceName)
+      const [destination] = destinationsOf(config, service, destinationName)
+      if (destination === undefined) throw new RegainError('internal', `No destination ${destinationName}.`)
+      return withRepository(application, service, destination, (repository) => repository.points())
+    },
+  }
+}
+
+/** Opens the repository of each destination, one inside the other, and follows the log into all of them. */
+async function followInto(
+  application: Application,
+  service: ServiceConfiguration,
+  source: SourceConfiguration,
+  destinations: readonly DestinationConfiguration[],
+  logs: readonly LogStore[],
+  options: FollowerOptions,
+): Promise<void> {
+  const destination = destinations[logs.length]
+  if (destination !== undefined) {
+    await withRepository(application, service, destination, (repository) =>
+      followInto(application, service, source, destinations, [...logs, repository.log(source.name)], options),
+    )
+    return
+  }
+  const [first] = destinations
+  const [only] = logs
+  if (first === undefined || only === undefined)
+    throw new RegainError('internal', `${service.name} has no destination.`)
+  if (source.unresolved !== undefined) throw new RegainError('config-invalid', source.unresolved)
+  const log = logs.length === 1 ? only : new EveryDestination(logs)
+  const request = sourceRequest(application, { service, source, destination: first, log })
+  const follower = await application.drivers.createFollower(request)
+  if (follower === null) throw new RegainError('internal', `${service.name}/${source.name} has no log to follow.`)
+  await follower.run(options)
+}
+
+async function withCatalog<T>(application: Application, use: (catalog: Catalog) => Promise<T>): Promise<T> {
+  const { config, ambient, processId } = application
+  const catalog = openCatalog({ directory: config.state, ambient, pid: processId, isDaemon: true })
+  try {
+    return await use(catalog)
+  } finally {
+    catalog.close()
+  }
+}
+
+function find(application: Application, name: SourceName) {
+  const { service, sources } = selectTarget(application.config, nameOf(name))
+  const [source] = sources
+  if (source === undefined) throw new RegainError('internal', `No source ${nameOf(name)}.`)
+  return { service, source }
+}
