@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { constants, existsSync, readFileSync } from 'node:fs'
+import { access, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { runCli } from './cli/cli.ts'
 import type { Host } from './cli/host.ts'
-import type { Drivers } from './operations/context.ts'
+import type { Drivers, SourceRequest } from './operations/context.ts'
 
 /**
  * The composition root: the one file that reads the clock, the environment and global randomness, and that knows every
@@ -14,10 +15,61 @@ export const drivers: Drivers = {
     const { createLocalStorage } = await import('./storage/local.ts')
     return createLocalStorage(join(destination.path, service), ambient)
   },
+
   async openStorage(destination, service, ambient) {
     const { openLocalStorage } = await import('./storage/local.ts')
     return openLocalStorage(join(destination.path, service), ambient)
   },
+
+  async inspectDestination(destination, service) {
+    const directory = join(destination.path, service)
+    const isWritable = await access(directory, constants.W_OK | constants.X_OK).then(
+      () => true,
+      () => false,
+    )
+    const { bavail, bsize } = await statfs(directory)
+    return { freeBytes: bavail * bsize, isWritable }
+  },
+
+  async hasKey(key) {
+    return key.type !== 'file' || existsSync(key.path)
+  },
+
+  async createKey(key, ambient) {
+    if (key.type !== 'file' || existsSync(key.path)) return false
+    const { createKeyFile } = await import('./keys/file.ts')
+    await createKeyFile(key.path, ambient.randomBytes)
+    return true
+  },
+
+  async openKey(key, ambient) {
+    if (key.type === 'file') {
+      const { openKeyFile } = await import('./keys/file.ts')
+      return openKeyFile(key.path)
+    }
+    const { openPassphrase } = await import('./keys/passphrase.ts')
+    return openPassphrase(async () => key.passphrase, ambient.randomBytes)
+  },
+
+  async createSource(request) {
+    const { source, ambient } = request
+    if (source.type === 'files') {
+      const { createFilesSource } = await import('./sources/files/source.ts')
+      return createFilesSource(source, ambient, { skip: ownFolders(request) })
+    }
+    throw new Error('postgres')
+  },
+  async createFollower() {
+    return null
+  },
+  async recoveryWindows() {
+    return null
+  },
+}
+
+/** What a backup of files must never take in: what it writes itself, which would grow while it is read. */
+function ownFolders({ config }: SourceRequest): string[] {
+  return [config.state, ...Object.values(config.destinations).map((destination) => destination.path)]
 }
 
 const home = join(import.meta.dirname, '..')

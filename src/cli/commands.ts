@@ -4,10 +4,8 @@ type Load = () => Promise<{ register: Register }>
 
 /** Every command, in the order of the help. A start loads only the one that is asked for. */
 export const COMMANDS = {
-  demo: () => import('./commands/demo.ts'),
   init: () => import('./commands/init.ts'),
   check: () => import('./commands/check.ts'),
-  serve: () => import('./commands/serve.ts'),
   backup: () => import('./commands/backup.ts'),
   points: () => import('./commands/points.ts'),
   restore: () => import('./commands/restore.ts'),
@@ -21,7 +19,6 @@ export const COMMANDS = {
   repository: () => import('./commands/repository.ts'),
   config: () => import('./commands/config.ts'),
   completion: () => import('./commands/completion.ts'),
-  log: () => import('./commands/log.ts'),
 } as const satisfies Record<string, Load>
 
 export type CommandName = keyof typeof COMMANDS

@@ -32,6 +32,7 @@ export function createJsonOutput(
     say: () => {},
     line: () => {},
     bytes: (bytes) => stdout.writeBytes(bytes),
+    item: (type, value) => write({ type, ...value }),
     result: (value) => write({ type: 'result', ...value }),
     error: (error: RegainError, about = {}) =>
       write({

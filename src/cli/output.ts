@@ -16,6 +16,8 @@ export interface Output {
   line(text: string): void
   /** Raw bytes to standard output, at the reader's pace; also with --json, for commands that have no other result. */
   bytes(bytes: Uint8Array): Promise<void>
+  /** One thing of a long answer for programs; shown with --json alone. */
+  item(type: string, value: object): void
   /** The outcome for programs; people have had theirs by say and line. Several are allowed; the last ends the stream. */
   result(value: object): void
   /** `about` names what failed when an operation had several parts. */

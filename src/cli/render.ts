@@ -55,6 +55,7 @@ export function createHumanOutput(host: Host, stdout: StandardOutput, options: O
       stdout.write(`${text}\n`)
     },
     bytes: (bytes) => stdout.writeBytes(bytes),
+    item: () => {},
     result: () => {},
     error(error: RegainError) {
       writeLine(`${paint('red', 'Error:')} ${printableLines(error.message)}`)

@@ -120,7 +120,8 @@ async function fillAndCommit(
   reporting: Reporting,
 ): Promise<Point> {
   try {
-    const summary = await driver.backup(session, { ...reporting, kind })
+    // Asking for what changed since nothing would only make the driver warn.
+    const summary = await driver.backup(session, { ...reporting, kind: session.base === null ? 'full' : kind })
     throwIfInterrupted(reporting.signal)
     return await session.commit(summary)
   } catch (error) {

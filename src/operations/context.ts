@@ -38,6 +38,8 @@ export interface Drivers {
     service: string,
   ): Promise<{ freeBytes: number | null; isWritable: boolean }>
 
+  /** Whether the key is there. Reads nothing of it. */
+  hasKey(key: KeyConfiguration): Promise<boolean>
   /** False if the key was there already, or is not of a kind that is made; one that exists is never replaced. */
   createKey(key: KeyConfiguration, ambient: Ambient): Promise<boolean>
   openKey(key: KeyConfiguration, ambient: Ambient): Promise<KeyProvider>

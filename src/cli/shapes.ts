@@ -1,0 +1,66 @@
+import type { Point } from '../model.ts'
+import type { BackupOutcome } from '../operations/backup.ts'
+import type { RestoreOutcome } from '../operations/restore.ts'
+
+/** The objects of --json that programs rely on (docs/cli.md). Fields are added freely, never changed or taken away. */
+
+export function pointShape(point: Point): object {
+  const { id, kind, startedAt, committedAt, complete, positions } = point
+  return {
+    id,
+    kind,
+    startedAt,
+    committedAt,
+    complete,
+    positions,
+    ...(point.label === undefined ? {} : { label: point.label }),
+  }
+}
+
+export function backupShape(outcome: BackupOutcome & { point: Point }): object {
+  const { service, source, destination, point, durationMs } = outcome
+  return {
+    operation: 'backup',
+    service,
+    source,
+    destination,
+    point: pointShape(point),
+    bytes: point.bytes,
+    files: point.entries,
+    durationMs,
+    missed: point.missed,
+    missedCount: point.missedCount,
+  }
+}
+
+export function restoreShape(outcome: RestoreOutcome): object {
+  const {
+    service,
+    source,
+    destination,
+    target,
+    point,
+    reached,
+    bytes,
+    files,
+    startedAt,
+    durationMs,
+    missed,
+    connection,
+  } = outcome
+  return {
+    operation: 'restore',
+    service,
+    source,
+    destination,
+    target,
+    point: pointShape(point),
+    reached: reached ?? point.committedAt,
+    bytes,
+    files,
+    startedAt,
+    durationMs,
+    missed,
+    ...(connection === undefined ? {} : { connection }),
+  }
+}
