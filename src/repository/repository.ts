@@ -85,7 +85,6 @@ async function unwrap(options: RepositoryOptions, record: RepositoryRecord): Pro
   const wrapped = await readKeyRecords(options, record)
   for (const provider of options.keys)
     for (const candidate of wrapped) {
-      if (candidate.type !== provider.type) continue
       const key = await provider.unwrap(candidate)
       if (key) return key
     }
