@@ -208,7 +208,8 @@ function cString(slot: 0 | 1 | 2, name: Name, syscall: string): Buffer {
 }
 
 function subjectOf(name: Name): string {
-  return displayPath(typeof name === 'string' ? name : bytesToPath(name))
+  const shown = displayPath(typeof name === 'string' ? name : bytesToPath(name))
+  return shown.length <= 1000 ? shown : `${shown.slice(0, 500)}…${shown.slice(-500)}`
 }
 
 function fail(syscall: string, name: Name): never {
