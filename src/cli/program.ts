@@ -27,7 +27,7 @@ export function createProgram(host: Host, stdout: StandardOutput): Command {
     .option('-v, --verbose', 'more of what happens, and the cause of an error')
     .option('--no-color', 'no colours (also: NO_COLOR)')
     .helpOption('-h, --help', 'explain a command')
-    .helpCommand('help [command]', 'explain a command')
+    .addHelpCommand(new Command('help').argument('[command]').description('explain a command').helpGroup('Setting up:'))
     .addHelpText('after', EXAMPLES)
     .showSuggestionAfterError(true)
     .exitOverride()

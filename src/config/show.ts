@@ -1,3 +1,4 @@
+import { stringify } from 'yaml'
 import { pathText } from './mistakes.ts'
 import { isSecretSetting } from './references.ts'
 import type { WrittenConfiguration } from './schema.ts'
@@ -20,6 +21,11 @@ export function showConfiguration(
     }
     return isSecretSetting(String(path.at(-1))) ? maskSecret(String(value)) : value
   }
+}
+
+/** What showConfiguration gives, as YAML. */
+export function shownText(shown: Record<string, unknown>): string {
+  return stringify(shown).trimEnd()
 }
 
 /** A URL without its password; anything else that is secret becomes the mask altogether. */

@@ -99,6 +99,8 @@ export async function takePoint(application: Application, one: OneBackup, report
   const { service, source, destination, request } = one
   return withRepository(application, service, destination, async (repository) => {
     const driver = await openSource(application, { service, source, destination, log: repository.log(source.name) })
+    // Two tell of one backup: the driver while it reads, the engine while it brings the rest to its end.
+    let isRead = false
     const session = await repository.startPoint({
       source: source.name,
       sourceType: source.type,
@@ -106,9 +108,13 @@ export async function takePoint(application: Application, one: OneBackup, report
       label: request.label,
       tool: `regain ${application.version}`,
       signal: reporting.signal,
-      progress: reporting.progress,
+      progress: (progress) => {
+        if (isRead) reporting.progress(progress)
+      },
     })
-    return fillAndCommit(application, driver, session, request.kind, reporting)
+    return fillAndCommit(application, driver, session, request.kind, reporting, () => {
+      isRead = true
+    })
   })
 }
 
@@ -118,10 +124,12 @@ async function fillAndCommit(
   session: PointSession,
   kind: PointKind,
   reporting: Reporting,
+  onRead: () => void,
 ): Promise<Point> {
   try {
     // Asking for what changed since nothing would only make the driver warn.
     const summary = await driver.backup(session, { ...reporting, kind: session.base === null ? 'full' : kind })
+    onRead()
     throwIfInterrupted(reporting.signal)
     return await session.commit(summary)
   } catch (error) {

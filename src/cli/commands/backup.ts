@@ -2,7 +2,7 @@ import { formatDuration } from '../../config/duration.ts'
 import type { Point } from '../../model.ts'
 import type { BackupOutcome } from '../../operations/backup.ts'
 import type { Register, Session } from '../cli.ts'
-import { count, formatBytes } from '../format.ts'
+import { formatBytes } from '../format.ts'
 import { tellMissed } from '../missed.ts'
 import { backupShape } from '../shapes.ts'
 

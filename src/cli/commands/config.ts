@@ -38,8 +38,8 @@ export const register: Register = (program, run) => {
     .action(() =>
       run(async (session) => {
         const { config } = await session.application()
-        const { stringify } = await import('yaml')
-        session.output.line(stringify(config.shown).trimEnd())
+        const { shownText } = await import('../../config/show.ts')
+        session.output.line(shownText(config.shown))
         session.output.result({ operation: 'config-show', path: config.path, configuration: config.shown })
         return 0
       }),
