@@ -283,15 +283,16 @@ export function posixAcl(entries: [tag: number, permissions: number, id: number]
 }
 
 const NO_ID = 0xffffffff
-const ACL = posixAcl([
-  [0x01, 6, NO_ID],
+const OTHERS_ACL: [number, number, number][] = [
   [0x02, 7, 1234],
   [0x02, 4, 4321],
   [0x04, 0, NO_ID],
   [0x08, 5, 5678],
   [0x10, 5, NO_ID],
   [0x20, 0, NO_ID],
-])
+]
+const FILE_ACL = posixAcl([[0x01, 6, NO_ID], ...OTHERS_ACL])
+const FOLDER_ACL = posixAcl([[0x01, 7, NO_ID], ...OTHERS_ACL])
 
 function makeAttributes(builder: Builder): void {
   builder.folder('attributes')
@@ -306,12 +307,12 @@ function makeAttributes(builder: Builder): void {
   set('attributes/long', 'user.long', noise(3000, 3))
   set('attributes', 'user.on-folder', Buffer.from('yes'))
   builder.file('attributes/acl', 'acl', 0o750)
-  set('attributes/acl', 'system.posix_acl_access', ACL)
+  set('attributes/acl', 'system.posix_acl_access', FILE_ACL)
   builder.file('attributes/acl-setgid', 'acl', 0o2750)
-  set('attributes/acl-setgid', 'system.posix_acl_access', ACL)
+  set('attributes/acl-setgid', 'system.posix_acl_access', FILE_ACL)
   builder.folder('attributes/acl-default', 0o2770)
-  set('attributes/acl-default', 'system.posix_acl_access', ACL)
-  set('attributes/acl-default', 'system.posix_acl_default', ACL)
+  set('attributes/acl-default', 'system.posix_acl_access', FOLDER_ACL)
+  set('attributes/acl-default', 'system.posix_acl_default', FOLDER_ACL)
   builder.file('attributes/acl-default/inherits', 'x')
   for (const name of ['file', 'long', 'acl', 'acl-setgid'])
     builder.time(`attributes/${name}`, 1_300_000_000_000_000_009n)
