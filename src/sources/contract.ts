@@ -207,4 +207,6 @@ export interface FollowerStatus {
   lagBytes: number
   /** RFC 3339 UTC: everything the source had committed by then is durable. */
   durableUntil: string
+  /** Why a new point should be taken now: the log has a break that no earlier point can cross. Absent: it has none. */
+  needsPoint?: string
 }

@@ -24,3 +24,13 @@ export function formatLsn(lsn: Lsn): string {
   if (lsn < 0n || lsn > MAX_LSN) throw new RangeError(`WAL position out of range: ${lsn}`)
   return `${(lsn >> 32n).toString(16).toUpperCase()}/${(lsn & 0xffffffffn).toString(16).toUpperCase()}`
 }
+
+export function laterLsn(a: Lsn, b: Lsn): Lsn {
+  if (a > b) return a
+  return b
+}
+
+export function earlierLsn(a: Lsn, b: Lsn): Lsn {
+  if (a < b) return a
+  return b
+}

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { RegainError, throwIfInterrupted } from '../../errors.ts'
 import { type PostgresBinaries, reachableBinaries } from './binaries.ts'
+import { settlesWithin } from './bounded.ts'
 import { askServer } from './ping.ts'
 import { type ServerUser, serverUser } from './server-user.ts'
 
@@ -252,10 +253,7 @@ class RunningServer implements PostgresServer {
   async #endWith(signal: NodeJS.Signals, waitMs: number): Promise<void> {
     if (this.#end !== null) return
     this.#child.kill(signal)
-    const timer = new AbortController()
-    const late = delay(waitMs, undefined, { signal: timer.signal }).catch(() => undefined)
-    await Promise.race([this.#exit, late])
-    timer.abort()
+    await settlesWithin(this.#exit, waitMs)
   }
 }
 

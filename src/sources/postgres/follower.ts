@@ -1,0 +1,283 @@
+import { isRegainError, RegainError, throwIfInterrupted } from '../../errors.ts'
+import type { Ambient } from '../../model.ts'
+import type { FollowerOptions, LogFollower, LogStore } from '../contract.ts'
+import { connectReplication } from './connection.ts'
+import { sqlStateOf } from './connection-errors.ts'
+import { type ConnectionConfig, describeConnection, parseConnectionUrl } from './connection-url.ts'
+import { claimLog, storeHistory } from './log-identity.ts'
+import { formatLsn, type Lsn, parseLsn } from './lsn.ts'
+import type { ReplicationConnection } from './replication-connection.ts'
+import { positionAt, type ResumePosition, resumePosition } from './resume.ts'
+import { readServerFacts, type ServerFacts } from './server-facts.ts'
+import { checkSlotName, createSlot, dropSlot, readSlot, type Slot } from './slot.ts'
+import type { TimelineHistory } from './timeline.ts'
+import { branchName, historyName, segmentName, segmentNumber } from './wal.ts'
+import { type WalStatus, WalStream } from './wal-stream.ts'
+
+export interface FollowerConfig {
+  url: string
+  /** Name of the physical replication slot: see defaultSlotName. */
+  slot: string
+  /** How often the unfinished segment is shipped, in ms: what a crash may lose. Default 5000. */
+  tailMs?: number
+}
+
+const DEFAULT_TAIL_MS = 5000
+const MAX_STATUS_MS = 10_000
+/** SQLSTATE undefined_file: the WAL asked for was removed. */
+const WAL_REMOVED = '58P01'
+/** SQLSTATE object_not_in_prerequisite_state: the slot was invalidated. */
+const SLOT_UNUSABLE = '55000'
+
+/**
+ * Follows a cluster's WAL into `store` with a physical replication slot, which makes the server keep what is not yet
+ * durable in the repository. `run` goes on where the store ends. A break in the log (slot lost, WAL removed) is warned
+ * about, shows as `needsPoint` in the status, and the log goes on behind it.
+ */
+export function createLogFollower(config: FollowerConfig, store: LogStore, ambient: Ambient): LogFollower {
+  const connection = parseConnectionUrl(config.url)
+  const slot = checkSlotName(config.slot)
+  const tailMs = config.tailMs ?? DEFAULT_TAIL_MS
+  return {
+    run: (options) => new FollowerRun(connection, slot, tailMs, store, ambient, options).run(),
+  }
+}
+
+class FollowerRun {
+  readonly #config: ConnectionConfig
+  readonly #slot: string
+  readonly #tailMs: number
+  readonly #store: LogStore
+  readonly #ambient: Ambient
+  readonly #options: FollowerOptions
+  /** Breaks connections at once; the caller's signal ends a running stream in order first. */
+  readonly #hard = new AbortController()
+  #stream: WalStream | null = null
+  #needsPoint: string | undefined
+
+  constructor(
+    config: ConnectionConfig,
+    slot: string,
+    tailMs: number,
+    store: LogStore,
+    ambient: Ambient,
+    options: FollowerOptions,
+  ) {
+    this.#config = config
+    this.#slot = slot
+    this.#tailMs = tailMs
+    this.#store = store
+    this.#ambient = ambient
+    this.#options = options
+  }
+
+  async run(): Promise<void> {
+    const onAbort = (): void => {
+      if (this.#stream) this.#stream.stop()
+      else this.#hard.abort()
+    }
+    if (this.#options.signal.aborted) return
+    this.#options.signal.addEventListener('abort', onAbort, { once: true })
+    try {
+      await this.#follow()
+    } catch (error) {
+      if (this.#options.signal.aborted && isRegainError(error, 'interrupted')) return
+      throw error
+    } finally {
+      this.#options.signal.removeEventListener('abort', onAbort)
+    }
+  }
+
+  async #follow(): Promise<void> {
+    const facts = await readServerFacts(this.#config, this.#hard.signal)
+    const connection = await connectReplication(this.#config, this.#hard.signal)
+    try {
+      const system = await connection.queryRow('IDENTIFY_SYSTEM')
+      await claimLog(this.#store, system?.systemid ?? '')
+      const history = await this.#storeHistories(connection, Number(system?.timeline))
+      const slot = await this.#openSlot(connection)
+      const here = positionAt(slot.restartLsn ?? parseLsn(system?.xlogpos ?? ''), history, facts.segmentBytes)
+      await this.#streamFrom(connection, { facts, history, kept: here, end: parseLsn(system?.xlogpos ?? '') })
+    } finally {
+      await connection.close()
+    }
+  }
+
+  /** Stores the history of the server's timeline, and of its ancestors where the server still has them. */
+  async #storeHistories(connection: ReplicationConnection, timeline: number): Promise<TimelineHistory> {
+    const history = await storeHistory(connection, this.#store, timeline)
+    for (const { timeline: ancestor } of history.ancestors) {
+      if (ancestor === 1 || (await this.#store.readHistory(historyName(ancestor))) !== null) continue
+      await storeHistory(connection, this.#store, ancestor).catch((error: unknown) => {
+        // Each history names all ancestors itself, so only a recovery *to* that ancestor would miss it.
+        if (sqlStateOf(error) !== WAL_REMOVED) throw error
+      })
+    }
+    return history
+  }
+
+  async #openSlot(connection: ReplicationConnection): Promise<Slot> {
+    let slot = await readSlot(this.#config, this.#slot, this.#hard.signal)
+    if (slot?.active) {
+      throw new RegainError(
+        'source-unavailable',
+        `${describeConnection(this.#config)}: the replication slot "${this.#slot}" is in use by process ${slot.activePid ?? 'unknown'} of the server.`,
+        {
+          hint: 'Another follower of this source is running, or one that died has not been noticed yet: the server gives up after wal_sender_timeout.',
+        },
+      )
+    }
+    if (slot?.lost) {
+      this.#break(
+        `the server gave up the replication slot "${this.#slot}" (max_slot_wal_keep_size was reached), and WAL is lost`,
+      )
+      await dropSlot(connection, this.#slot)
+      slot = null
+    }
+    if (!slot) {
+      await createSlot(connection, this.#slot, false)
+      slot = await readSlot(this.#config, this.#slot, this.#hard.signal)
+    }
+    if (!slot)
+      throw new RegainError('source-unavailable', `The replication slot "${this.#slot}" vanished while it was made.`)
+    return slot
+  }
+
+  /** From where the store ends, if the server still has that; else from what the slot keeps, behind a gap. */
+  async #streamFrom(connection: ReplicationConnection, server: ServerLog): Promise<void> {
+    const { facts, history, kept } = server
+    const listing = await this.#store.list()
+    const stored = resumePosition(listing, history, facts.segmentBytes)
+    await this.#dropStaleTails(listing)
+    if (stored) this.#checkNotSetBack(stored, server)
+    if (!stored || (stored.start === kept.start && stored.timeline === kept.timeline))
+      return this.#streamTimelines(connection, facts, stored ?? kept)
+    try {
+      await this.#streamTimelines(connection, facts, stored)
+    } catch (error) {
+      if (sqlStateOf(error) !== WAL_REMOVED || kept.start <= stored.start) throw this.#explain(error)
+      this.#break(`the server no longer has the WAL from ${formatLsn(stored.start)} to ${formatLsn(kept.start)}`)
+      await this.#streamTimelines(connection, facts, kept)
+    }
+  }
+
+  /** A primary that is behind what it once sent as flushed has lost it, or is a copy of its former self. */
+  #checkNotSetBack(stored: ResumePosition, server: ServerLog): void {
+    if (stored.start <= server.end) return
+    const where = describeConnection(this.#config)
+    const positions = `the repository holds its log up to ${formatLsn(stored.start)}, the server is at ${formatLsn(server.end)}`
+    if (server.facts.standby)
+      throw new RegainError('source-unavailable', `${where} has to catch up with its primary: ${positions}.`)
+    throw new RegainError('log-conflict', `${where} was set back: ${positions}. Nothing was stored.`, {
+      hint: 'If a copy of the disk was put back, promote the server to a new timeline, or give it a source of its own.',
+    })
+  }
+
+  async #streamTimelines(connection: ReplicationConnection, facts: ServerFacts, from: ResumePosition): Promise<void> {
+    let position = from
+    for (;;) {
+      throwIfInterrupted(this.#options.signal)
+      const end = await this.#streamOne(connection, facts, position)
+      if (end === null) return
+      const history = await storeHistory(connection, this.#store, end.timeline)
+      this.#options.warn(
+        `The server went over to timeline ${end.timeline} at ${formatLsn(end.lsn)}; its log is followed there.`,
+      )
+      position = positionAt(end.lsn, history, facts.segmentBytes)
+    }
+  }
+
+  /** Null: stopped. */
+  async #streamOne(
+    connection: ReplicationConnection,
+    facts: ServerFacts,
+    position: ResumePosition,
+  ): Promise<{ timeline: number; lsn: Lsn } | null> {
+    const name = segmentName(position.timeline, segmentNumber(position.start, facts.segmentBytes), facts.segmentBytes)
+    const tail = await this.#store.read(branchName(position.timeline), name)
+    const stream = new WalStream({
+      connection,
+      store: this.#store,
+      ambient: this.#ambient,
+      slot: this.#slot,
+      timeline: position.timeline,
+      start: position.start,
+      segmentBytes: facts.segmentBytes,
+      tailMs: this.#tailMs,
+      statusMs: await this.#statusMs(connection),
+      untilMs: tail ? Date.parse(tail.meta.until) : 0,
+      stored: tail && !tail.whole ? tail.bytes : Buffer.alloc(0),
+      status: (status) => this.#report(status),
+      conflict: (segment, error) => this.#onConflict(segment, error),
+    })
+    this.#stream = stream
+    try {
+      const end = await stream.run()
+      return end.kind === 'stopped' ? null : end
+    } finally {
+      this.#stream = null
+    }
+  }
+
+  /** A quarter of what the server waits, so that a lost message does not end the connection. */
+  async #statusMs(connection: ReplicationConnection): Promise<number> {
+    const timeoutMs = parseDurationMs(await connection.show('wal_sender_timeout'))
+    const wantedMs = Math.min(this.#tailMs, MAX_STATUS_MS)
+    return timeoutMs === 0 ? wantedMs : Math.max(10, Math.min(wantedMs, timeoutMs / 4))
+  }
+
+  /** Tails whose segment was stored whole just before a crash. */
+  async #dropStaleTails(listing: Awaited<ReturnType<LogStore['list']>>): Promise<void> {
+    const whole = new Set(listing.segments.map(({ branch, name }) => `${branch}/${name}`))
+    for (const { branch, name } of listing.tails)
+      if (whole.has(`${branch}/${name}`)) await this.#store.dropTails(branch, name)
+  }
+
+  #onConflict(segment: string, error: RegainError): void {
+    this.#ambient.log('error', 'log conflict', { segment, reason: error.message })
+    this.#break(
+      `the repository holds other bytes for the segment ${segment} than the server sends (two servers may be writing the same log)`,
+    )
+  }
+
+  #break(reason: string): void {
+    this.#needsPoint = reason
+    this.#options.warn(
+      `The log has a break: ${reason}. Moments across it cannot be recovered; take a new recovery point now.`,
+    )
+  }
+
+  #explain(error: unknown): unknown {
+    if (sqlStateOf(error) !== SLOT_UNUSABLE) return error
+    return new RegainError(
+      'source-unavailable',
+      `The replication slot "${this.#slot}" can no longer be used. The next attempt makes a new one.`,
+      { cause: error },
+    )
+  }
+
+  #report(status: WalStatus): void {
+    this.#options.status({
+      durable: formatLsn(status.durable),
+      server: formatLsn(status.server),
+      lagBytes: Number(status.server - status.durable),
+      durableUntil: new Date(status.untilMs).toISOString(),
+      ...(this.#needsPoint === undefined ? {} : { needsPoint: this.#needsPoint }),
+    })
+  }
+}
+
+/** The server's WAL: what it is, how it got there, from where the slot keeps it, and how far it goes. */
+interface ServerLog {
+  facts: ServerFacts
+  history: TimelineHistory
+  kept: ResumePosition
+  end: Lsn
+}
+
+/** '1min', '5s', '2500ms', '0': a time as SHOW prints it, in ms. */
+export function parseDurationMs(text: string): number {
+  const match = /^(\d+)\s*(us|ms|s|min|h|d)?$/.exec(text.trim())
+  const unitMs = { us: 0.001, ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 }[match?.[2] ?? 'ms'] ?? 1
+  return match ? Number(match[1]) * unitMs : 0
+}

@@ -1,0 +1,371 @@
+import { isRegainError, RegainError } from '../../errors.ts'
+import type { Ambient } from '../../model.ts'
+import type { LogStore } from '../contract.ts'
+import { settlesWithin } from './bounded.ts'
+import { LogClock } from './log-clock.ts'
+import { formatLsn, type Lsn, laterLsn, parseLsn } from './lsn.ts'
+import type { ReplicationConnection, ResultSet } from './replication-connection.ts'
+import { branchName, conflictName, segmentName, segmentNumber, segmentOffset } from './wal.ts'
+import { encodeStatus, headerBytes, parseWalMessage, WAL_HEADER_BYTES } from './wal-messages.ts'
+
+export interface WalStreamRequest {
+  connection: ReplicationConnection
+  store: LogStore
+  ambient: Ambient
+  /** Null: without a slot; the server may then forget WAL that we have not read yet. */
+  slot: string | null
+  timeline: number
+  /** The beginning of a segment. */
+  start: Lsn
+  segmentBytes: number
+  /** How often the unfinished segment is shipped, in ms. Null: only at the end. */
+  tailMs: number | null
+  /** How often we report to the server, in ms; well below its wal_sender_timeout. */
+  statusMs: number
+  /** ms since the epoch up to which the log before `start` is known to be complete. */
+  untilMs: number
+  /** Bytes of the first segment that the store already holds as tails. */
+  stored: Buffer
+  status(status: WalStatus): void
+  /** The store has other bytes of this segment. The stream goes on. */
+  conflict(segment: string, error: RegainError): void
+}
+
+export interface WalStatus {
+  durable: Lsn
+  received: Lsn
+  server: Lsn
+  untilMs: number
+}
+
+/** `stopped`: by `stop`. Otherwise the server left this timeline at `lsn` for `timeline`. */
+export type WalStreamEnd = { kind: 'stopped' } | { kind: 'timeline-end'; timeline: number; lsn: Lsn }
+
+/** Whole segments that wait for the store; while one more would, the socket is held. */
+const MAX_PENDING = 1
+const STOP_MS = 10_000
+
+interface Segment {
+  start: Lsn
+  buffer: Buffer
+}
+
+/**
+ * Receives one timeline's WAL from `start` into the log store: whole segments as they fill up, and in between the new
+ * bytes of the unfinished one. Reports to the server as flushed only what the store made durable. Status goes out by a
+ * timer of its own, so a slow store never makes the server hang up. Memory: two or three segments.
+ */
+export class WalStream {
+  readonly #request: WalStreamRequest
+  readonly #clock: LogClock
+  readonly #header = Buffer.alloc(WAL_HEADER_BYTES)
+  #headerFilled = 0
+  #current: Segment
+  #filled = 0
+  /** Of the current segment: bytes durable as tails. */
+  #shipped: number
+  #known: Buffer
+  #received: Lsn
+  #durable: Lsn
+  #server: Lsn
+  #pending: Segment[] = []
+  readonly #spare: Buffer[] = []
+  #held = false
+  #tailDue = false
+  #finishing = false
+  /** We are leaving: WAL that still arrives is not ours to keep. */
+  #stopping = false
+  #late: NodeJS.Timeout | undefined
+  #copying = false
+  #next: { timeline: number; lsn: Lsn } | null = null
+  #wake: (() => void) | null = null
+  #waiters: { lsn: Lsn; resolve: () => void; reject: (error: Error) => void }[] = []
+
+  constructor(request: WalStreamRequest) {
+    if (segmentOffset(request.start, request.segmentBytes) !== 0) throw new Error('a WAL stream begins with a segment')
+    this.#request = request
+    this.#clock = new LogClock(request.untilMs)
+    this.#current = { start: request.start, buffer: Buffer.allocUnsafeSlow(request.segmentBytes) }
+    this.#known = request.stored
+    this.#shipped = request.stored.length
+    this.#received = request.start
+    this.#durable = request.start + BigInt(request.stored.length)
+    this.#server = request.start
+  }
+
+  get durable(): Lsn {
+    return this.#durable
+  }
+
+  /** Once only. Rejects when the connection or the store fails; what had been received was shipped as far as possible. */
+  async run(): Promise<WalStreamEnd> {
+    const { connection, statusMs, tailMs } = this.#request
+    const timers = [setInterval(() => this.#sendStatus(true), statusMs)]
+    if (tailMs !== null) timers.push(setInterval(() => this.shipTail(), tailMs))
+    const storing = this.#storeAll().catch((error: Error) => {
+      connection.abandon(error)
+      throw error
+    })
+    storing.catch(() => undefined)
+    try {
+      await connection.run(this.#command(), {
+        copyStart: () => (this.#copying = true),
+        copyData: (piece, first) => this.#onCopyData(piece, first),
+        copyDone: () => this.#onServerDone(),
+        resultSet: (set) => this.#onNextTimeline(set),
+      })
+      this.#finish()
+      await storing
+      this.#reject(new RegainError('source-unavailable', 'The stream of WAL ended.'))
+      return this.#next === null ? { kind: 'stopped' } : { kind: 'timeline-end', ...this.#next }
+    } catch (error) {
+      this.#finish()
+      // The connection is gone, but what it brought is worth keeping: it may be all that is left of the server.
+      await settlesWithin(storing, STOP_MS)
+      const failure = error instanceof Error ? error : new Error(String(error))
+      this.#reject(failure)
+      if (this.#stopping && isRegainError(failure, 'interrupted')) return { kind: 'stopped' }
+      throw failure
+    } finally {
+      for (const timer of timers) clearInterval(timer)
+      clearTimeout(this.#late)
+      this.#report()
+    }
+  }
+
+  /** Ends the stream in order: ships the tail, tells the server, and `run` resolves; after 10 s it is cut off. */
+  stop(): void {
+    if (this.#stopping) return
+    this.#stopping = true
+    this.#late = setTimeout(() => this.#request.connection.abandon(stopped()), STOP_MS)
+    this.#finish()
+  }
+
+  /** Ships the unfinished segment's new bytes soon. */
+  shipTail(): void {
+    this.#tailDue = true
+    this.#wake?.()
+  }
+
+  /** Resolves when everything before `lsn` is durable; rejects if the stream ends before. */
+  whenDurable(lsn: Lsn): Promise<void> {
+    if (this.#durable >= lsn) return Promise.resolve()
+    return new Promise((resolve, reject) => this.#waiters.push({ lsn, resolve, reject }))
+  }
+
+  #command(): string {
+    const { slot, start, timeline } = this.#request
+    return `START_REPLICATION ${slot === null ? '' : `SLOT "${slot}" `}PHYSICAL ${formatLsn(start)} TIMELINE ${timeline}`
+  }
+
+  #onCopyData(piece: Buffer, first: boolean): void {
+    if (this.#stopping) return
+    let offset = 0
+    if (first) this.#headerFilled = 0
+    const length = headerBytes(this.#headerFilled === 0 ? (piece[0] ?? 0) : (this.#header[0] ?? 0))
+    if (length === 0) return
+    if (this.#headerFilled < length) {
+      offset = piece.copy(this.#header, this.#headerFilled, 0, length - this.#headerFilled)
+      this.#headerFilled += offset
+      if (this.#headerFilled < length) return
+      this.#onHeader()
+    }
+    this.#append(piece, offset)
+  }
+
+  #onHeader(): void {
+    const message = parseWalMessage(this.#header)
+    if (message.serverEnd > this.#server) this.#server = message.serverEnd
+    this.#clock.onMessage(message.serverEnd, message.clockMs)
+    if (message.kind === 'keepalive') {
+      if (message.replyNow) this.#sendStatus(false)
+      return
+    }
+    if (message.start !== this.#received) {
+      throw new RegainError(
+        'source-unavailable',
+        `The server sent WAL from ${formatLsn(message.start)} where ${formatLsn(this.#received)} was due.`,
+      )
+    }
+  }
+
+  #append(bytes: Buffer, from: number): void {
+    for (let offset = from; offset < bytes.length; ) {
+      const copied = bytes.copy(this.#current.buffer, this.#filled, offset)
+      offset += copied
+      this.#filled += copied
+      this.#received += BigInt(copied)
+      if (this.#filled === this.#current.buffer.length) this.#completeSegment()
+    }
+  }
+
+  #completeSegment(): void {
+    this.#compareKnown()
+    this.#pending.push(this.#current)
+    const start = this.#current.start + BigInt(this.#request.segmentBytes)
+    this.#current = { start, buffer: this.#spare.pop() ?? Buffer.allocUnsafeSlow(this.#request.segmentBytes) }
+    this.#filled = 0
+    this.#shipped = 0
+    if (this.#pending.length > MAX_PENDING && !this.#held) {
+      this.#held = true
+      this.#request.connection.pause()
+    }
+    this.#wake?.()
+  }
+
+  /** Pair assertion: the tails that the store had of this segment must be what the server sends now. */
+  #compareKnown(): boolean {
+    const known = this.#known
+    if (known.length === 0 || this.#filled < known.length) return true
+    this.#known = Buffer.alloc(0)
+    if (this.#current.buffer.subarray(0, known.length).equals(known)) return true
+    const name = this.#name(this.#current)
+    this.#request.conflict(
+      name,
+      new RegainError(
+        'log-conflict',
+        `The unfinished segment ${name} in the repository holds other bytes than the server sends now.`,
+      ),
+    )
+    return false
+  }
+
+  #onServerDone(): void {
+    this.#finish()
+  }
+
+  #onNextTimeline(set: ResultSet): void {
+    const [row] = set.rows
+    if (row?.[0] && row[1]) this.#next = { timeline: Number(row[0]), lsn: parseLsn(row[1]) }
+  }
+
+  #finish(): void {
+    this.#finishing = true
+    this.#tailDue = true
+    this.#wake?.()
+  }
+
+  /** The only one that calls the store: one call at a time, in the order of the log. */
+  async #storeAll(): Promise<void> {
+    for (;;) {
+      const segment = this.#pending[0]
+      if (segment) {
+        await this.#storeSegment(segment)
+        this.#pending.shift()
+        this.#spare.push(segment.buffer)
+        if (this.#held && this.#pending.length <= MAX_PENDING) {
+          this.#held = false
+          this.#request.connection.resume()
+        }
+      } else if (this.#tailDue) {
+        this.#tailDue = false
+        await this.#storeTail()
+      } else if (this.#finishing) {
+        break
+      } else {
+        await new Promise<void>((resolve) => (this.#wake = resolve))
+        this.#wake = null
+      }
+    }
+    this.#sendStatus(false)
+    if (!this.#copying) return
+    this.#request.connection.sendCopyDone()
+    this.#request.connection.resume()
+  }
+
+  async #storeSegment(segment: Segment): Promise<void> {
+    const name = this.#name(segment)
+    const branch = branchName(this.#request.timeline)
+    const end = segment.start + BigInt(this.#request.segmentBytes)
+    try {
+      await this.#request.store.putSegment(branch, name, segment.buffer, this.#meta(end))
+      await this.#request.store.dropTails(branch, name)
+    } catch (error) {
+      if (!isRegainError(error, 'log-conflict')) throw error
+      await this.#noteConflict(name, error)
+    }
+    this.#advance(end)
+  }
+
+  async #storeTail(): Promise<void> {
+    if (!this.#compareKnown()) {
+      await this.#request.store.dropTails(branchName(this.#request.timeline), this.#name(this.#current))
+      this.#shipped = 0
+    }
+    const segment = this.#current
+    const from = this.#shipped
+    const to = this.#filled
+    if (to <= from) return
+    const bytes = segment.buffer.subarray(from, to)
+    const end = segment.start + BigInt(to)
+    await this.#request.store.putTail(
+      branchName(this.#request.timeline),
+      this.#name(segment),
+      from,
+      bytes,
+      this.#meta(end),
+    )
+    // The segment may have been completed meanwhile: then its beginning is shipped with it.
+    if (this.#current === segment) this.#shipped = to
+    this.#advance(end)
+  }
+
+  /**
+   * Nobody can say which bytes are right, so neither are touched; a note keeps recovery from crossing the segment. The
+   * position counts as done all the same: holding the server's WAL back for ever would fill its disk and help nobody.
+   */
+  async #noteConflict(name: string, error: RegainError): Promise<void> {
+    this.#request.conflict(name, error)
+    const note = Buffer.from(`${JSON.stringify({ segment: name })}\n`)
+    await this.#request.store.putHistory(conflictName(name), note)
+  }
+
+  #advance(end: Lsn): void {
+    if (end <= this.#durable) return
+    this.#durable = end
+    this.#clock.forget(end)
+    this.#sendStatus(false)
+    const due = this.#waiters.filter((waiter) => waiter.lsn <= end)
+    this.#waiters = this.#waiters.filter((waiter) => waiter.lsn > end)
+    for (const waiter of due) waiter.resolve()
+  }
+
+  #reject(error: Error): void {
+    const waiters = this.#waiters
+    this.#waiters = []
+    for (const waiter of waiters) waiter.reject(error)
+  }
+
+  #sendStatus(replyNow: boolean): void {
+    if (!this.#copying) return
+    this.#request.connection.sendCopyData(
+      encodeStatus({ received: this.#received, flushed: this.#durable, nowMs: this.#request.ambient.now(), replyNow }),
+    )
+    if (replyNow) this.#report()
+  }
+
+  #report(): void {
+    this.#request.status({
+      durable: this.#durable,
+      received: this.#received,
+      server: laterLsn(this.#server, this.#durable),
+      untilMs: this.#clock.untilMs(this.#durable),
+    })
+  }
+
+  #meta(end: Lsn): { until: string } {
+    return { until: new Date(this.#clock.untilMs(end)).toISOString() }
+  }
+
+  #name(segment: Segment): string {
+    return segmentName(
+      this.#request.timeline,
+      segmentNumber(segment.start, this.#request.segmentBytes),
+      this.#request.segmentBytes,
+    )
+  }
+}
+
+function stopped(): RegainError {
+  return new RegainError('interrupted', 'The stream of WAL was stopped.')
+}
