@@ -13,7 +13,7 @@ import { abortSession, beginSession, commitSession, type WriteSession } from './
 
 const MAX_MISSED_KEPT = 1000
 /** zstd level of new data: docs/decisions/0003. */
-const LEVEL = 1
+const LEVEL = 2
 
 let nextSessionNumber = 1
 
