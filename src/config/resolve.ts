@@ -11,6 +11,7 @@ import { parseDuration } from './duration.ts'
 import {
   invalidConfiguration,
   type Mistake,
+  offsetOfKey,
   offsetOfValue,
   type ParsedFile,
   type Path,
@@ -92,15 +93,17 @@ export function resolveConfiguration(input: Input): Configuration {
     }
   }
 
-  function report(path: Path, message: string): void {
-    mistakes.push({ offset: offsetOfValue(file, path), message: `${pathText(path)}: ${message}` })
+  /** What is lacking from settings is reported where their name stands; all else at the value. */
+  function report(path: Path, message: string, isLacking = false): void {
+    const offset = isLacking ? offsetOfKey(file, path) : offsetOfValue(file, path)
+    mistakes.push({ offset, message: `${pathText(path)}: ${message}` })
   }
 
   function keyOf(service: WrittenService, path: Path): string {
     const names = Object.keys(written.keys)
     if (service.key === undefined) {
       if (names.length !== 1)
-        report(path.slice(0, -1), `needs key: one of ${names.join(', ') || 'keys, which is empty'}`)
+        report(path.slice(0, -1), `needs key: one of ${names.join(', ') || 'keys, which is empty'}`, true)
       return names[0] ?? ''
     }
     if (!names.includes(service.key)) report(path, `there is no key "${service.key}"${suggestion(service.key, names)}`)
@@ -110,7 +113,7 @@ export function resolveConfiguration(input: Input): Configuration {
   function destinationsOf(service: WrittenService, path: Path): string[] {
     const names = Object.keys(written.destinations)
     const used = service.destinations ?? names
-    if (used.length === 0) report(path.slice(0, -1), 'needs a destination, and destinations is empty')
+    if (used.length === 0) report(path.slice(0, -1), 'needs a destination, and destinations is empty', true)
     for (const [i, name] of used.entries()) {
       if (!names.includes(name)) report([...path, i], `there is no destination "${name}"${suggestion(name, names)}`)
       if (used.indexOf(name) !== i) report([...path, i], `the destination "${name}" is named twice`)

@@ -1,0 +1,273 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { isRegainError, type RegainError } from '../errors.ts'
+import type { Configuration } from './configuration.ts'
+import { loadConfiguration } from './load.ts'
+import { shownText } from './show.ts'
+
+let folder: string
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'regain-config-'))
+})
+after(() => rm(folder, { recursive: true }))
+
+const ENVIRONMENT = { HOME: '/home/anna', SHOP_URL: 'postgres://regain:hunter2@db/shop', EMPTY: '' }
+
+async function load(text: string, environment: Record<string, string> = ENVIRONMENT): Promise<Configuration> {
+  const path = join(folder, 'regain.yaml')
+  await writeFile(path, text)
+  return loadConfiguration({ path, environment })
+}
+
+/** The lines of the error, each a mistake with its place. */
+async function mistakes(text: string): Promise<string[]> {
+  const error = await load(text).then(
+    () => assert.fail('the configuration was accepted'),
+    (reason: unknown) => reason,
+  )
+  assert.ok(isRegainError(error, 'config-invalid'), String(error))
+  return (error as RegainError).message
+    .split('\n')
+    .slice(1)
+    .map((line) => line.trim())
+}
+
+const BASE = `version: 1
+destinations:
+  hot: { type: local, path: backups }
+keys:
+  main: { type: file, path: main.key }
+services:
+  shop:
+    sources:
+      db: { type: postgres, url: "\${SHOP_URL}" }
+`
+
+test('a small configuration: paths absolute, defaults filled in, references resolved', async () => {
+  const config = await load(BASE)
+  assert.equal(config.destinations.hot?.path, join(folder, 'backups'))
+  assert.equal(config.state, '/home/anna/.local/state/regain')
+  const shop = config.services.shop!
+  assert.equal(shop.key, 'main')
+  assert.deepEqual(shop.destinations, ['hot'])
+  assert.deepEqual(shop.schedule, { full: undefined, incremental: undefined, timezone: 'UTC' })
+  assert.deepEqual(shop.sources.db, {
+    name: 'db',
+    type: 'postgres',
+    url: ENVIRONMENT.SHOP_URL,
+    log: 'continuous',
+    tailMs: 5000,
+  })
+})
+
+test('the state directory follows XDG_STATE_HOME', async () => {
+  const config = await load(BASE, { ...ENVIRONMENT, XDG_STATE_HOME: '/var/state' })
+  assert.equal(config.state, '/var/state/regain')
+})
+
+const MISTAKES: [title: string, text: string, expected: string[]][] = [
+  ['an empty file', '', ['regain.yaml:1:1: must be settings (name: value), not nothing']],
+  [
+    'not YAML',
+    'version: 1\nkeys: {\n',
+    ['regain.yaml:3:1: not valid YAML: Flow map in block collection must be sufficiently indented and end with a }'],
+  ],
+  ['the same key twice', `${BASE}version: 1\n`, ['regain.yaml:10:1: not valid YAML: Map keys must be unique']],
+  ['another version', BASE.replace('version: 1', 'version: 2'), ['regain.yaml:1:10: version: must be 1, not 2']],
+  [
+    'misspelt settings at three levels',
+    BASE.replace('destinations:', 'destinatons:')
+      .replace('sources:', 'owners: a\n    sources:')
+      .replace('url:', 'ulr:'),
+    [
+      'regain.yaml:1:1: destinations: is missing',
+      'regain.yaml:2:1: unknown setting "destinatons"; did you mean "destinations"?',
+      'regain.yaml:8:5: services.shop: unknown setting "owners"; did you mean "owner"?',
+      'regain.yaml:10:7: services.shop.sources.db.url: is missing',
+      'regain.yaml:10:29: services.shop.sources.db: unknown setting "ulr"; did you mean "url"?',
+    ],
+  ],
+  [
+    'types of later versions are named as such',
+    BASE.replace('hot: { type: local, path: backups }', 'hot: { type: s3, bucket: b }').replace(
+      'type: file,',
+      'type: vault,',
+    ),
+    [
+      'regain.yaml:3:16: destinations.hot.type: "s3" is not available in this version; there is: local',
+      'regain.yaml:5:17: keys.main.type: "vault" is not available in this version; there is: file, passphrase',
+    ],
+  ],
+  [
+    'a source of a later version, a misspelt one, one without type',
+    `${BASE}      cache: { type: redis, url: x }\n      a: { type: postgers, url: x }\n      b: { paths: [a] }\n`,
+    [
+      'regain.yaml:10:22: services.shop.sources.cache.type: "redis" is not available in this version; there is: postgres, files',
+      'regain.yaml:11:18: services.shop.sources.a.type: unknown type "postgers"; did you mean "postgres"?',
+      'regain.yaml:12:7: services.shop.sources.b.type: is missing; write type: postgres or files',
+    ],
+  ],
+  [
+    'settings of later versions',
+    BASE.replace('path: backups', 'path: backups, immutable: 90d'),
+    ['regain.yaml:3:38: destinations.hot: "immutable" is not available in this version; remove it'],
+  ],
+  [
+    'names',
+    BASE.replace('shop:', 'Shop_1:'),
+    [
+      'regain.yaml:7:3: services.Shop_1: "Shop_1" is not a name: use a to z, 0 to 9 and hyphens inside, at most 63 characters',
+    ],
+  ],
+  [
+    'names that nothing has',
+    BASE.replace('sources:', 'key: mian\n    destinations: [hot, offsite]\n    sources:'),
+    [
+      'regain.yaml:8:10: services.shop.key: there is no key "mian"; did you mean "main"?',
+      'regain.yaml:9:25: services.shop.destinations[1]: there is no destination "offsite"; there is: hot',
+    ],
+  ],
+  [
+    'a choice of keys is not guessed',
+    BASE.replace('main.key }', 'main.key }\n  other: { type: file, path: other.key }'),
+    ['regain.yaml:8:3: services.shop: needs key: one of main, other'],
+  ],
+  [
+    'durations and counts',
+    `${BASE}    objectives: { rpo: 15, rto: 2 hours }\n    retention: { daily: 0, weekly: many }\n`,
+    [
+      'regain.yaml:10:24: services.shop.objectives.rpo: is not a duration: write 30s, 15m, 2h, 90d or 1h30m',
+      'regain.yaml:10:33: services.shop.objectives.rto: is not a duration: write 30s, 15m, 2h, 90d or 1h30m',
+      'regain.yaml:11:25: services.shop.retention.daily: must be at least 1',
+      'regain.yaml:11:36: services.shop.retention.weekly: must be a number, not "many"',
+    ],
+  ],
+  [
+    'schedules',
+    `${BASE}    schedule: { full: "0 2 * *", incremental: "61 * * * *" }\n`,
+    [
+      'regain.yaml:10:23: services.shop.schedule.full: give five fields: minute, hour, day of month, month, day of week',
+      `regain.yaml:10:47: services.shop.schedule.incremental: ${'%'}`,
+    ],
+  ],
+  [
+    'a value that is no URL is not repeated: it may hold a secret',
+    BASE.replace('"${SHOP_URL}"', 'mysql://root:hunter2@db'),
+    [
+      'regain.yaml:9:34: services.shop.sources.db.url: is not a PostgreSQL URL: write postgres://USER@HOST:5432/DATABASE',
+    ],
+  ],
+  [
+    'a secret of the wrong type is not repeated',
+    BASE.replace('type: file, path: main.key', 'type: passphrase, passphrase: 4711'),
+    ['regain.yaml:5:41: keys.main.passphrase: must be text'],
+  ],
+  [
+    'a reference outside of sources and keys must be there now',
+    BASE.replace('path: backups', 'path: "${BACKUPS}"'),
+    ['regain.yaml:3:29: destinations.hot.path: the environment variable BACKUPS is not set'],
+  ],
+  [
+    'a reference that is none',
+    BASE.replace('path: backups', 'path: "${1X}"'),
+    ['regain.yaml:3:29: destinations.hot.path: ${1X} is not a reference: write ${NAME}'],
+  ],
+  [
+    'no source',
+    BASE.replace(/sources:\n.*\n/, 'sources: {}\n'),
+    ['regain.yaml:8:14: services.shop.sources: needs at least one source'],
+  ],
+]
+
+for (const [title, text, expected] of MISTAKES) {
+  test(`refused, with its place: ${title}`, async () => {
+    const found = await mistakes(text)
+    // What another module words is not repeated here: '%' stands for it.
+    const worded = expected.map((line, i) =>
+      line.endsWith('%') && found[i]?.startsWith(line.slice(0, -1)) ? found[i] : line,
+    )
+    assert.deepEqual(found, worded)
+  })
+}
+
+test('a reference of a source that names what is not there is kept for whoever needs the source', async () => {
+  const config = await load(BASE.replace('${SHOP_URL}', '${OTHER}'))
+  assert.equal(
+    config.services.shop?.sources.db?.unresolved,
+    'regain.yaml:9:34: services.shop.sources.db.url: the environment variable OTHER is not set',
+  )
+})
+
+test('an empty variable is as good as none', async () => {
+  const config = await load(BASE.replace('${SHOP_URL}', '${EMPTY}'))
+  assert.match(config.services.shop?.sources.db?.unresolved ?? '', /EMPTY is not set/)
+})
+
+test('file: references give the text of a file without its last newline, relative to the configuration', async () => {
+  await writeFile(join(folder, 'url.txt'), 'postgres://regain:hunter2@db/shop\n')
+  const config = await load(BASE.replace('"${SHOP_URL}"', 'file:url.txt'))
+  const source = config.services.shop?.sources.db
+  assert.equal(source?.type === 'postgres' && source.url, 'postgres://regain:hunter2@db/shop')
+  const missing = await load(BASE.replace('"${SHOP_URL}"', 'file:none.txt'))
+  assert.match(missing.services.shop?.sources.db?.unresolved ?? '', /none\.txt does not exist$/)
+})
+
+test('a dollar sign is written twice where no reference is meant', async () => {
+  const config = await load(BASE.replace('path: backups', () => 'path: "/srv/$${HOME}"'))
+  assert.equal(config.destinations.hot?.path, '/srv/${HOME}')
+})
+
+test('what is shown holds references as written and no secret', async () => {
+  const text = `${BASE}      old: { type: postgres, url: "postgres://regain:hunter2@old/shop?sslmode=require" }
+      q: { type: postgres, url: "postgres://old/shop?user=a&password=hunter2" }
+`
+    .replace('keys:', 'keys:\n  second: { type: passphrase, passphrase: hunter2 }')
+    .replace('    sources:', '    key: main\n    sources:')
+  const shown = shownText((await load(text)).shown)
+  assert.doesNotMatch(shown, /hunter2/)
+  assert.match(shown, /url: \$\{SHOP_URL\}/)
+  assert.match(shown, /postgres:\/\/regain:\*\*\*@old\/shop\?sslmode=require/)
+  assert.match(shown, /passphrase: "\*\*\*"/)
+  assert.match(shown, /tail: 5s/)
+})
+
+test('what is not acted on is said, with its place', async () => {
+  const config = await load(
+    `${BASE}    environment: production
+    compliance: [gdpr]
+    objectives: { rpo: 15m }
+    drills: { schedule: "0 4 1 * *" }
+`,
+  )
+  const said = config.warnings.map(({ place, service, message }) => `${place} ${service}: ${message.split(':')[0]}`)
+  assert.deepEqual(said, [
+    'regain.yaml:10:5 shop: services.shop.environment',
+    'regain.yaml:11:5 shop: services.shop.compliance',
+    'regain.yaml:12:5 shop: services.shop.objectives',
+    'regain.yaml:13:5 shop: services.shop.drills',
+    'regain.yaml:7:3 shop: services.shop',
+    'regain.yaml:7:3 shop: services.shop',
+  ])
+  assert.match(config.warnings[4]!.message, /has no retention rules/)
+  assert.match(config.warnings[5]!.message, /has no schedule/)
+})
+
+test('a secret written in the file is a warning; in the environment it is none', async () => {
+  const warned = async (url: string) =>
+    (await load(BASE.replace('"${SHOP_URL}"', url))).warnings.filter(({ message }) => /secret stands/.test(message))
+      .length
+  assert.equal(await warned('"${SHOP_URL}"'), 0)
+  assert.equal(await warned('postgres://regain@db/shop'), 0)
+  assert.equal(await warned('postgres://regain:hunter2@db/shop'), 1)
+  assert.equal(await warned('"postgres://db/shop?password=hunter2"'), 1)
+})
+
+test('no configuration', async () => {
+  await assert.rejects(loadConfiguration({ path: join(folder, 'none.yaml'), environment: {} }), {
+    code: 'config-not-found',
+  })
+  await assert.rejects(loadConfiguration({ path: folder, environment: {} }), { code: 'config-not-found' })
+})
