@@ -83,6 +83,7 @@ if (import.meta.main) {
 }
 
 function hostOfThisProcess(): Host {
+  const { signal, onHangUp } = listenToSignals()
   return {
     version: (JSON.parse(readFileSync(join(home, 'package.json'), 'utf8')) as { version: string }).version,
     ambient: { now: Date.now, randomBytes },
@@ -92,19 +93,35 @@ function hostOfThisProcess(): Host {
     stdin: process.stdin,
     stdout: process.stdout,
     stderr: process.stderr,
-    signal: interruption(),
+    signal,
+    onHangUp,
     processId: process.pid,
     userId: process.getuid?.() ?? null,
   }
 }
 
-/** Fires at the first signal, so that everything ends cleanly; the second one ends the process at once. */
-function interruption(): AbortSignal {
+/**
+ * The first signal lets everything end cleanly; the second one ends the process at once. SIGHUP is for whoever listens
+ * to it, and otherwise the terminal that went away.
+ */
+function listenToSignals(): Pick<Host, 'signal' | 'onHangUp'> {
   const controller = new AbortController()
+  const hangUpListeners = new Set<() => void>()
   const interrupt = (name: NodeJS.Signals) => {
     if (controller.signal.aborted) process.exit(130)
     controller.abort(new Error(name))
   }
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, interrupt)
-  return controller.signal
+  process.on('SIGINT', interrupt)
+  process.on('SIGTERM', interrupt)
+  process.on('SIGHUP', (name) => {
+    if (hangUpListeners.size === 0) interrupt(name)
+    for (const listener of hangUpListeners) listener()
+  })
+  return {
+    signal: controller.signal,
+    onHangUp(listener) {
+      hangUpListeners.add(listener)
+      return () => hangUpListeners.delete(listener)
+    },
+  }
 }

@@ -4,6 +4,7 @@ type Load = () => Promise<{ register: Register }>
 
 /** Every command, in the order of the help. A start loads only the one that is asked for. */
 export const COMMANDS = {
+  demo: () => import('./commands/demo.ts'),
   init: () => import('./commands/init.ts'),
   check: () => import('./commands/check.ts'),
   backup: () => import('./commands/backup.ts'),

@@ -14,8 +14,10 @@ export interface Host {
   readonly stdin: Readable & { isTTY?: boolean }
   readonly stdout: Writable & { isTTY?: boolean; columns?: number }
   readonly stderr: Writable & { isTTY?: boolean; columns?: number }
-  /** Fires at the first SIGINT or SIGTERM. */
+  /** Fires at the first SIGINT, SIGTERM or unheard SIGHUP. */
   readonly signal: AbortSignal
+  /** Calls back at every SIGHUP, which else interrupts, until the function returned is called. */
+  onHangUp(listener: () => void): () => void
   readonly processId: number
   /** Numeric user id; null where there is none. */
   readonly userId: number | null
