@@ -12,6 +12,7 @@ async function play(runs: ((options: FollowerOptions, tick: (ms: number) => void
   const rows: FollowerRow[] = []
   const logged: string[] = []
   const delays: number[] = []
+  const needs: string[] = []
   let clock = 0
   const ambient = {
     now: () => clock,
@@ -33,13 +34,14 @@ async function play(runs: ((options: FollowerOptions, tick: (ms: number) => void
       ambient,
       signal: stop.signal,
       save: (row) => rows.push(row),
+      needsPoint: (reason) => needs.push(reason),
       delay: async (ms) => {
         delays.push(ms)
         clock += ms
       },
     },
   )
-  return { rows, logged, delays }
+  return { rows, logged, delays, needs }
 }
 
 const STATUS = { durable: '0/3000000', server: '0/3000000', lagBytes: 0, durableUntil: '2026-01-10T02:00:00Z' }
@@ -90,6 +92,16 @@ test('its standing is passed on, and kept when it stops or waits', async () => {
       ['stopped', '0/4000000'],
     ],
   )
+})
+
+test('a break in the log asks for a new point once, and again after another break', async () => {
+  const lost = { ...STATUS, needsPoint: 'the slot was lost' }
+  const { needs } = await play([
+    async ({ status }) => {
+      for (const each of [STATUS, lost, lost, STATUS, { ...lost, needsPoint: 'lost again' }]) status(each)
+    },
+  ])
+  assert.deepEqual(needs, ['the slot was lost', 'lost again'])
 })
 
 test('a stream that ends by itself is a failure like others', async () => {

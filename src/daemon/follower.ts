@@ -11,6 +11,8 @@ export interface SupervisorOptions {
   signal: AbortSignal
   /** Makes the follower's standing known to other processes; must not throw. */
   save(row: FollowerRow): void
+  /** Called once for each break in the log after which only a new point helps. */
+  needsPoint(reason: string): void
   /** As `delay` of delays.ts. */
   delay(ms: number, signal: AbortSignal): Promise<void>
 }
@@ -31,6 +33,7 @@ export async function superviseFollower(
   const { ambient, signal } = options
   const fields = { source: nameOf(name) }
   let failures = 0
+  let lastNeed: string | undefined
   let row: FollowerRow = {
     ...name,
     state: 'connecting',
@@ -51,11 +54,16 @@ export async function superviseFollower(
   while (!signal.aborted) {
     change({ state: 'connecting', retryAt: null })
     let streamingSince: number | null = null
-    const onStatus = ({ durable, server, lagBytes, durableUntil }: FollowerStatus) => {
+    const onStatus = ({ durable, server, lagBytes, durableUntil, needsPoint }: FollowerStatus) => {
       if (streamingSince === null) {
         streamingSince = ambient.now()
         ambient.log('info', 'The log is being followed.', { ...fields, durable, durableUntil })
       }
+      if (needsPoint !== undefined && needsPoint !== lastNeed) {
+        ambient.log('warning', `A new point is needed: ${needsPoint}`, fields)
+        options.needsPoint(needsPoint)
+      }
+      lastNeed = needsPoint
       change({ state: 'streaming', durable, server, lagBytes, durableUntil, error: null })
     }
 

@@ -7,6 +7,7 @@ export interface FollowersOptions {
   ambient: Ambient
   signal: AbortSignal
   save: SupervisorOptions['save']
+  needsPoint(name: SourceName, reason: string): void
 }
 
 /** A source whose log is followed, with a text that changes when its follower must be started anew. */
@@ -63,6 +64,8 @@ export class Followers {
     await this.#leaving.get(nameOf(name))
     const { ambient, save } = this.#options
     const signal = AbortSignal.any([this.#options.signal, own])
-    await superviseFollower(name, (options) => work.follow(name, options), { ambient, signal, save, delay })
+    const needsPoint = (reason: string) => this.#options.needsPoint(name, reason)
+    const options = { ambient, signal, save, delay, needsPoint }
+    await superviseFollower(name, (following) => work.follow(name, following), options)
   }
 }

@@ -9,6 +9,8 @@ import { type DaemonWork, nameOf, type SourceName } from './work.ts'
 export interface Scheduler {
   /** Starts what is due; resolves to the milliseconds until it should be asked again, at most a minute. */
   turn(): Promise<number>
+  /** A point of this source is needed now, whatever its schedule says; taken with the next turns until it succeeds. */
+  demand(name: SourceName, reason: string): void
   /** Takes the rules and the work of a new configuration; what runs goes on. */
   replace(rules: readonly ScheduleRule[], work: DaemonWork): void
 }
@@ -43,8 +45,13 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   /** The last thing said about a source, so that it is said once. */
   const said = new Map<string, string>()
   const pausedUntil = new Map<string, number>()
+  /** Why a point is needed now, by source and destination. */
+  const demanded = new Map<string, string>()
 
   return {
+    demand(name, reason) {
+      for (const rule of rules) if (nameOf(rule) === nameOf(name)) demanded.set(jobOf(rule), reason)
+    },
     replace(newRules, newWork) {
       rules = newRules
       work = newWork
@@ -56,6 +63,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       const now = ambient.now()
       const { decisions, wakeAt } = planSchedule(known, facts(known), now)
       for (const decision of decisions) act(decision)
+      for (const rule of known) {
+        const reason = demanded.get(jobOf(rule))
+        if (reason !== undefined) act({ rule: { ...rule, kind: 'incremental' }, state: 'due', at: now, reason })
+      }
       return Math.max(0, Math.min(LONGEST_WAIT_MS, (wakeAt ?? Infinity) - now))
     },
   }
@@ -99,13 +110,14 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
 
   function act({ rule, state, reason }: Decision): void {
     const name = nameOf(rule)
-    const key = `${name}@${rule.destination}`
+    const key = jobOf(rule)
     if (state !== 'due' || (pausedUntil.get(key) ?? 0) > ambient.now()) return
     const run = async () => {
       const about = { source: name, destination: rule.destination, kind: rule.kind }
       ambient.log('info', 'A backup begins.', { ...about, reason })
       try {
         const point = await work.backup(rule, rule.destination, rule.kind, signal)
+        demanded.delete(key)
         tellPoint(point, about)
       } catch (error) {
         const { code, message } = describeError(error)
@@ -128,6 +140,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         missed: point.missedCount,
       })
   }
+}
+
+function jobOf(rule: ScheduleRule): string {
+  return `${nameOf(rule)}@${rule.destination}`
 }
 
 function placeOf({ service, destination }: ScheduleRule): string {

@@ -182,6 +182,26 @@ test('while the repository cannot be asked, no backup is started blindly', async
   )
 })
 
+test('a break in the log brings a new point at once, though none is due', async () => {
+  const running = daemon({ rules: [YEARLY], followers: [FOLLOWER] })
+  const { stop, ended, until, plan, reload, work } = running
+  await until('The backup is complete.')
+  const broken: DaemonWork = {
+    ...work,
+    async follow(_name, { signal, status }) {
+      const standing = { durable: '0/1', server: '0/2', lagBytes: 1, durableUntil: '2026-01-10T02:00:00Z' }
+      status({ ...standing, needsPoint: 'the slot was lost' })
+      if (!signal.aborted) await once(signal, 'abort')
+    },
+  }
+  reload(async () => ({ ...plan, work: broken, followers: [{ ...FOLLOWER, fingerprint: '2' }] }))
+  await until('A new point is needed: the slot was lost')
+  await until('backup shop/db incremental')
+  await until('The backup is complete.', 2)
+  stop.abort()
+  await ended
+})
+
 test('a reload keeps unchanged followers, restarts changed ones, and ends those that are gone', async () => {
   const kept = { service: 'shop', source: 'kept', fingerprint: '1' }
   const changed = { service: 'shop', source: 'changed', fingerprint: '1' }

@@ -8,7 +8,7 @@ import { Followers, type WantedFollower } from './followers.ts'
 import { JobQueue } from './job-queue.ts'
 import { createScheduler } from './scheduler.ts'
 import { DaemonState } from './state.ts'
-import type { DaemonWork } from './work.ts'
+import type { DaemonWork, SourceName } from './work.ts'
 
 /** What a configuration asks of the daemon. */
 export interface DaemonPlan {
@@ -75,7 +75,11 @@ async function run(options: ServeOptions, first: DaemonPlan, state: DaemonState)
   const onEnd = () => alarm.ring()
   const scheduler = createScheduler({ rules, work, catalog: () => state.catalog, queue, ambient, signal: stop, onEnd })
   const save = (row: FollowerRow) => state.note((catalog) => catalog.saveFollower(row))
-  const followers = new Followers({ ambient, signal: stop, save })
+  const needsPoint = (name: SourceName, reason: string) => {
+    scheduler.demand(name, reason)
+    alarm.ring()
+  }
+  const followers = new Followers({ ambient, signal: stop, save, needsPoint })
 
   let isReloadAsked = false
   const unsubscribe = options.onReload(() => {

@@ -11,7 +11,7 @@ export interface Writer {
   refusedOrders(): number
   /** Stops after the transaction under way. Safe to repeat, also when the server is gone. */
   stop(): Promise<void>
-  /** Resolves when the connection is lost, which is how the writer notices the end of its server. */
+  /** Resolves when the connection is lost, which is how the writer notices the end of its server; rejects on its own failure. */
   readonly ended: Promise<void>
 }
 
@@ -30,6 +30,8 @@ export async function startWriter(url: string, size: ShopSize, ambient: Ambient)
   let refused = 0
 
   const ended = run()
+  // Whoever waits for the end hears of a failure; until then it is nobody's unhandled one.
+  ended.catch(() => undefined)
   return {
     commits,
     refusedOrders: () => refused,

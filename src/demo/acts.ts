@@ -1,0 +1,133 @@
+import { readFile, rm } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { RegainError } from '../errors.ts'
+import { type CommandRunner, runRegain } from './commands.ts'
+import type { Narrator } from './narrator.ts'
+import type { OpenShop } from './opening.ts'
+import type { Proof } from './proofs.ts'
+import { seconds } from './report.ts'
+import type { Stage } from './stage.ts'
+import { compareTrees, describeTree, type TreeDescription } from './tree.ts'
+import { delay } from './wait.ts'
+
+/** A recovery that has happened: the database runs, the files are in place. */
+export interface Recovered {
+  command: string
+  /** URL of the recovered shop, with its password. */
+  url: string
+  /** Data directory. */
+  data: string
+  /** Restored folder. */
+  folder: string
+  reached: string
+  rtoMs: number
+}
+
+/** Runs one restore of everything and finds the server that it started. The stage will stop it. */
+export async function recover(
+  runner: CommandRunner,
+  stage: Stage,
+  shop: OpenShop,
+  narrator: Narrator,
+  name: string,
+  at: string | null,
+): Promise<Recovered> {
+  const args = ['restore', 'shop', '--to', name, ...(at === null ? [] : ['--at', at]), '--start']
+  const command = `regain ${args.join(' ')}`
+  narrator.command(command)
+  const data = join(runner.directory, name, 'db')
+  stage.later(`stopping the database in ${name}`, () => stopServerOf(data))
+  const { results, durationMs } = await runRegain(runner, args)
+
+  const database = results.find((result) => result.source === 'db')
+  if (database === undefined) throw new RegainError('internal', 'The restore said nothing of the database.')
+  const { port } = await readPostmaster(data)
+  narrator.tell(
+    `The shop is back on port ${port} as of ${database.reached}, the files too. It took ${seconds(durationMs)}.`,
+  )
+  return {
+    command,
+    url: shop.urlAt(port),
+    data,
+    folder: join(runner.directory, name, 'files'),
+    reached: String(database.reached),
+    rtoMs: durationMs,
+  }
+}
+
+/** The folder is what it was, to the last attribute. */
+export async function proveFolder(folder: string, expected: TreeDescription): Promise<Proof> {
+  const { same, differences } = compareTrees(expected, await describeTree(folder))
+  const shown = differences.slice(0, 3).join('; ')
+  return {
+    name: 'files and folders',
+    passed: differences.length === 0,
+    detail: `${same} of ${expected.size} the same in content, owner, mode, time, attributes and links${shown && `; ${shown}`}`,
+  }
+}
+
+/** One line for each kind of proof that passed, and one for each that did not. */
+export function tellProofs(narrator: Narrator, proofs: readonly Proof[]): void {
+  const tables = proofs.filter((proof) => proof.passed && proof.name.startsWith('table '))
+  if (tables.length > 0) {
+    const names = tables.map(({ name }) => name.slice('table '.length)).join(', ')
+    narrator.tell(`proven: tables as they were, by hash or gone as they should be: ${names}`)
+  }
+  for (const proof of proofs) {
+    if (!proof.passed) narrator.tell(`FAILED: ${proof.name}: ${proof.detail}`)
+    else if (!tables.includes(proof)) narrator.tell(`proven: ${proof.name}: ${proof.detail}`)
+  }
+}
+
+interface Postmaster {
+  pid: number
+  port: number
+  socketDirectory: string
+}
+
+/** postmaster.pid: process, data directory, start time, port, socket directory, one a line (PostgreSQL, miscadmin.h). */
+async function readPostmaster(data: string): Promise<Postmaster> {
+  const lines = (await readFile(join(data, 'postmaster.pid'), 'utf8')).split('\n')
+  return { pid: Number(lines[0]), port: Number(lines[3]), socketDirectory: lines[4] ?? '' }
+}
+
+/** Ends a server that a restore left running, if there is one, and removes its run folder. */
+async function stopServerOf(data: string): Promise<void> {
+  const server = await readPostmaster(data).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return null
+    throw error
+  })
+  if (server === null || server.pid <= 0) return
+  for (const [signal, waitMs] of [
+    ['SIGINT', 15_000],
+    ['SIGQUIT', 5_000],
+    ['SIGKILL', 5_000],
+  ] as const) {
+    if (await endedAfter(server.pid, signal, waitMs)) break
+  }
+  const run = dirname(server.socketDirectory)
+  if (basename(run).startsWith('regain-pg-')) await rm(run, { recursive: true, force: true })
+}
+
+async function endedAfter(pid: number, signal: NodeJS.Signals, waitMs: number): Promise<boolean> {
+  const stepMs = 50
+  if (!signalled(pid, signal)) return true
+  for (let waitedMs = 0; waitedMs < waitMs; waitedMs += stepMs) {
+    await delay(stepMs, NEVER)
+    if (!signalled(pid, 0)) return true
+  }
+  return false
+}
+
+/** Putting away must end even when the demo was interrupted. */
+const NEVER = new AbortController().signal
+
+function signalled(pid: number, signal: NodeJS.Signals | 0): boolean {
+  try {
+    process.kill(pid, signal)
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false
+    throw error
+  }
+}
