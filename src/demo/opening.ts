@@ -34,6 +34,7 @@ const FILLING: Record<string, string> = {
   fsync: 'off',
   wal_level: 'minimal',
   max_wal_senders: '0',
+  summarize_wal: 'off',
   max_wal_size: '4GB',
   autovacuum: 'off',
   shared_buffers: '256MB',
