@@ -99,6 +99,7 @@ export interface OpenPoint {
       progress(progress: Progress): void
       warn(message: string): void
       select?(entry: Entry): boolean
+      last?(entry: Entry): boolean
       ownership?: boolean
     },
   ): Promise<{ bytes: number; files: number; missed: Missed[] }>

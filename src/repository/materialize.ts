@@ -104,15 +104,28 @@ class Restore {
   }
 
   async writeFiles(): Promise<void> {
+    const last: Entry[] = []
     try {
       for await (const entry of this.selected()) {
         if (entry.type === 'directory') this.tree.makeDirectory(entry.path)
-        else if (entry.type === 'file' && entry.hardLink === undefined) await this.writeFile(entry)
+        else if (entry.type !== 'file' || entry.hardLink !== undefined) continue
+        else if (this.options.last?.(entry)) last.push(entry)
+        else await this.writeFile(entry)
       }
       await this.flush()
     } finally {
       await Promise.all(this.running)
     }
+    this.throwIfFailed()
+    if (last.length > 0) await this.writeLast(last)
+  }
+
+  /** All else is durable first, so that these files are there only if all is. */
+  private async writeLast(entries: readonly Entry[]): Promise<void> {
+    this.tree.syncFilesystem()
+    for (const entry of entries) await this.writeFile(entry)
+    await this.flush()
+    await Promise.all(this.running)
     this.throwIfFailed()
   }
 

@@ -103,13 +103,15 @@ export interface PointReader {
   /**
    * Creates entries below `directory` (made if absent, else empty), content in parallel, attributes last, everything
    * durable when it resolves. Entries with hostile paths make it fail before anything is written outside.
-   * `select` leaves entries out; `rename` changes where an entry goes (relative path).
+   * `select` leaves entries out, `last` holds some back until all others are durable.
    */
   materialize(directory: string, options: MaterializeOptions): Promise<RestoreSummary>
 }
 
 export interface MaterializeOptions extends SourceOptions {
   select?(entry: Entry): boolean
+  /** Few, small files that are written when all others are durable: what makes an unfinished restore unusable. */
+  last?(entry: Entry): boolean
   /** False: files belong to the user who runs the restore (needed when not root). Default true when root. */
   ownership?: boolean
 }
