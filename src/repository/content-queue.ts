@@ -1,4 +1,3 @@
-import { bytesToPath, displayPath } from '../filesystem/names.ts'
 import type { Entry, Missed } from '../model.ts'
 import { ChunkTable } from './chunk-table.ts'
 import type {
@@ -247,7 +246,7 @@ export class ContentQueue {
   }
 
   private reportMissed(item: BatchItem, { reason, detail }: { reason: Missed['reason']; detail: string }): void {
-    const missed: Missed = { path: displayPath(bytesToPath(Buffer.from(item.file.path, 'latin1'))), reason, detail }
+    const missed: Missed = { path: item.pending.entry.path, reason, detail }
     if (reason === 'changed') item.pending.entry.damaged = detail
     item.missed(missed)
   }
