@@ -12,7 +12,7 @@ export interface DiffRequest {
 export interface Difference {
   change: 'added' | 'removed' | 'content' | 'attributes'
   path: EntryPath
-  type: Entry['type']
+  entryType: Entry['type']
   sizeBefore: number | null
   sizeAfter: number | null
 }
@@ -72,7 +72,7 @@ function compare({ before, after }: Pair, hasSameKeys: boolean): Difference | nu
   const difference = (change: Difference['change']): Difference => ({
     change,
     path: entry.path,
-    type: entry.type,
+    entryType: entry.type,
     sizeBefore: before?.size ?? null,
     sizeAfter: after?.size ?? null,
   })

@@ -41,8 +41,8 @@ export const register: Register = (program, run) => {
     )
 }
 
-function differenceLine({ change, path, type, sizeBefore, sizeAfter }: Difference): string {
-  const folder = type === 'directory' ? '/' : ''
+function differenceLine({ change, path, entryType, sizeBefore, sizeAfter }: Difference): string {
+  const folder = entryType === 'directory' ? '/' : ''
   const sizes =
     change === 'content' && sizeBefore !== sizeAfter && sizeBefore !== null && sizeAfter !== null
       ? `  (${formatBytes(sizeBefore)} to ${formatBytes(sizeAfter)})`
