@@ -117,7 +117,10 @@ class PointWriter implements PointSession {
 
   async addFile(entry: Entry, path: Buffer, missed: (missed: Missed) => void): Promise<void> {
     await this.content.room()
-    this.content.addFile(entry, path, missed)
+    this.content.addFile(entry, path, (one) => {
+      this.miss(one)
+      missed(one)
+    })
   }
 
   async addStream(
@@ -131,7 +134,8 @@ class PointWriter implements PointSession {
   /** Every chunk, chunk lists included, must be in a listed pack outside the tombstones (step 3), or the bytes are read again. */
   async addUnchanged(entry: Entry, from: Entry): Promise<boolean> {
     await this.content.room()
-    if (!(await this.reusable(from))) return false
+    // What is kept of a damaged file is no faithful copy; it was missed then, and must be read now.
+    if (from.damaged !== undefined || !(await this.reusable(from))) return false
     this.content.addReady({ ...entry, ...contentOf(from) })
     return true
   }
@@ -227,12 +231,11 @@ class PointWriter implements PointSession {
   }
 }
 
-/** What of an entry describes its bytes. */
+/** What of an entry describes its bytes, in the order in which ContentQueue sets it: the same entry gives the same page again. */
 function contentOf(from: Entry): Partial<Entry> {
   return {
+    ...(from.extents === undefined ? {} : { extents: from.extents }),
     ...(from.chunks === undefined ? {} : { chunks: from.chunks }),
     ...(from.chunkLists === undefined ? {} : { chunkLists: from.chunkLists }),
-    ...(from.extents === undefined ? {} : { extents: from.extents }),
-    ...(from.damaged === undefined ? {} : { damaged: from.damaged }),
   }
 }
