@@ -45,6 +45,7 @@ export const RULES: readonly Rule[] = [
     packages: [],
     builtins: true,
   },
+  { of: 'src/daemon/notify.ts', modules: [], packages: ['koffi'], builtins: false },
   {
     of: 'src/daemon/',
     modules: ['src/operations/', 'src/catalog/', 'src/policy/', 'src/config/', ...CONTRACTS, ...SHARED],
@@ -53,7 +54,7 @@ export const RULES: readonly Rule[] = [
   },
   {
     of: 'src/demo/',
-    modules: ['src/operations/', 'src/config/', 'src/daemon/', 'src/sources/postgres/', ...CONTRACTS, ...SHARED],
+    modules: ['src/operations/', 'src/catalog/', 'src/config/', 'src/sources/postgres/', ...CONTRACTS, ...SHARED],
     packages: ['pg'],
     builtins: true,
   },
