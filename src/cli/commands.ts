@@ -7,6 +7,7 @@ export const COMMANDS = {
   demo: () => import('./commands/demo.ts'),
   init: () => import('./commands/init.ts'),
   check: () => import('./commands/check.ts'),
+  serve: () => import('./commands/serve.ts'),
   backup: () => import('./commands/backup.ts'),
   points: () => import('./commands/points.ts'),
   restore: () => import('./commands/restore.ts'),
