@@ -23,7 +23,7 @@ export interface FollowerConfig {
 }
 
 const DEFAULT_TAIL_MS = 5000
-const MAX_STATUS_MS = 10_000
+const MAX_STATUS_MS = 2000
 /** SQLSTATE undefined_file: the WAL asked for was removed. */
 const WAL_REMOVED = '58P01'
 /** SQLSTATE object_not_in_prerequisite_state: the slot was invalidated. */

@@ -1,6 +1,6 @@
 import { isRegainError, RegainError } from '../../errors.ts'
 import type { Ambient } from '../../model.ts'
-import type { LogStore } from '../contract.ts'
+import type { LogMeta, LogStore } from '../contract.ts'
 import { settlesWithin } from './bounded.ts'
 import { LogClock } from './log-clock.ts'
 import { formatLsn, type Lsn, laterLsn, parseLsn } from './lsn.ts'
@@ -44,6 +44,10 @@ export type WalStreamEnd = { kind: 'stopped' } | { kind: 'timeline-end'; timelin
 /** Whole segments that wait for the store; while one more would, the socket is held. */
 const MAX_PENDING = 1
 const STOP_MS = 10_000
+/** Size from which a tail's piece no longer grows. */
+const PIECE_BYTES = 256 * 1024
+/** An idle log's `until` in the store is at most so old. */
+const IDLE_MS = 60_000
 
 interface Segment {
   start: Lsn
@@ -64,6 +68,9 @@ export class WalStream {
   #filled = 0
   /** Of the current segment: bytes durable as tails. */
   #shipped: number
+  /** Where the tail's growing piece begins. */
+  #pieceStart: number
+  #shippedUntilMs: number
   #known: Buffer
   #received: Lsn
   #durable: Lsn
@@ -88,6 +95,8 @@ export class WalStream {
     this.#current = { start: request.start, buffer: Buffer.allocUnsafeSlow(request.segmentBytes) }
     this.#known = request.stored
     this.#shipped = request.stored.length
+    this.#pieceStart = request.stored.length
+    this.#shippedUntilMs = request.untilMs
     this.#received = request.start
     this.#durable = request.start + BigInt(request.stored.length)
     this.#server = request.start
@@ -206,6 +215,7 @@ export class WalStream {
     this.#current = { start, buffer: this.#spare.pop() ?? Buffer.allocUnsafeSlow(this.#request.segmentBytes) }
     this.#filled = 0
     this.#shipped = 0
+    this.#pieceStart = 0
     if (this.#pending.length > MAX_PENDING && !this.#held) {
       this.#held = true
       this.#request.connection.pause()
@@ -278,7 +288,7 @@ export class WalStream {
     const branch = branchName(this.#request.timeline)
     const end = segment.start + BigInt(this.#request.segmentBytes)
     try {
-      await this.#request.store.putSegment(branch, name, segment.buffer, this.#meta(end))
+      await this.#request.store.putSegment(branch, name, segment.buffer, metaOf(this.#clock.untilMs(end)))
       await this.#request.store.dropTails(branch, name)
     } catch (error) {
       if (!isRegainError(error, 'log-conflict')) throw error
@@ -287,26 +297,38 @@ export class WalStream {
     this.#advance(end)
   }
 
+  /**
+   * A piece grows in place until it is of some size, and then the next one begins: so a slow log makes few objects, and
+   * what is written again each time stays small. An idle log's last piece is written again now and then, because its
+   * `until` says up to when nothing happened.
+   */
   async #storeTail(): Promise<void> {
     if (!this.#compareKnown()) {
       await this.#request.store.dropTails(branchName(this.#request.timeline), this.#name(this.#current))
       this.#shipped = 0
+      this.#pieceStart = 0
     }
     const segment = this.#current
-    const from = this.#shipped
+    const from = this.#pieceStart
     const to = this.#filled
-    if (to <= from) return
-    const bytes = segment.buffer.subarray(from, to)
     const end = segment.start + BigInt(to)
+    const untilMs = this.#clock.untilMs(end)
+    if (to <= from || to < this.#shipped) return
+    if (to === this.#shipped && untilMs < this.#shippedUntilMs + IDLE_MS) return
+    const bytes = segment.buffer.subarray(from, to)
     await this.#request.store.putTail(
       branchName(this.#request.timeline),
       this.#name(segment),
       from,
       bytes,
-      this.#meta(end),
+      metaOf(untilMs),
     )
+    this.#shippedUntilMs = untilMs
     // The segment may have been completed meanwhile: then its beginning is shipped with it.
-    if (this.#current === segment) this.#shipped = to
+    if (this.#current === segment) {
+      this.#shipped = to
+      if (to - from >= PIECE_BYTES) this.#pieceStart = to
+    }
     this.#advance(end)
   }
 
@@ -353,10 +375,6 @@ export class WalStream {
     })
   }
 
-  #meta(end: Lsn): { until: string } {
-    return { until: new Date(this.#clock.untilMs(end)).toISOString() }
-  }
-
   #name(segment: Segment): string {
     return segmentName(
       this.#request.timeline,
@@ -364,6 +382,10 @@ export class WalStream {
       this.#request.segmentBytes,
     )
   }
+}
+
+function metaOf(untilMs: number): LogMeta {
+  return { until: new Date(untilMs).toISOString() }
 }
 
 function stopped(): RegainError {

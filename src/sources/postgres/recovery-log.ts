@@ -1,0 +1,184 @@
+import type { Point } from '../../model.ts'
+import type { LogListing, LogStore, RestoreMoment } from '../contract.ts'
+import { findEvent, type LogEnd, readLogEnd } from './locate.ts'
+import { formatLsn, type Lsn, parseLsn } from './lsn.ts'
+import {
+  byPreference,
+  explainEnd,
+  notInLog,
+  planLatest,
+  planPoint,
+  planPosition,
+  planTime,
+  type RecoveryPlan,
+  type TimedWindow,
+} from './plan.ts'
+import { positionsOf } from './positions.ts'
+import { parseHistory, type TimelineHistory } from './timeline.ts'
+import { historyName } from './wal.ts'
+import type { WalEvent } from './wal-records.ts'
+import { findWindows, historiesIn, type PointSpan, type UnusablePoint } from './window.ts'
+
+/** Moments a cluster can be brought back to without a break, for `regain points`. */
+export interface PostgresRecoveryWindow {
+  branch: string
+  point: string
+  from: { position: string; time: string }
+  to: { position: string; time: string | null }
+  endsBecause: string | null
+}
+
+/** What `points` and the log can bring back, oldest first. Reads names, and the last piece of each window. */
+export async function recoveryWindows(points: readonly Point[], store: LogStore): Promise<PostgresRecoveryWindow[]> {
+  const { windows } = await timedWindows(points, store)
+  return windows.map((window) => ({
+    branch: `timeline ${window.timeline}`,
+    point: window.points[0]?.id ?? '',
+    from: { position: formatLsn(window.from), time: window.points[0]?.stopTime ?? '' },
+    to: { position: formatLsn(window.to), time: window.until },
+    endsBecause: window.break ? explainEnd(window) : null,
+  }))
+}
+
+/**
+ * Which of `points` a recovery to `at` begins with, which timeline it follows, and where it is told to stop. Of several
+ * ways the newest timeline is taken, and on it the newest point before the moment. Rejects with `moment-unreachable`,
+ * naming the furthest moment that can be reached and why it ends there. Reads as much of the log as it must: for a
+ * transaction or a name all of it, backwards, until it is found.
+ */
+export async function planRecovery(
+  points: readonly Point[],
+  store: LogStore,
+  at: RestoreMoment,
+  signal: AbortSignal,
+): Promise<RecoveryPlan> {
+  const { windows, unusable } = await timedWindows(points, store)
+  switch (at.kind) {
+    case 'latest':
+      return planLatest(windows, unusable)
+    case 'point':
+      return planPoint(windows, unusable, at.id)
+    case 'time':
+      return planToTime(windows, unusable, at.time, store, signal)
+    case 'lsn':
+      return planToLsn(windows, unusable, at.lsn, store, signal)
+    case 'xid': {
+      // A person may know the 64-bit form (pg_current_xact_id); the log holds the lower half.
+      const xid = Number(BigInt(at.xid) & 0xffffffffn)
+      const is = (event: WalEvent): boolean => event.kind === 'transaction' && event.xid === xid
+      const target = { kind: 'xid', value: String(xid) } as const
+      return planToEvent(windows, unusable, is, target, `The end of transaction ${at.xid}`, store, signal)
+    }
+    case 'name': {
+      const is = (event: WalEvent): boolean => event.kind === 'restore-point' && event.name === at.name
+      const target = { kind: 'name', value: at.name } as const
+      return planToEvent(windows, unusable, is, target, `The restore point "${at.name}"`, store, signal)
+    }
+  }
+}
+
+/**
+ * PostgreSQL stops at a time when it meets a later transaction, and takes the log's end before that for a failure. So
+ * where the log is known to be complete up to the time, and holds nothing later, the target is its end.
+ */
+async function planToTime(
+  windows: TimedWindow[],
+  unusable: UnusablePoint[],
+  time: string,
+  store: LogStore,
+  signal: AbortSignal,
+): Promise<RecoveryPlan> {
+  const ends = new Map<TimedWindow, LogEnd>()
+  const extended: TimedWindow[] = []
+  for (const window of windows) {
+    const end = await readLogEnd(window, store, signal)
+    // A transaction's own time may be later than what the piece claims, which is only ever too early.
+    const until =
+      end.lastTransactionMs !== null && end.lastTransactionMs > Date.parse(window.until)
+        ? new Date(Math.floor(end.lastTransactionMs)).toISOString()
+        : window.until
+    const known = { ...window, until }
+    extended.push(known)
+    ends.set(known, end)
+  }
+  const plan = planTime(extended, unusable, time)
+  const window = extended.find((candidate) => candidate.timeline === plan.timeline && candidate.to === plan.end)
+  const lastMs = window ? (ends.get(window)?.lastTransactionMs ?? null) : null
+  return lastMs === null || lastMs <= preciseMs(time) ? { ...plan, target: { kind: 'end' } } : plan
+}
+
+/** The same for positions: PostgreSQL stops at the first record at or behind the position, and there may be none. */
+async function planToLsn(
+  windows: TimedWindow[],
+  unusable: UnusablePoint[],
+  text: string,
+  store: LogStore,
+  signal: AbortSignal,
+): Promise<RecoveryPlan> {
+  const lsn = parseLsn(text)
+  const plan = planPosition(
+    windows,
+    unusable,
+    lsn,
+    { kind: 'lsn', value: formatLsn(lsn) },
+    `Position ${formatLsn(lsn)}`,
+  )
+  const window = windows.find((candidate) => candidate.timeline === plan.timeline && candidate.to === plan.end)
+  const lastRecord = window ? (await readLogEnd(window, store, signal)).lastRecord : null
+  return lastRecord === null || lastRecord < lsn ? { ...plan, target: { kind: 'end' } } : plan
+}
+
+async function planToEvent(
+  windows: TimedWindow[],
+  unusable: UnusablePoint[],
+  is: (event: WalEvent) => boolean,
+  target: RecoveryPlan['target'],
+  what: string,
+  store: LogStore,
+  signal: AbortSignal,
+): Promise<RecoveryPlan> {
+  for (const window of byPreference(windows)) {
+    const lsn: Lsn | null = await findEvent(window, store, is, signal)
+    if (lsn !== null && lsn >= window.from) return planPosition([window], unusable, lsn, target, what)
+  }
+  throw notInLog(windows, unusable, what)
+}
+
+/** ms with the fraction that Date.parse drops. */
+function preciseMs(time: string): number {
+  const fraction = /\.(\d+)/.exec(time)?.[1] ?? ''
+  return Date.parse(time.replace(/\.\d+/, '')) + Number(`0.${fraction || '0'}`) * 1000
+}
+
+async function timedWindows(
+  points: readonly Point[],
+  store: LogStore,
+): Promise<{ windows: TimedWindow[]; unusable: UnusablePoint[] }> {
+  const listing = await store.list()
+  const found = findWindows(points.map(spanOf), listing, await readHistories(store, listing))
+  const windows: TimedWindow[] = []
+  for (const window of found.windows) {
+    const piece = await store.read(window.last.branch, window.last.name)
+    // The later of what the last piece of log says and the newest point: a point proves its own moment.
+    const times = [...window.points.map(({ stopTime }) => stopTime), ...(piece ? [piece.meta.until] : [])]
+    windows.push({
+      ...window,
+      until: times.reduce((latest, time) => (Date.parse(time) > Date.parse(latest) ? time : latest)),
+    })
+  }
+  return { windows, unusable: found.unusable }
+}
+
+async function readHistories(store: LogStore, listing: LogListing): Promise<Map<number, TimelineHistory>> {
+  const histories = new Map<number, TimelineHistory>()
+  for (const timeline of historiesIn(listing)) {
+    const bytes = await store.readHistory(historyName(timeline))
+    if (bytes) histories.set(timeline, parseHistory(timeline, bytes.toString('utf8')))
+  }
+  return histories
+}
+
+function spanOf(point: Point): PointSpan {
+  const { timeline, startLsn, stopLsn, stopTime, segmentBytes } = positionsOf(point)
+  return { id: point.id, timeline, startLsn, stopLsn, stopTime, segmentBytes }
+}
