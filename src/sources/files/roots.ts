@@ -82,7 +82,10 @@ function locate(configured: string): Located {
   const real = realPath(path)
   let isDirectory = true
   try {
-    isDirectory = reach(real, (reachable) => lstatSync(reachable)).isDirectory()
+    const stat = reach(real, (reachable) => lstatSync(reachable))
+    // Still a link after all were resolved: it points at nothing.
+    if (stat.isSymbolicLink()) return { path, real, isDirectory, code: 'ENOENT' }
+    isDirectory = stat.isDirectory()
     // Asked here, because a root that cannot be listed would make a point of nothing.
     if (isDirectory) reach(real, (reachable) => accessSync(reachable, constants.R_OK | constants.X_OK))
     return { path, real, isDirectory, code: null }
