@@ -82,11 +82,25 @@ export class ContentQueue {
     if (this.failure) throw this.failure.error
   }
 
+  /** So many entries wait for content that no other may be added. What streams have collected must be sent now. */
+  get isCrowded(): boolean {
+    return this.pending.length - this.head > MAX_PENDING
+  }
+
   /** Resolves when another entry may be added. */
   async room(): Promise<void> {
-    this.throwIfFailed()
-    while (this.jobs >= this.maxJobs || this.pending.length - this.head > MAX_PENDING) {
+    await this.jobRoom()
+    while (this.jobs >= this.maxJobs || this.isCrowded) {
       this.sendBatch()
+      await this.change()
+      this.throwIfFailed()
+    }
+  }
+
+  /** Resolves when another job may be given to the threads, however many entries wait for one. */
+  async jobRoom(): Promise<void> {
+    this.throwIfFailed()
+    while (this.jobs >= this.maxJobs) {
       await this.change()
       this.throwIfFailed()
     }
@@ -272,13 +286,22 @@ export class ContentQueue {
     while (this.head < this.pending.length && (this.pending[this.head] as Pending).state !== 'waiting') {
       const { entry, state } = this.pending[this.head] as Pending
       this.head++
-      if (state === 'ready') this.listeners.ready(entry)
+      if (state === 'ready') this.giveOn(entry)
     }
     if (this.head > 4096 && this.head * 2 > this.pending.length) {
       this.pending.splice(0, this.head)
       this.head = 0
     }
     this.wake()
+  }
+
+  /** An entry that the listing refuses would be missing from the point: nothing can be committed any more. */
+  private giveOn(entry: Entry): void {
+    try {
+      this.listeners.ready(entry)
+    } catch (error) {
+      this.fail(error)
+    }
   }
 
   private read(bytes: number): void {

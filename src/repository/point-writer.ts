@@ -111,12 +111,13 @@ class PointWriter implements PointSession {
   }
 
   async add(entry: Entry): Promise<void> {
-    await this.content.room()
+    await this.room()
     this.content.addReady(entry)
+    this.content.throwIfFailed()
   }
 
   async addFile(entry: Entry, path: Buffer, missed: (missed: Missed) => void): Promise<void> {
-    await this.content.room()
+    await this.room()
     this.content.addFile(entry, path, (one) => {
       this.miss(one)
       missed(one)
@@ -127,23 +128,24 @@ class PointWriter implements PointSession {
     entry: Entry,
     chunking: 'pages' | 'content',
   ): Promise<{ write(bytes: Buffer): Promise<void>; end(): Promise<void> }> {
-    await this.content.room()
+    await this.room()
     return this.streams.open(entry, chunking)
   }
 
   /** Every chunk, chunk lists included, must be in a listed pack outside the tombstones (step 3), or the bytes are read again. */
   async addUnchanged(entry: Entry, from: Entry): Promise<boolean> {
-    await this.content.room()
+    await this.room()
     // What is kept of a damaged file is no faithful copy; it was missed then, and must be read now.
     if (from.damaged !== undefined || !(await this.reusable(from))) return false
     this.content.addReady({ ...entry, ...contentOf(from) })
+    this.content.throwIfFailed()
     return true
   }
 
   async commit(summary: CommitSummary): Promise<Point> {
     throwIfInterrupted(this.request.signal)
     this.request.progress({ phase: 'finishing', bytesDone: this.content.bytesRead, filesDone: this.content.filesDone })
-    await this.streams.flush()
+    await this.streams.finish()
     await this.content.drain()
     const listing = await this.listing.finish()
     await this.state.pool.runOnAll({ type: 'flush', session: this.number })
@@ -172,6 +174,12 @@ class PointWriter implements PointSession {
         await abortSession(this.state, this.id, 'discarded by its writer')
       }
     }
+  }
+
+  /** Bytes of small streams that were collected but not sent may be all that thousands of entries wait for. */
+  private async room(): Promise<void> {
+    if (this.content.isCrowded) await this.streams.flush()
+    await this.content.room()
   }
 
   private async release(): Promise<void> {

@@ -46,10 +46,16 @@ export class StreamWriter {
     }
   }
 
+  /** Sends what is left when no more streams come. */
+  async finish(): Promise<void> {
+    if (this.current) throw new Error(`the stream of ${displayPath(this.current.entry.path)} was not ended`)
+    await this.flush()
+  }
+
   /** Sends what is collected. */
   async flush(): Promise<void> {
     if (this.parts.length === 0 || !this.buffer) return
-    await this.content.room()
+    await this.content.jobRoom()
     const { parts, buffer } = this
     this.parts = []
     this.buffer = null
@@ -58,6 +64,7 @@ export class StreamWriter {
   }
 
   private async write(stream: OpenStream, bytes: Buffer): Promise<void> {
+    if (stream.bytes + bytes.length > stream.announcedBytes) throw this.contradicts(stream, bytes.length)
     for (let at = 0; at < bytes.length; ) {
       const space = this.space(stream)
       if (space === 0) {
@@ -72,13 +79,21 @@ export class StreamWriter {
 
   private async end(stream: OpenStream): Promise<void> {
     this.current = null
-    if (stream.bytes !== (stream.entry.size ?? 0))
-      throw new RegainError(
-        'source-unavailable',
-        `${displayPath(stream.entry.path)} had ${stream.bytes} bytes where ${stream.entry.size} were announced. The backup was given up.`,
-      )
+    if (stream.bytes !== stream.announcedBytes) throw this.contradicts(stream, 0)
     stream.ended = true
     await this.settle(stream)
+  }
+
+  /** The entry can never be complete, so the whole backup fails, also for a caller who goes on. */
+  private contradicts(stream: OpenStream, moreBytes: number): RegainError {
+    const bytes = stream.bytes + moreBytes
+    const error = new RegainError(
+      'source-unavailable',
+      `${displayPath(stream.entry.path)} had ${moreBytes > 0 ? 'at least ' : ''}${bytes} bytes where ${stream.announcedBytes} were announced. The backup was given up.`,
+    )
+    this.current = null
+    this.content.fail(error)
+    return error
   }
 
   /** Room left for this stream: a page-aligned stream is only ever cut at a chunk's boundary. */
@@ -88,8 +103,8 @@ export class StreamWriter {
     if (stream.chunking !== 'pages') return free
     const intoChunk = stream.bytes % PAGE_CHUNK_BYTES
     const wholeChunks = Math.floor((free + intoChunk) / PAGE_CHUNK_BYTES) * PAGE_CHUNK_BYTES
-    const left = (stream.entry.size ?? 0) - stream.bytes
-    return left <= free ? left || free : Math.max(0, wholeChunks - intoChunk)
+    const left = stream.announcedBytes - stream.bytes
+    return left <= free ? left : Math.max(0, wholeChunks - intoChunk)
   }
 
   private take(stream: OpenStream, bytes: Buffer): void {
@@ -127,6 +142,7 @@ class OpenStream {
   readonly chunking: Chunking
   readonly pending: Pending
   readonly ids: Buffer[] = []
+  readonly announcedBytes: number
   parts = 0
   stored = 0
   bytes = 0
@@ -135,6 +151,7 @@ class OpenStream {
 
   constructor(entry: Entry, chunking: Chunking, pending: Pending) {
     this.entry = entry
+    this.announcedBytes = entry.size ?? 0
     this.chunking = chunking
     this.pending = pending
   }
