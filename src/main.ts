@@ -62,6 +62,9 @@ export const drivers: Drivers = {
   async createFollower() {
     return null
   },
+  async fetchLog() {
+    return false
+  },
   async recoveryWindows() {
     return null
   },

@@ -21,6 +21,7 @@ export const COMMANDS = {
   repository: () => import('./commands/repository.ts'),
   config: () => import('./commands/config.ts'),
   completion: () => import('./commands/completion.ts'),
+  log: () => import('./commands/log.ts'),
 } as const satisfies Record<string, Load>
 
 export type CommandName = keyof typeof COMMANDS

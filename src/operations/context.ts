@@ -47,8 +47,20 @@ export interface Drivers {
   createSource(request: SourceRequest): Promise<Source>
   /** Null: the source has no log, or its configuration does not ask for one. */
   createFollower(request: SourceRequest): Promise<LogFollower | null>
+  /** Brings one file of a source's log to where its recovering server wants it. False if there is none of that name. */
+  fetchLog(source: SourceConfiguration, request: FetchLog): Promise<boolean>
   /** What the points and the log of a source can bring back; null for sources without a log. */
   recoveryWindows(request: SourceRequest, points: readonly Point[]): Promise<RecoveryWindow[] | null>
+}
+
+export interface FetchLog {
+  store: LogStore
+  name: string
+  /** Absolute path of the file to make. */
+  target: string
+  /** Folder for what will be asked for next; null: none. */
+  spool: string | null
+  signal: AbortSignal
 }
 
 export interface SourceRequest {

@@ -1,0 +1,25 @@
+import type { Register } from '../cli.ts'
+
+/** What the recovery script in a restored data directory takes for "there is no such file". */
+const ABSENT_EXIT = 44
+
+export const register: Register = (program, run) => {
+  const log = program.command('log', { hidden: true }).description("a source's log, for programs")
+  log
+    .command('fetch')
+    .description('bring one file of the log to where a recovering server wants it; exit status 44: there is none')
+    .argument('<service/source>', 'whose log')
+    .argument('<name>', 'the file that is asked for (%f)')
+    .argument('<target>', 'where to put it (%p)')
+    .requiredOption('--destination <name>', 'where to read from')
+    .option('--spool <dir>', 'folder for what will be asked for next')
+    .action((target: string, name: string, to: string, options: { destination: string; spool?: string }) =>
+      run(async (session) => {
+        const application = await session.application()
+        const { fetchLogFile } = await import('../../operations/fetch-log.ts')
+        const isThere = await fetchLogFile(application, { target, name, to, ...options }, session.reporting)
+        session.output.result({ operation: 'log-fetch', name, found: isThere })
+        return isThere ? 0 : ABSENT_EXIT
+      }),
+    )
+}
