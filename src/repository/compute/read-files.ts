@@ -1,15 +1,15 @@
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
+import { fstatSync, readSync } from 'node:fs'
 import { dataExtents, mayHaveHoles } from '../../filesystem/extents.ts'
-import type { FilesJob, FileToRead, RangeJob, ReadOutcome, StoredFiles, StoredRange } from './messages.ts'
+import { close } from '../../filesystem/libc.ts'
+import { openForReading } from '../../filesystem/reading.ts'
+import type { FileAttributes, FilesJob, FileToRead, RangeJob, ReadOutcome, StoredFiles, StoredRange } from './messages.ts'
 import type { SessionStore } from './store.ts'
 
 /** Files below this are read whole and are one chunk each. */
 export const SMALL_FILE_BYTES = 1024 * 1024
 const WINDOW_BYTES = 16 * 1024 * 1024
 /** A file that changes while it is read is read again this often before it is kept as it came. */
-const ATTEMPTS = 2
-/** Not following a link that took the file's place, not waiting for a FIFO that did. */
-const OPEN_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
+export const READ_ATTEMPTS = 2
 
 let window: Buffer | null = null
 
@@ -36,7 +36,10 @@ export async function storeRange(store: SessionStore, job: RangeJob): Promise<St
   if (job.whole) return storeWhole(store, job.file)
   return withFile(job.file, async (fd) => {
     const content = await storeContent(store, fd, job.start, job.length)
-    return { outcome: content.outcome, ids: content.ids, bytesRead: content.bytesRead }
+    const range = { outcome: content.outcome, ids: content.ids, bytesRead: content.bytesRead }
+    const after = look(fd)
+    const same = isSame(job.file, after) && content.dataBytes === content.expectedBytes
+    return same ? range : { ...range, changedTo: after }
   })
 }
 
@@ -52,17 +55,12 @@ async function storeWhole(store: SessionStore, file: FileToRead): Promise<ReadRa
       const outcome = content.outcome
       if (before.ctime !== file.ctime || before.size !== file.size || before.mtime !== file.mtime)
         outcome.fresh = { size: before.size, mtime: before.mtime, ctime: before.ctime }
-      const same =
-        after.inode === before.inode &&
-        after.size === before.size &&
-        after.mtime === before.mtime &&
-        after.ctime === before.ctime &&
-        content.dataBytes === content.expectedBytes
+      const same = isSame(before, after) && content.dataBytes === content.expectedBytes
       if (same) return { outcome, ids: content.ids, bytesRead }
-      if (attempt === ATTEMPTS) {
+      if (attempt === READ_ATTEMPTS) {
         outcome.missed = {
           reason: 'changed',
-          detail: `It changed each of ${ATTEMPTS} times it was read; what is kept may mix moments.`,
+          detail: `It changed each of ${READ_ATTEMPTS} times it was read; what is kept may mix moments.`,
         }
         if (content.dataBytes !== content.expectedBytes) {
           outcome.fresh = { size: content.dataBytes, mtime: before.mtime, ctime: before.ctime }
@@ -156,22 +154,25 @@ function sparseExtents(fd: number, start: number, length: number): [number, numb
 async function withFile(file: FileToRead, body: (fd: number) => Promise<ReadRange>): Promise<ReadRange> {
   let fd: number
   try {
-    fd = openSync(Buffer.from(file.path, 'latin1'), OPEN_FLAGS)
+    fd = openForReading(Buffer.from(file.path, 'latin1')).fd
   } catch (error) {
     return missed(error)
   }
   try {
-    if (!fstatSync(fd).isFile()) return missed(Object.assign(new Error('not a file any more'), { code: 'ENOENT' }))
     return await body(fd)
   } catch (error) {
     if (isSystemError(error)) return missed(error)
     throw error
   } finally {
-    closeSync(fd)
+    close(fd)
   }
 }
 
-function look(fd: number): { inode: string; size: number; mtime: string; ctime: string } {
+function isSame(a: FileAttributes, b: FileAttributes): boolean {
+  return a.inode === b.inode && a.size === b.size && a.mtime === b.mtime && a.ctime === b.ctime
+}
+
+function look(fd: number): FileAttributes {
   const stat = fstatSync(fd, { bigint: true })
   return {
     inode: String(stat.ino),
@@ -187,8 +188,8 @@ function isSystemError(error: unknown): error is NodeJS.ErrnoException {
 
 function missed(error: unknown): ReadRange {
   const code = (error as NodeJS.ErrnoException).code ?? 'unknown error'
-  // ELOOP: a symbolic link took the file's place.
-  const reason = code === 'ENOENT' || code === 'ELOOP' || code === 'ENXIO' ? 'vanished' : 'unreadable'
+  // ELOOP: a symbolic link took the file's place; ESTALE: something else did; ENOTDIR: a folder on its way was replaced.
+  const reason = ['ENOENT', 'ELOOP', 'ENXIO', 'ESTALE', 'ENOTDIR'].includes(code) ? 'vanished' : 'unreadable'
   const detail =
     reason === 'vanished'
       ? 'It was there when the folder was listed and gone when it was to be read.'

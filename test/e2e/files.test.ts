@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, realpathSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import type { Point } from '../../src/model.ts'
+import type { Repository } from '../../src/repository/api.ts'
+import { createRepository } from '../../src/repository/repository.ts'
+import { createFilesSource } from '../../src/sources/files/source.ts'
+import { createLocalStorage } from '../../src/storage/local.ts'
+import { everything, listen } from '../contract/source.ts'
+import { describeTree, diffTrees, makeOddities, removeTree } from '../support/oddities.ts'
+import { testAmbient, testKey } from '../support/repository.ts'
+
+/** The files source, the engine and local storage together, with nothing in memory's place. */
+describe('a folder of every oddity in a real repository', () => {
+  const isRoot = process.geteuid?.() === 0
+  // After all that the test makes: no change time is too young to be trusted.
+  const ambient = testAmbient(Date.UTC(2100, 0, 1))
+  let folder = ''
+  let root = ''
+  let repository: Repository
+  let close: () => Promise<void>
+  const points: Point[] = []
+
+  before(async () => {
+    folder = realpathSync(mkdtempSync(join(tmpdir(), 'regain-files-e2e-')))
+    root = join(folder, 'root')
+    await makeOddities(root, { deep: true, largeMebibytes: 40 })
+    const storage = await createLocalStorage(join(folder, 'store'))
+    repository = await createRepository({
+      storage,
+      keys: [await testKey(folder)],
+      ambient,
+      workers: 2,
+      service: 'shop',
+    })
+    close = async () => {
+      await repository.close()
+      await storage.close()
+    }
+  })
+  after(async () => {
+    await close()
+    removeTree(folder)
+  })
+
+  const source = () => createFilesSource({ paths: [root], exclude: [] }, ambient, { skip: [join(folder, 'store')] })
+
+  async function backUp(): Promise<Point> {
+    const { options } = listen()
+    const request = { source: 'files', sourceType: 'files', tool: 'test', ...options }
+    const session = await repository.startPoint(request)
+    const summary = await source().backup(session, options)
+    const point = await session.commit(summary)
+    points.push(point)
+    return point
+  }
+
+  async function assertRestores(point: Point, name: string): Promise<void> {
+    const target = join(folder, name)
+    mkdirSync(target)
+    const reader = await repository.openPoint(point.id, { signal: new AbortController().signal })
+    try {
+      const summary = await source().restore(reader, everything(target), listen().options)
+      assert.deepEqual(summary.missed, [])
+    } finally {
+      await reader.close()
+    }
+    const diff = diffTrees(await describeTree(root), await describeTree(target))
+    // What an ordinary user cannot read is not in its backup, and the point has said so.
+    const others = diff.filter((line) => isRoot || !line.startsWith('- ./modes/unreadable '))
+    assert.deepEqual(others.slice(0, 20), [], `${others.length} lines differ`)
+  }
+
+  it('comes back attribute by attribute', async () => {
+    const point = await backUp()
+    assert.deepEqual(
+      point.missed.map(({ path }) => path),
+      isRoot ? [] : ['modes/unreadable'],
+    )
+    await assertRestores(point, 'first')
+  })
+
+  it('is not read a second time, and comes back the same', async () => {
+    const point = await backUp()
+    assert.equal(point.kind, 'incremental')
+    assert.equal(point.bytes.read, 0)
+    await assertRestores(point, 'second')
+  })
+
+  it('is sound to the last byte', async () => {
+    const report = await repository.verify({
+      readData: true,
+      signal: listen().options.signal,
+      progress: () => undefined,
+    })
+    assert.deepEqual(report.problems, [])
+    assert.equal(report.points, points.length)
+  })
+})
