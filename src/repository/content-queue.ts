@@ -10,7 +10,7 @@ import type {
   StoredRange,
 } from './compute/messages.ts'
 import type { ComputePool } from './compute/pool.ts'
-import { SMALL_FILE_BYTES } from './compute/read-files.ts'
+import { READ_ATTEMPTS, SMALL_FILE_BYTES } from './compute/read-files.ts'
 import { ID_BYTES } from './format/domain-keys.ts'
 
 /** Small files travel to the threads together, up to this many and this much. */
@@ -230,7 +230,23 @@ export class ContentQueue {
       await this.finishFile(item, reply.outcomes[index] as ReadOutcome, ids[index] as Buffer)
   }
 
+  /** Reads all ranges again if the file changed meanwhile: otherwise they might be of different moments, or files. */
   private async storeLarge(pending: Pending, file: FileToRead, missed: (missed: Missed) => void): Promise<void> {
+    let seen = file
+    for (let attempt = 1; ; attempt++) {
+      const replies = await this.storeRanges(seen)
+      const outcome = joinRanges(replies, seen)
+      const changedTo = replies.findLast((reply) => reply.changedTo)?.changedTo
+      if (changedTo && attempt < READ_ATTEMPTS) {
+        seen = { path: file.path, ...changedTo }
+        continue
+      }
+      if (seen !== file) outcome.fresh ??= { size: seen.size, mtime: seen.mtime, ctime: seen.ctime }
+      return this.finishFile({ pending, file, missed }, outcome, Buffer.concat(replies.map((reply) => reply.ids)))
+    }
+  }
+
+  private async storeRanges(file: FileToRead): Promise<StoredRange[]> {
     const ranges: Promise<StoredRange>[] = []
     const whole = file.size <= RANGE_BYTES
     for (let start = 0; start < file.size; start += RANGE_BYTES) {
@@ -245,9 +261,7 @@ export class ContentQueue {
       )
       ranges.push(range)
     }
-    const replies = await Promise.all(ranges)
-    const outcome = whole ? (replies[0] as StoredRange).outcome : joinRanges(replies, file)
-    await this.finishFile({ pending, file, missed }, outcome, Buffer.concat(replies.map((reply) => reply.ids)))
+    return Promise.all(ranges)
   }
 
   private async finishFile(item: BatchItem, outcome: ReadOutcome, ids: Buffer): Promise<void> {
@@ -329,6 +343,7 @@ function splitByCounts(ids: Buffer, counts: readonly number[]): Buffer[] {
 
 /** One outcome for a file whose ranges were read by different threads. */
 function joinRanges(replies: readonly StoredRange[], file: FileToRead): ReadOutcome {
+  if (replies.length === 1) return (replies[0] as StoredRange).outcome
   const failed = replies.find((reply) => reply.outcome.missed)
   if (failed?.outcome.missed) return { chunks: 0, missed: failed.outcome.missed }
   const outcome: ReadOutcome = { chunks: 0 }
@@ -342,8 +357,12 @@ function joinRanges(replies: readonly StoredRange[], file: FileToRead): ReadOutc
   if (bytes !== expected) {
     delete outcome.extents
     outcome.fresh = { size: bytes, mtime: file.mtime, ctime: file.ctime }
-    outcome.missed = { reason: 'changed', detail: 'It became shorter while it was read; what is kept may mix moments.' }
   }
+  if (replies.some((reply) => reply.changedTo))
+    outcome.missed = {
+      reason: 'changed',
+      detail: `It changed each of ${READ_ATTEMPTS} times it was read; what is kept may mix moments.`,
+    }
   return outcome
 }
 

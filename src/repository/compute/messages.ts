@@ -57,10 +57,12 @@ export interface FilesJob {
   session: number
   files: FileToRead[]
 }
-export interface FileToRead {
+/** As the scan saw the file; a difference after reading means that the file changed. */
+export interface FileToRead extends FileAttributes {
   /** To be opened: its bytes as latin1 text, because a view of a pooled buffer would take its whole pool along. */
   path: string
-  /** As the scan saw them; a difference after reading means that the file changed. */
+}
+export interface FileAttributes {
   inode: string
   size: number
   mtime: string
@@ -81,7 +83,10 @@ export interface ReadOutcome {
   missed?: { reason: 'unreadable' | 'vanished' | 'changed'; detail: string }
 }
 
-/** Store part of a large file. `whole`: it is all of it, so the thread can tell whether it changed and read again. Reply: StoredRange. */
+/**
+ * Store part of a large file. `whole`: it is all of it, so the thread itself reads it again if it changed; otherwise that
+ * takes all ranges, and the main thread decides. Reply: StoredRange.
+ */
 export interface RangeJob {
   type: 'range'
   session: number
@@ -92,6 +97,8 @@ export interface RangeJob {
 }
 export interface StoredRange {
   outcome: ReadOutcome
+  /** Set when the file is not (any more) as the job says: its attributes after this range was read. Not if `whole`. */
+  changedTo?: FileAttributes
   ids: Uint8Array
   bytesRead: number
 }

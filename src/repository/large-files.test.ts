@@ -1,0 +1,165 @@
+import assert from 'node:assert/strict'
+import {
+  appendFileSync,
+  chmodSync,
+  closeSync,
+  openSync,
+  renameSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import {
+  assertRestores,
+  assertSound,
+  backUp,
+  createTestRepository,
+  entriesOf,
+  readTree,
+  restore,
+  someBytes,
+  startRequest,
+  type TestRepository,
+  temporaryFolder,
+  writeTree,
+} from '../../test/support/repository.ts'
+import type { Entry, Missed } from '../model.ts'
+import { openMemoryStorage } from '../storage/memory.ts'
+
+const MIB = 1024 * 1024
+const RANGE = 64 * MIB
+/** What may become of a file between the walk and the reading. */
+const CHANGES: Record<string, (path: string, size: number) => void> = {
+  grows: (path) => appendFileSync(path, 'more'),
+  'becomes shorter': (path, size) => truncateSync(path, Math.floor(size / 3)),
+  'becomes empty': (path) => truncateSync(path, 0),
+  'is replaced by another of its size': (path, size) => {
+    writeFileSync(`${path}.new`, someBytes('replaced', size))
+    renameSync(`${path}.new`, path)
+  },
+  vanishes: (path) => renameSync(path, `${path}.gone`),
+}
+const SUMMARY = { kind: 'full', root: '/', positions: {}, sourceBytes: 0 } as const
+
+describe('large files', () => {
+  let folder: ReturnType<typeof temporaryFolder>
+  let made: TestRepository
+
+  before(async () => {
+    folder = temporaryFolder()
+    made = await createTestRepository(openMemoryStorage(), folder.path)
+  })
+  after(async () => {
+    await made.repository.close()
+    folder.remove()
+  })
+
+  it('come back at the sizes where they are read in one range more', async () => {
+    const tree = join(folder.path, 'ranges')
+    const zeros = Buffer.alloc(RANGE + 1)
+    zeros.write('begin')
+    zeros.write('end of the first range', RANGE - 30)
+    zeros[RANGE] = 7
+    writeTree(tree, {
+      below: zeros.subarray(0, RANGE - 1),
+      exact: zeros.subarray(0, RANGE),
+      above: zeros,
+      twice: Buffer.concat([zeros.subarray(0, RANGE), zeros.subarray(0, RANGE)]),
+    })
+    const { point, missed } = await backUp(made.repository, tree, { source: 'ranges' })
+    assert.deepEqual(missed, [])
+    await assertRestores(made.repository, point.id, readTree(tree))
+  })
+
+  it('come back when sparse, with ranges of nothing and data across ranges', async () => {
+    const tree = join(folder.path, 'sparse')
+    const many = Array.from({ length: 300 }, (_, i) => [i * 65_536, someBytes(`m${i}`, 4096)] as [number, Buffer])
+    writeTree(tree, {
+      'many-chunks': { size: 20 * MIB, data: many },
+      across: { size: RANGE + MIB, data: [[RANGE - 8192, someBytes('across', 16_384)]] },
+      'data-then-hole': { size: RANGE + MIB, data: [[0, someBytes('begin', 4096)]] },
+      'whole-range-of-data': { size: 2 * RANGE + 4096, data: [[RANGE, Buffer.alloc(RANGE, 1)]] },
+    })
+    const { point, missed } = await backUp(made.repository, tree, { source: 'sparse' })
+    assert.deepEqual(missed, [])
+    assert.ok(point.bytes.read < RANGE + 8 * MIB, `${point.bytes.read} bytes read`)
+    const expected = readTree(tree)
+    await assertRestores(made.repository, point.id, expected)
+    const again = await backUp(made.repository, tree, { source: 'sparse' })
+    assert.equal(again.point.bytes.read + again.point.bytes.new, 0)
+    await assertRestores(made.repository, again.point.id, expected)
+  })
+
+  it('come back when they are longer than what a restore plans at once, also when nobody may write them', async () => {
+    const tree = join(folder.path, 'long')
+    // Two windows and a bit; the end of the first plan falls into the file.
+    writeTree(tree, { 'a-before': someBytes('before', 5 * MIB), long: someBytes('long', 150 * MIB), z: 'after' })
+    chmodSync(join(tree, 'long'), 0o444)
+    const { point } = await backUp(made.repository, tree, { source: 'long' })
+    await assertRestores(made.repository, point.id, readTree(tree))
+  })
+
+  for (const [what, change] of Object.entries(CHANGES))
+    for (const size of [1000, 3 * MIB, RANGE + 5 * MIB])
+      it(`of ${size} bytes are told as changed, or are of one later moment, when one ${what}`, async () => {
+        const tree = join(folder.path, `changed-${what.replaceAll(' ', '-')}-${size}`)
+        writeTree(tree, { f: someBytes('f', size), other: 'unchanged' })
+        const missed: Missed[] = []
+        const session = await made.repository.startPoint(startRequest({ source: `${what} ${size}` }))
+        const walked = [...entriesOf(tree)]
+        // After the walk, before any thread has read it: what the listing would say is no longer true.
+        change(join(tree, 'f'), size)
+        for (const { entry, path } of walked)
+          if (entry.type === 'file') await session.addFile(entry, path, (one) => missed.push(one))
+          else await session.add(entry)
+        const point = await session.commit({ ...SUMMARY, missed: [] })
+        const { tree: restored } = await restore(made.repository, point.id)
+        const now = readTree(tree)
+        assert.equal(restored.get('other'), now.get('other'))
+        if (what === 'vanishes') {
+          assert.deepEqual(missed, [{ path: missed[0]!.path, reason: 'vanished', detail: missed[0]!.detail }])
+          assert.equal(restored.has('f'), false)
+          assert.equal(point.complete, false)
+          return
+        }
+        // Nothing changed while it was read, so its later state is as good as any.
+        assert.deepEqual(missed, [])
+        assert.equal(restored.get('f'), now.get('f'))
+      })
+
+  it('that change all the time are kept and marked, whatever is kept', async () => {
+    const tree = join(folder.path, 'restless')
+    const size = RANGE + 5 * MIB
+    writeTree(tree, { restless: someBytes('restless', size) })
+    const missed: Missed[] = []
+    const session = await made.repository.startPoint(startRequest({ source: 'restless' }))
+    const walked = [...entriesOf(tree)]
+    const fd = openSync(join(tree, 'restless'), 'r+')
+    const timer = setInterval(() => writeSync(fd, Buffer.from([Number(process.hrtime.bigint() & 255n)]), 0, 1, 9), 0)
+    try {
+      for (const { entry, path } of walked)
+        if (entry.type === 'file') await session.addFile(entry, path, (one) => missed.push(one))
+        else await session.add(entry)
+      const point = await session.commit({ ...SUMMARY, missed: [] })
+      assert.equal(missed.length, 1)
+      assert.equal(missed[0]!.reason, 'changed')
+      assert.equal(point.complete, false)
+      assert.equal(point.missedCount, 1)
+      const entries: Entry[] = []
+      const again = await made.repository.startPoint(startRequest({ source: 'restless' }))
+      for await (const entry of again.base!.entries()) entries.push(entry)
+      const kept = entries.find((entry) => entry.path === 'restless')!
+      assert.ok(kept?.damaged)
+      assert.equal(await again.addUnchanged(kept, kept), false, 'a damaged copy is not passed on')
+      await again.discard()
+      assert.deepEqual((await restore(made.repository, point.id)).missed, [])
+    } finally {
+      clearInterval(timer)
+      closeSync(fd)
+    }
+  })
+
+  it('leave a sound repository', () => assertSound(made.repository))
+})
