@@ -1,7 +1,7 @@
 import { RegainError } from '../errors.ts'
 import type { Entry, Point } from '../model.ts'
 import type { OpenPoint } from './api.ts'
-import { loadChunkIndex } from './chunk-index.ts'
+import { type ChunkIndex, loadChunkIndex } from './chunk-index.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import { readCommit } from './commits.ts'
 import { chunkIds, dataRanges, findEntry, readListing } from './listing-reader.ts'
@@ -18,16 +18,23 @@ export interface OpenedPoint extends OpenPoint {
   readChunk(id: Uint8Array): Promise<Buffer>
 }
 
-/** Pins the point, then loads the index. A damaged index segment costs only what it names: reads of it say so. */
-export async function openPointReader(state: RepositoryState, id: string, signal: AbortSignal): Promise<OpenedPoint> {
+/**
+ * Pins the point, then loads the index. A damaged index segment costs only what it names: reads of
+ * it say so. `loaded`: an index that was read after the point was committed and leaves no pack out.
+ */
+export async function openPointReader(
+  state: RepositoryState,
+  id: string,
+  signal: AbortSignal,
+  loaded?: ChunkIndex,
+): Promise<OpenedPoint> {
   const unpin = await pinOrReadOnly(state, id, signal)
   try {
     const commit = await readCommit(state, id, signal)
     if (!commit) throw new RegainError('point-not-found', `There is no recovery point ${id}.`)
-    const index = await loadChunkIndex(state, {
-      signal,
-      unreadable: (segment, error) => state.ambient.log('error', error.message, { object: segment }),
-    })
+    const unreadable = (segment: string, error: RegainError) =>
+      state.ambient.log('error', error.message, { object: segment })
+    const index = loaded ?? (await loadChunkIndex(state, { signal, unreadable }))
     return new PointReader(state, commit.point, new ChunkReader(state, index), index, unpin)
   } catch (error) {
     await unpin()
@@ -54,14 +61,14 @@ class PointReader implements OpenedPoint {
   readonly point: Point
   private readonly state: RepositoryState
   private readonly chunks: ChunkReader
-  private readonly index: Awaited<ReturnType<typeof loadChunkIndex>>
+  private readonly index: ChunkIndex
   private readonly unpin: () => Promise<void>
 
   constructor(
     state: RepositoryState,
     point: Point,
     chunks: ChunkReader,
-    index: Awaited<ReturnType<typeof loadChunkIndex>>,
+    index: ChunkIndex,
     unpin: () => Promise<void>,
   ) {
     this.state = state

@@ -1,4 +1,4 @@
-import { RegainError, throwIfInterrupted } from '../errors.ts'
+import { isRegainError, RegainError, throwIfInterrupted } from '../errors.ts'
 import type { Entry, Missed, Point } from '../model.ts'
 import type { CommitSummary, PointSession, StartPoint } from './api.ts'
 import { completeReceipts, readCommits } from './commits.ts'
@@ -28,7 +28,7 @@ export async function startPoint(state: RepositoryState, request: StartPoint): P
   const previous = commits.filter((commit) => commit.point.source === request.source).at(-1) ?? null
   let base: OpenedPoint | null = null
   try {
-    base = previous ? await openBase(state, previous.point, request.signal) : null
+    base = previous ? await openBase(state, previous.point, session, request.signal) : null
     const number = nextSessionNumber++
     const writer = new PointWriter(state, request, session, base, number)
     await writer.begin()
@@ -42,9 +42,14 @@ export async function startPoint(state: RepositoryState, request: StartPoint): P
 }
 
 /** A base that went away or is damaged costs time, not the backup. */
-async function openBase(state: RepositoryState, point: Point, signal: AbortSignal): Promise<OpenedPoint | null> {
+async function openBase(
+  state: RepositoryState,
+  point: Point,
+  session: WriteSession,
+  signal: AbortSignal,
+): Promise<OpenedPoint | null> {
   try {
-    return await openPointReader(state, point.id, signal)
+    return await openPointReader(state, point.id, signal, session.tombstones === 0 ? session.reusable : undefined)
   } catch (error) {
     if (!(error instanceof RegainError) || error.code === 'interrupted') throw error
     state.ambient.log('warning', `The last point can't be used to save time: ${error.message}`)
@@ -195,6 +200,16 @@ class PointWriter implements PointSession {
   }
 
   private async reusable(from: Entry): Promise<boolean> {
+    try {
+      return await this.hasAll(from)
+    } catch (error) {
+      // A chunk list that can't be read any more.
+      if (isRegainError(error, 'repository-damaged') || isRegainError(error, 'storage-not-found')) return false
+      throw error
+    }
+  }
+
+  private async hasAll(from: Entry): Promise<boolean> {
     const index = this.session.reusable
     if (from.chunks !== undefined) {
       const ids = Buffer.from(from.chunks, 'base64')

@@ -23,6 +23,8 @@ export interface WriteSession {
   id: string
   /** What may be reused. */
   reusable: ChunkIndex
+  /** Packs left out of it because they are marked for removal. */
+  tombstones: number
 }
 
 export async function beginSession(state: RepositoryState, source: string, signal: AbortSignal): Promise<WriteSession> {
@@ -34,7 +36,8 @@ export async function beginSession(state: RepositoryState, source: string, signa
     if (!created) continue
     if ((await newestGeneration(state, signal)) === generation) {
       const tombstones = await readTombstones(state, generation, signal)
-      if (tombstones) return { id, reusable: await loadChunkIndex(state, { signal, excluded: tombstones }) }
+      if (tombstones)
+        return { id, reusable: await loadReusable(state, tombstones, signal), tombstones: tombstones.size }
     }
     // Nothing names this session but itself, and it has reused nothing: it may go without an end.
     await state.storage.delete(sessionName(id))
@@ -43,6 +46,13 @@ export async function beginSession(state: RepositoryState, source: string, signa
     'storage-unavailable',
     `A backup could not begin: removal of old data overtook it ${MAX_STARTS} times in a row. Nothing was written.`,
   )
+}
+
+/** What a damaged index segment names is stored again, which is safe and mends it. */
+function loadReusable(state: RepositoryState, excluded: ReadonlySet<string>, signal: AbortSignal): Promise<ChunkIndex> {
+  const unreadable = (segment: string, error: RegainError) =>
+    state.ambient.log('warning', error.message, { object: segment })
+  return loadChunkIndex(state, { signal, excluded, unreadable })
 }
 
 /** Steps 5 and 6. Rejects with `session-fenced` when a collector aborted the session: nothing of it counts. */
