@@ -151,13 +151,13 @@ class FollowerRun {
     await this.#dropStaleTails(listing)
     if (stored) this.#checkNotSetBack(stored, server)
     if (!stored || (stored.start === kept.start && stored.timeline === kept.timeline))
-      return this.#streamTimelines(connection, facts, stored ?? kept)
+      return this.#streamTimelines(connection, server, stored ?? kept)
     try {
-      await this.#streamTimelines(connection, facts, stored)
+      await this.#streamTimelines(connection, server, stored)
     } catch (error) {
       if (sqlStateOf(error) !== WAL_REMOVED || kept.start <= stored.start) throw this.#explain(error)
       this.#break(`the server no longer has the WAL from ${formatLsn(stored.start)} to ${formatLsn(kept.start)}`)
-      await this.#streamTimelines(connection, facts, kept)
+      await this.#streamTimelines(connection, server, kept)
     }
   }
 
@@ -173,27 +173,28 @@ class FollowerRun {
     })
   }
 
-  async #streamTimelines(connection: ReplicationConnection, facts: ServerFacts, from: ResumePosition): Promise<void> {
+  async #streamTimelines(connection: ReplicationConnection, server: ServerLog, from: ResumePosition): Promise<void> {
     let position = from
     for (;;) {
       throwIfInterrupted(this.#options.signal)
-      const end = await this.#streamOne(connection, facts, position)
+      const end = await this.#streamOne(connection, server, position)
       if (end === null) return
       const history = await storeHistory(connection, this.#store, end.timeline)
       this.#options.warn(
         `The server went over to timeline ${end.timeline} at ${formatLsn(end.lsn)}; its log is followed there.`,
       )
-      position = positionAt(end.lsn, history, facts.segmentBytes)
+      position = positionAt(end.lsn, history, server.facts.segmentBytes)
     }
   }
 
   /** Null: stopped. */
   async #streamOne(
     connection: ReplicationConnection,
-    facts: ServerFacts,
+    server: ServerLog,
     position: ResumePosition,
   ): Promise<{ timeline: number; lsn: Lsn } | null> {
-    const name = segmentName(position.timeline, segmentNumber(position.start, facts.segmentBytes), facts.segmentBytes)
+    const { segmentBytes } = server.facts
+    const name = segmentName(position.timeline, segmentNumber(position.start, segmentBytes), segmentBytes)
     const tail = await this.#store.read(branchName(position.timeline), name)
     const stream = new WalStream({
       connection,
@@ -202,10 +203,12 @@ class FollowerRun {
       slot: this.#slot,
       timeline: position.timeline,
       start: position.start,
-      segmentBytes: facts.segmentBytes,
+      segmentBytes,
       tailMs: this.#tailMs,
       statusMs: await this.#statusMs(connection),
       untilMs: tail ? Date.parse(tail.meta.until) : 0,
+      // The server's position was read after its clock.
+      mark: { end: server.end, clockMs: Date.parse(server.facts.now) },
       stored: tail && !tail.whole ? tail.bytes : Buffer.alloc(0),
       status: (status) => this.#report(status),
       conflict: (segment, error) => this.#onConflict(segment, error),

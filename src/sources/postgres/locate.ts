@@ -18,8 +18,9 @@ export async function readLogEnd(window: Window, store: LogStore, signal: AbortS
   const end: LogEnd = { lastRecord: null, lastTransactionMs: null }
   for await (const scan of scanBackwards(window, store, signal)) {
     end.lastRecord ??= scan.lastRecord
-    const last = scan.events.findLast((event) => event.kind === 'transaction')
-    if (last) return { ...end, lastTransactionMs: last.timeMs }
+    // Times of transactions that end at once need not stand in order: the latest of the last ones counts.
+    const times = scan.events.filter((event) => event.kind === 'transaction').map(({ timeMs }) => timeMs)
+    if (times.length > 0) return { ...end, lastTransactionMs: times.reduce((a, b) => Math.max(a, b)) }
   }
   return end
 }

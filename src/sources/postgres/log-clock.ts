@@ -2,19 +2,25 @@ import type { Lsn } from './lsn.ts'
 
 const MAX_MARKS = 256
 
+export interface LogMark {
+  end: Lsn
+  clockMs: number
+}
+
 /**
  * Tells up to which moment a piece of WAL is complete. The server sends with each message how far its WAL goes and its
  * clock. It reads the first before the second, so what had been committed at the clock of one message lies before the
  * end that the *next* message names: those two make a mark. Times are the server's, in ms; only ever too early.
  */
 export class LogClock {
-  #marks: { end: Lsn; clockMs: number }[] = []
+  readonly #marks: LogMark[] = []
   #previousClockMs: number | null = null
   #untilMs: number
 
-  /** `untilMs`: known for what came before. */
-  constructor(untilMs: number) {
+  /** `untilMs`: known for what came before. `mark`: the log up to `end` is complete until `clockMs`. */
+  constructor(untilMs: number, mark: LogMark | null) {
     this.#untilMs = untilMs
+    if (mark) this.#marks.push({ ...mark })
   }
 
   onMessage(serverEnd: Lsn, clockMs: number): void {

@@ -26,13 +26,18 @@ export interface ServerFacts {
   settings: Record<string, string>
 }
 
-/** A standby (and so a recovery) refuses to run with less than the primary had. */
-const RECOVERY_SETTINGS = [
+/**
+ * Recorded with each point. The first five: a standby refuses to run with less than its primary had. The others: a copy
+ * must not archive where its original does, and cannot read what needs a library without it.
+ */
+const RECORDED_SETTINGS = [
   'max_connections',
   'max_worker_processes',
   'max_wal_senders',
   'max_prepared_transactions',
   'max_locks_per_transaction',
+  'archive_mode',
+  'shared_preload_libraries',
 ] as const
 
 export function readServerFacts(config: ConnectionConfig, signal: AbortSignal): Promise<ServerFacts> {
@@ -50,7 +55,7 @@ async function queryFacts(client: pg.Client, config: ConnectionConfig): Promise<
         'block_size',
         'data_checksums',
         'data_directory',
-        ...RECOVERY_SETTINGS,
+        ...RECORDED_SETTINGS,
       ],
     ],
   )
@@ -76,7 +81,7 @@ async function queryFacts(client: pg.Client, config: ConnectionConfig): Promise<
     dataChecksums: settings.get('data_checksums') === 'on',
     now: state.now.toISOString(),
     dataDirectory: settings.get('data_directory') ?? null,
-    settings: Object.fromEntries(RECOVERY_SETTINGS.map((name) => [name, settings.get(name) ?? ''])),
+    settings: Object.fromEntries(RECORDED_SETTINGS.map((name) => [name, settings.get(name) ?? ''])),
   }
 }
 

@@ -29,6 +29,16 @@ export async function serverUser(directory: string): Promise<ServerUser | null> 
   )
 }
 
+/**
+ * Who shall own a data directory that root restores: this machine's `postgres`, else whoever owned it where it came
+ * from, else `nobody`. Null when we are not root.
+ */
+export async function restoreUser(directory: string): Promise<ServerUser | null> {
+  if (process.getuid?.() !== 0) return null
+  const accounts = await readFile('/etc/passwd', 'utf8')
+  return parseAccount(accounts, 'postgres') ?? serverUser(directory)
+}
+
 /** uid and gid of `name` from the text of /etc/passwd. */
 export function parseAccount(passwd: string, name: string): ServerUser | null {
   for (const line of passwd.split('\n')) {

@@ -2,7 +2,7 @@ import { isRegainError, RegainError } from '../../errors.ts'
 import type { Ambient } from '../../model.ts'
 import type { LogMeta, LogStore } from '../contract.ts'
 import { settlesWithin } from './bounded.ts'
-import { LogClock } from './log-clock.ts'
+import { LogClock, type LogMark } from './log-clock.ts'
 import { formatLsn, type Lsn, laterLsn, parseLsn } from './lsn.ts'
 import type { ReplicationConnection, ResultSet } from './replication-connection.ts'
 import { branchName, conflictName, segmentName, segmentNumber, segmentOffset } from './wal.ts'
@@ -24,6 +24,8 @@ export interface WalStreamRequest {
   statusMs: number
   /** ms since the epoch up to which the log before `start` is known to be complete. */
   untilMs: number
+  /** Known before the stream begins: up to this end the log is complete until this time. */
+  mark: LogMark | null
   /** Bytes of the first segment that the store already holds as tails. */
   stored: Buffer
   status(status: WalStatus): void
@@ -91,7 +93,7 @@ export class WalStream {
   constructor(request: WalStreamRequest) {
     if (segmentOffset(request.start, request.segmentBytes) !== 0) throw new Error('a WAL stream begins with a segment')
     this.#request = request
-    this.#clock = new LogClock(request.untilMs)
+    this.#clock = new LogClock(request.untilMs, request.mark)
     this.#current = { start: request.start, buffer: Buffer.allocUnsafeSlow(request.segmentBytes) }
     this.#known = request.stored
     this.#shipped = request.stored.length

@@ -1,0 +1,197 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { isRegainError, throwIfInterrupted } from '../../errors.ts'
+import type { Ambient } from '../../model.ts'
+import type { LogStore, SourceOptions } from '../contract.ts'
+import { settlesWithin } from './bounded.ts'
+import { connectReplication } from './connection.ts'
+import type { ConnectionConfig } from './connection-url.ts'
+import type { Lsn } from './lsn.ts'
+import type { ReplicationConnection } from './replication-connection.ts'
+import { createSlot, readSlot } from './slot.ts'
+import { parseSegmentName, segmentNumber, segmentStart } from './wal.ts'
+import { WalStream } from './wal-stream.ts'
+
+/**
+ * Sees to it that the log which a base backup needs, from its start to its stop, is durable in the log store before the
+ * point may be committed. Where a follower is at work it does that. Else the log is received here while the backup runs,
+ * behind a temporary slot, so that the server neither forgets it nor has to keep it for long.
+ */
+export interface PointLogRequest {
+  config: ConnectionConfig
+  store: LogStore
+  ambient: Ambient
+  /** Slot of this source's follower. */
+  slot: string
+  segmentBytes: number
+  standby: boolean
+  /** A moment before the backup, by the server's clock, ms. */
+  beganMs: number
+  options: SourceOptions
+}
+
+const STATUS_MS = 1000
+/** How long the last segment may take to appear in the store while a follower is at work. */
+const FOLLOWER_MS = 60_000
+/** How long a standby may take to receive the end of its last segment; then the beginning must do. */
+const STANDBY_MS = 30_000
+const LOOK_MS = 500
+
+export class PointLog {
+  readonly #request: PointLogRequest
+  readonly #connection: ReplicationConnection
+  readonly #temporarySlot: string | null
+  readonly #followed: boolean
+  #start: { timeline: number; lsn: Lsn } | null = null
+  #stream: WalStream | null = null
+  #streaming: Promise<unknown> = Promise.resolve()
+  #failure: Error | null = null
+
+  private constructor(
+    request: PointLogRequest,
+    connection: ReplicationConnection,
+    temporarySlot: string | null,
+    followed: boolean,
+  ) {
+    this.#request = request
+    this.#connection = connection
+    this.#temporarySlot = temporarySlot
+    this.#followed = followed
+  }
+
+  /** Before the backup begins. Close it. */
+  static async open(request: PointLogRequest): Promise<PointLog> {
+    const { config, options } = request
+    const followed = (await readSlot(config, request.slot, options.signal))?.active === true
+    const connection = await connectReplication(config, options.signal)
+    try {
+      return new PointLog(request, connection, followed ? null : await reserve(connection, request), followed)
+    } catch (error) {
+      await connection.close()
+      throw error
+    }
+  }
+
+  /** The backup has begun: its log starts at `lsn`. */
+  begin(timeline: number, lsn: Lsn): void {
+    this.#start = { timeline, lsn }
+    if (!this.#followed) this.#receive(segmentStart(lsn, this.#request.segmentBytes))
+  }
+
+  /** Resolves when everything from the beginning to `stop` is durable. The server has left the segment of `stop`. */
+  async finish(stop: Lsn): Promise<void> {
+    if (!this.#start) throw new Error('a log that was not begun')
+    const { segmentBytes } = this.#request
+    // A primary fills the last segment up when a backup ends, so it arrives whole.
+    const end = segmentStart(stop - 1n, segmentBytes) + BigInt(segmentBytes)
+    if (this.#followed && (await this.#appears(end))) return
+    if (!this.#stream) {
+      this.#request.options.warn('The log follower does not keep up; the log of this point is received apart.')
+      this.#receive(await this.#firstMissing(end))
+    }
+    if (this.#request.standby) await this.#finishStandby(stop, end)
+    else await this.#whenDurable(end)
+  }
+
+  /** Ends everything. Safe after any failure. */
+  async close(): Promise<void> {
+    this.#stream?.stop()
+    await this.#streaming
+    await this.#connection.close()
+  }
+
+  #receive(start: Lsn): void {
+    const { store, ambient, segmentBytes, options } = this.#request
+    const stream = new WalStream({
+      connection: this.#connection,
+      store,
+      ambient,
+      slot: this.#temporarySlot,
+      timeline: this.#start?.timeline ?? 1,
+      start,
+      segmentBytes,
+      tailMs: null,
+      statusMs: STATUS_MS,
+      // The checkpoint that the backup began with came after this moment.
+      untilMs: this.#request.beganMs,
+      mark: null,
+      stored: Buffer.alloc(0),
+      status: () => undefined,
+      conflict: (segment, error) => {
+        // A follower can go on behind a conflict; a point whose own log is in doubt is none.
+        this.#failure = error
+        this.#connection.abandon(error)
+        options.warn(`The repository holds other bytes for the log segment ${segment} than the server sends.`)
+      },
+    })
+    this.#stream = stream
+    this.#streaming = stream.run().catch((error: unknown) => {
+      this.#failure ??= error instanceof Error ? error : new Error(String(error))
+    })
+  }
+
+  async #whenDurable(lsn: Lsn): Promise<void> {
+    await this.#stream?.whenDurable(lsn).catch((error: unknown) => {
+      throw this.#failure ?? error
+    })
+    if (this.#failure) throw this.#failure
+  }
+
+  /** Its primary may be idle, and then the segment is never filled up: what is needed of it is stored as a tail. */
+  async #finishStandby(stop: Lsn, end: Lsn): Promise<void> {
+    const whole = this.#whenDurable(end)
+    whole.catch(() => undefined)
+    if (await settlesWithin(whole, STANDBY_MS)) return whole
+    this.#stream?.shipTail()
+    await this.#whenDurable(stop)
+  }
+
+  /** Whether a follower at work brings all segments up to `end` within a minute of no progress. */
+  async #appears(end: Lsn): Promise<boolean> {
+    let missing = await this.#firstMissing(end)
+    for (let waitedMs = 0; waitedMs < FOLLOWER_MS; waitedMs += LOOK_MS) {
+      throwIfInterrupted(this.#request.options.signal)
+      if (missing >= end) return true
+      await delay(LOOK_MS)
+      const now = await this.#firstMissing(end)
+      if (now > missing) waitedMs = 0
+      missing = now
+      if (waitedMs % 5000 === 0 && !(await this.#followerLives())) break
+    }
+    return missing >= end
+  }
+
+  async #followerLives(): Promise<boolean> {
+    const slot = await readSlot(this.#request.config, this.#request.slot, this.#request.options.signal)
+    return slot?.active === true
+  }
+
+  /** Beginning of the first segment from the backup's start that is not in the store; `end` if all are. */
+  async #firstMissing(end: Lsn): Promise<Lsn> {
+    const { store, segmentBytes } = this.#request
+    const start = this.#start
+    if (!start) throw new Error('a log that was not begun')
+    const there = new Set<bigint>()
+    for (const { name } of (await store.list()).segments) {
+      const segment = parseSegmentName(name, segmentBytes)
+      if (segment?.timeline === start.timeline) there.add(segment.number)
+    }
+    let number = segmentNumber(start.lsn, segmentBytes)
+    while (there.has(number) && number * BigInt(segmentBytes) < end) number++
+    return number * BigInt(segmentBytes)
+  }
+}
+
+/** A slot that ends with the connection. Without a free one the log is received all the same, a little less safely. */
+async function reserve(connection: ReplicationConnection, request: PointLogRequest): Promise<string | null> {
+  const name = `regain_point_${request.ambient.randomBytes(8).toString('hex')}`
+  try {
+    await createSlot(connection, name, true)
+    return name
+  } catch (error) {
+    if (!isRegainError(error, 'source-unsuitable')) throw error
+    request.options.warn(
+      `No replication slot is free for this backup (${error.message}) The server may forget log before it is stored; then the backup fails.`,
+    )
+    return null
+  }
+}

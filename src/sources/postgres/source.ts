@@ -1,0 +1,159 @@
+import { RegainError } from '../../errors.ts'
+import type { Ambient, Point } from '../../model.ts'
+import type {
+  BackupOptions,
+  LogStore,
+  PointWriter,
+  RestoreMoment,
+  Source,
+  SourceOptions,
+  SourceSummary,
+} from '../contract.ts'
+import { type BaseBackup, takeBaseBackup } from './base-backup.ts'
+import type { BinarySearch } from './binaries.ts'
+import { checkPostgres } from './check.ts'
+import { connectReplication } from './connection.ts'
+import { type ConnectionConfig, describeConnection, parseConnectionUrl } from './connection-url.ts'
+import { claimLog, storeHistory } from './log-identity.ts'
+import type { RecoveryPlan } from './plan.ts'
+import { PointLog } from './point-log.ts'
+import { toRecord } from './positions.ts'
+import { planRecovery } from './recovery-log.ts'
+import { restorePostgres } from './restore.ts'
+import { readServerFacts, type ServerFacts, serverClock } from './server-facts.ts'
+import { checkSlotName } from './slot.ts'
+
+export interface PostgresSourceConfig {
+  url: string
+  log: 'continuous' | 'none'
+  /** Of the follower: see defaultSlotName. */
+  slot: string
+}
+
+export interface PostgresSourceContext {
+  log: LogStore
+  ambient: Ambient
+  /** Program and arguments, `regain --config FILE log fetch SERVICE/SOURCE`: how a restored server gets its log. */
+  fetchCommand: readonly string[]
+  /** Where server programs are looked for. */
+  search: BinarySearch
+}
+
+export interface PostgresSource extends Source {
+  /** Which of `points` a restore to `at` begins with. Rejects with `moment-unreachable`, naming the furthest moment. */
+  plan(points: readonly Point[], at: RestoreMoment, signal: AbortSignal): Promise<RecoveryPlan>
+}
+
+/** A whole PostgreSQL cluster, 13 to 18, over the replication protocol. */
+export function createPostgresSource(source: PostgresSourceConfig, context: PostgresSourceContext): PostgresSource {
+  const config = parseConnectionUrl(source.url)
+  const slot = checkSlotName(source.slot)
+  return {
+    type: 'postgres',
+    unordered: true,
+    description: describeConnection(config),
+    check: ({ signal }) => checkPostgres({ config, slot, continuous: source.log === 'continuous', signal }),
+    backup: (writer, options) => backup(config, slot, context, writer, options),
+    restore: (reader, target, options) =>
+      restorePostgres(reader, target, options, {
+        store: context.log,
+        fetchCommand: context.fetchCommand,
+        search: context.search,
+        user: config.user,
+        database: config.database,
+      }),
+    plan: (points, at, signal) => planRecovery(points, context.log, at, signal),
+  }
+}
+
+async function backup(
+  config: ConnectionConfig,
+  slot: string,
+  context: PostgresSourceContext,
+  writer: PointWriter,
+  options: BackupOptions,
+): Promise<SourceSummary> {
+  if (options.kind === 'incremental') {
+    options.warn(
+      'This version reads the whole cluster for every point; what has not changed is recognised and not stored again.',
+    )
+  }
+  const facts = await readServerFacts(config, options.signal)
+  checkSameCluster(writer, facts)
+  await claimLog(context.log, facts.systemId)
+  const taken = await takeWithLog(config, slot, context, writer, options, facts)
+  const stopTime = await serverClock(config, options.signal)
+  return {
+    kind: 'full',
+    root: facts.dataDirectory ?? describeConnection(config),
+    positions: toRecord({
+      systemId: facts.systemId,
+      version: facts.version,
+      major: facts.major,
+      timeline: taken.timeline,
+      startLsn: taken.startLsn,
+      stopLsn: taken.stopLsn,
+      startTime: facts.now,
+      stopTime,
+      segmentBytes: facts.segmentBytes,
+      dataChecksums: facts.dataChecksums,
+      standby: facts.standby,
+      tablespaces: taken.tablespaces,
+      settings: facts.settings,
+    }),
+    sourceBytes: taken.bytes,
+    missed: taken.missed,
+  }
+}
+
+/** The backup is done only when the log that it needs is durable too. */
+async function takeWithLog(
+  config: ConnectionConfig,
+  slot: string,
+  context: PostgresSourceContext,
+  writer: PointWriter,
+  options: SourceOptions,
+  facts: ServerFacts,
+): Promise<BaseBackup> {
+  const log = await PointLog.open({
+    config,
+    store: context.log,
+    ambient: context.ambient,
+    slot,
+    segmentBytes: facts.segmentBytes,
+    standby: facts.standby,
+    beganMs: Date.parse(facts.now),
+    options,
+  })
+  try {
+    const connection = await connectReplication(config, options.signal)
+    try {
+      const taken = await takeBaseBackup({
+        connection,
+        major: facts.major,
+        writer,
+        label: 'regain',
+        options,
+        started: ({ timeline, lsn }) => log.begin(timeline, lsn),
+      })
+      options.progress({ phase: 'log', bytesDone: taken.bytes, bytesTotal: taken.bytes })
+      await storeHistory(connection, context.log, taken.timeline)
+      await log.finish(taken.stopLsn)
+      return taken
+    } finally {
+      await connection.close()
+    }
+  } finally {
+    await log.close()
+  }
+}
+
+function checkSameCluster(writer: PointWriter, facts: ServerFacts): void {
+  const before = writer.base?.point.positions.systemId
+  if (before === undefined || before === facts.systemId) return
+  throw new RegainError(
+    'log-conflict',
+    `The server is another cluster (system identifier ${facts.systemId}) than the one whose points the repository holds (${String(before)}). Nothing was stored.`,
+    { hint: 'Correct the URL; or, if the cluster was made anew, give it a source of its own in regain.yaml.' },
+  )
+}
