@@ -1,0 +1,54 @@
+import { type Contest, hold } from './lib/contest.ts'
+import { describeMachine } from './lib/machine.ts'
+import { contestText, writeResult } from './lib/result.ts'
+import { leaveSetting, readSetting, type Setting } from './lib/setting.ts'
+import { filesAgain, filesFirst } from './rows/files-backup.ts'
+import { filesRestore, verify } from './rows/files-restore.ts'
+import { pgFull, pgLog, pgRestore } from './rows/postgres.ts'
+import { start } from './rows/start.ts'
+
+/**
+ * Benchmarks against peers, in the same run on the same data: `npm run bench -- NAME`. Results go to bench/results as
+ * text, the machine described in them.
+ */
+const ROWS: Record<string, (setting: Setting) => Promise<Contest[]>> = {
+  'files-first': filesFirst,
+  'files-again': filesAgain,
+  'files-restore': filesRestore,
+  verify,
+  'pg-full': pgFull,
+  'pg-restore': pgRestore,
+  'pg-log': pgLog,
+  start,
+}
+
+const setting = readSetting(process.argv.slice(2), process.env)
+try {
+  const names = setting.names.length === 0 ? Object.keys(ROWS) : setting.names
+  for (const name of names) {
+    const row = ROWS[name]
+    if (row === undefined)
+      throw new Error(`There is no benchmark "${name}". There are: ${Object.keys(ROWS).join(', ')}`)
+    await runRow(name, row)
+  }
+} finally {
+  leaveSetting(setting)
+}
+
+async function runRow(name: string, row: (setting: Setting) => Promise<Contest[]>): Promise<void> {
+  const tell = (line: string) => console.error(line)
+  const machine = await describeMachine(setting.directory)
+  const sections: string[] = []
+  try {
+    for (const contest of await row(setting)) {
+      const scores = await hold(contest, setting.rounds, tell)
+      const text = contestText(contest, scores)
+      sections.push(text)
+      console.log(text)
+    }
+  } finally {
+    for (const undo of setting.undo.splice(0).reverse()) await undo()
+  }
+  if (setting.isTrial) console.error('A trial on small data: nothing is written to bench/results.')
+  else console.error(`Written: ${writeResult(name, machine, setting.rounds, sections)}`)
+}

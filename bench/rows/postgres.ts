@@ -1,0 +1,175 @@
+import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { rmSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openCatalog } from '../../src/catalog/catalog.ts'
+import type { Contest, Contestant } from '../lib/contest.ts'
+import { type BenchServer, baseBackupToZstd, pgbench, startBenchServer } from '../lib/postgres.ts'
+import { execute, measure } from '../lib/run.ts'
+import { diskUsage, type RegainPlace, regainPlace, type Setting } from '../lib/setting.ts'
+
+const GIGABYTES = 2
+const CLIENTS = 8
+const TRANSACTIONS = 200_000
+
+/** Full backup of a cluster into an empty repository. */
+export async function pgFull(setting: Setting): Promise<Contest[]> {
+  const server = await startBenchServer(setting, setting.isTrial ? 0.05 : GIGABYTES)
+  const regain = regainPlace(setting, 'pg-full', `{ type: postgres, url: "${server.url}", log: none }`)
+  const contestants: Contestant[] = [
+    {
+      name: 'regain',
+      prepare: regain.reset,
+      run: () => measure({ argv: regain.argv('backup', 'bench', '--full') }),
+      left: async () => ({ repository: await diskUsage(regain.repository) }),
+    },
+    {
+      name: await pgBackRestName(server),
+      prepare: server.resetPgBackRest,
+      run: () => measure(server.pgBackRest('--type=full', 'backup')),
+      left: async () => ({ repository: await diskUsage(server.outside('pgbackrest')) }),
+    },
+    {
+      name: 'pg_basebackup | zstd -1 -T2',
+      run: () => measure(baseBackupToZstd(server, server.port)),
+      left: async () => ({ repository: await diskUsage(server.outside('base.tar.zst')) }),
+      clear: async () => rmSync(server.outside('base.tar.zst'), { force: true }),
+    },
+  ]
+  return [
+    {
+      name: 'pg-full',
+      notes: [`Full backup of PostgreSQL 17 with ${describe(server)}.`, PGBACKREST_SETTINGS],
+      contestants,
+      bars: { pgBackRest: 1.5 },
+    },
+  ]
+}
+
+/** The newest point into an empty directory, no server started. */
+export async function pgRestore(setting: Setting): Promise<Contest[]> {
+  const server = await startBenchServer(setting, setting.isTrial ? 0.05 : GIGABYTES)
+  const regain = regainPlace(setting, 'pg-restore', `{ type: postgres, url: "${server.url}", log: none }`)
+  await regain.reset()
+  await execute({ argv: regain.argv('backup', 'bench', '--full') })
+  await server.resetPgBackRest()
+  await execute(server.pgBackRest('--type=full', 'backup'))
+  const place = (name: string): Pick<Contestant, 'prepare' | 'clear'> => {
+    const clear = async () => rmSync(server.outside(name), { recursive: true, force: true })
+    return {
+      async prepare() {
+        await clear()
+        await execute(server.command('mkdir', '-m', '700', server.inside(name)))
+      },
+      clear,
+    }
+  }
+  const contestants: Contestant[] = [
+    {
+      ...place('ours'),
+      name: 'regain',
+      run: () => measure({ argv: regain.argv('restore', 'bench', '--to', server.outside('ours')) }),
+    },
+    {
+      ...place('theirs'),
+      name: await pgBackRestName(server),
+      run: () => measure(server.pgBackRest(`--pg1-path=${server.inside('theirs')}`, 'restore')),
+    },
+  ]
+  return [
+    {
+      name: 'pg-restore',
+      notes: [`Restore of the newest point of ${describe(server)} into an empty directory.`, PGBACKREST_SETTINGS],
+      contestants,
+      bars: { pgBackRest: 1 },
+    },
+  ]
+}
+
+/** What following the log costs a busy server, and how far the repository is behind it. */
+export async function pgLog(setting: Setting): Promise<Contest[]> {
+  const server = await startBenchServer(setting, setting.isTrial ? 0.05 : 0.5)
+  const regain = regainPlace(setting, 'pg-log', `{ type: postgres, url: "${server.url}", log: continuous }`)
+  await regain.reset()
+  await execute({ argv: regain.argv('backup', 'bench') })
+  const transactions = setting.isTrial ? 5_000 : TRANSACTIONS
+  let daemon: FollowingDaemon | null = null
+  const contestants: Contestant[] = [
+    {
+      name: 'regain serve following',
+      async prepare() {
+        daemon = await startFollowing(regain)
+      },
+      async run() {
+        daemon?.watch()
+        return measure(pgbench(server, CLIENTS, transactions))
+      },
+      left: async () => ({ 'durable position behind, at most': daemon?.worst() ?? '' }),
+      async clear() {
+        await daemon?.end()
+      },
+    },
+    { name: 'alone', run: () => measure(pgbench(server, CLIENTS, transactions)) },
+  ]
+  return [
+    {
+      name: 'pg-log',
+      notes: [
+        `pgbench with ${CLIENTS} clients at full speed, ${transactions.toLocaleString('en-US')} transactions on ${describe(server)}.`,
+        '"peer / ours" is the share of the throughput that is kept while the log is followed: 0.90 is a loss of 10 %.',
+      ],
+      contestants,
+      bars: { alone: 0.9 },
+    },
+  ]
+}
+
+const PGBACKREST_SETTINGS = 'pgBackRest: process-max=2, zst level 1, AES-256, bundles and block incremental on, no WAL.'
+
+interface FollowingDaemon {
+  /** Begins to note how far the repository is behind. */
+  watch(): void
+  worst(): string
+  end(): Promise<void>
+}
+
+async function startFollowing(regain: RegainPlace): Promise<FollowingDaemon> {
+  const [program = '', ...args] = regain.argv('serve')
+  const child = spawn(program, args, { stdio: 'ignore' })
+  const ambient = { now: Date.now, randomBytes, log: () => {} }
+  const catalog = openCatalog({ directory: regain.state, ambient, pid: process.pid })
+  const row = () => catalog.followers()[0]
+  for (let i = 0; row()?.state !== 'streaming'; i++) {
+    if (child.exitCode !== null || i > 600) throw new Error('regain serve does not follow the log.')
+    await sleep(100)
+  }
+  let worstBytes = 0
+  let worstMs = 0
+  let timer: NodeJS.Timeout | undefined
+  return {
+    watch() {
+      timer = setInterval(() => {
+        const now = row()
+        worstBytes = Math.max(worstBytes, now?.lagBytes ?? 0)
+        if (now?.durableUntil) worstMs = Math.max(worstMs, Date.now() - Date.parse(now.durableUntil))
+      }, 200)
+    },
+    worst: () => `${(worstMs / 1000).toFixed(1)} s, ${(worstBytes / 1e6).toFixed(0)} MB`,
+    async end() {
+      clearInterval(timer)
+      const ended = once(child, 'exit')
+      child.kill('SIGTERM')
+      await ended
+      catalog.close()
+    },
+  }
+}
+
+async function pgBackRestName(server: BenchServer): Promise<string> {
+  return (await execute(server.command('pgbackrest', 'version'))).trim()
+}
+
+function describe(server: BenchServer): string {
+  return `${(server.databaseBytes / 1e9).toFixed(2)} GB of pgbench tables`
+}
