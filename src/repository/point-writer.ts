@@ -147,6 +147,11 @@ class PointWriter implements PointSession {
     return true
   }
 
+  /** Also when nothing was missed: a quiesced application may go on only now. */
+  async allRead(): Promise<void> {
+    await this.content.drain()
+  }
+
   async commit(summary: CommitSummary): Promise<Point> {
     throwIfInterrupted(this.request.signal)
     this.request.progress({ phase: 'finishing', bytesDone: this.content.bytesRead, filesDone: this.content.filesDone })

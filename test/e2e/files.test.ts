@@ -89,6 +89,28 @@ describe('a folder of every oddity in a real repository', () => {
     await assertRestores(point, 'second')
   })
 
+  it('is at rest until every file has been read', async () => {
+    // What `before` writes, `after` cuts off: were it run too early, the engine would see the file change.
+    const content = join(root, 'frozen')
+    const large = 'head -c 30000000 /dev/urandom'
+    const commands = { before: `${large} > '${content}'`, after: `: > '${content}'` }
+    const { options } = listen('full')
+    const session = await repository.startPoint({ source: 'rest', sourceType: 'files', tool: 'test', ...options })
+    const summary = await createFilesSource({ paths: [root], exclude: [], ...commands }, ambient).backup(
+      session,
+      options,
+    )
+    const point = await session.commit(summary)
+    points.push(point)
+    assert.deepEqual(
+      point.missed.map(({ path }) => path),
+      isRoot ? [] : ['modes/unreadable'],
+    )
+    const reader = await repository.openPoint(point.id, { signal: options.signal })
+    assert.equal((await reader.entry('frozen'))?.size, 30_000_000)
+    await reader.close()
+  })
+
   it('is sound to the last byte', async () => {
     const report = await repository.verify({
       readData: true,
