@@ -113,11 +113,13 @@ class Restore {
         else await this.writeFile(entry)
       }
       await this.flush()
+      await Promise.all(this.running)
+      this.throwIfFailed()
+      if (last.length > 0) await this.writeLast(last)
     } finally {
       await Promise.all(this.running)
     }
     this.throwIfFailed()
-    if (last.length > 0) await this.writeLast(last)
   }
 
   /** All else is durable first, so that these files are there only if all is. */
@@ -125,8 +127,6 @@ class Restore {
     this.tree.syncFilesystem()
     for (const entry of entries) await this.writeFile(entry)
     await this.flush()
-    await Promise.all(this.running)
-    this.throwIfFailed()
   }
 
   async finishTree(): Promise<void> {
@@ -225,7 +225,8 @@ class Restore {
       file.jobs--
       if (planned.single.has(file)) {
         if (file.lost !== null) this.lose(file)
-      } else if (file.jobs === 0 && file.planned) this.finishFile(file)
+        // More of it may wait in the window: finishing it now would set attributes, or remove it, too early.
+      } else if (file.jobs === 0 && file.planned && !this.window.files.has(file)) this.finishFile(file)
     }
     this.options.progress({ phase: 'writing', bytesDone: this.bytes, filesDone: this.files })
   }

@@ -35,6 +35,7 @@ interface WantedChunk {
 
 /** Chunks wanted by some files, gathered until they make worthwhile reads. */
 export class RestoreWindow {
+  /** To be written. A chunk counts as often as it is wanted, so that a long file of one repeated chunk is no endless job. */
   bytes = 0
   private readonly chunks = new Map<string, WantedChunk>()
   readonly files = new Set<FileUnderWay>()
@@ -45,8 +46,8 @@ export class RestoreWindow {
     if (!chunk) {
       chunk = { id, place, pieces: [] }
       this.chunks.set(key, chunk)
-      this.bytes += place.length
     }
+    this.bytes += place.length
     for (const piece of pieces) chunk.pieces.push({ file, ...piece })
     this.files.add(file)
   }

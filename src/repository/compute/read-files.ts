@@ -2,7 +2,15 @@ import { fstatSync, readSync } from 'node:fs'
 import { dataExtents, mayHaveHoles } from '../../filesystem/extents.ts'
 import { close } from '../../filesystem/libc.ts'
 import { openForReading } from '../../filesystem/reading.ts'
-import type { FileAttributes, FilesJob, FileToRead, RangeJob, ReadOutcome, StoredFiles, StoredRange } from './messages.ts'
+import type {
+  FileAttributes,
+  FilesJob,
+  FileToRead,
+  RangeJob,
+  ReadOutcome,
+  StoredFiles,
+  StoredRange,
+} from './messages.ts'
 import type { SessionStore } from './store.ts'
 
 /** Files below this are read whole and are one chunk each. */
