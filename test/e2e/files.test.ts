@@ -91,8 +91,9 @@ describe('a folder of every oddity in a real repository', () => {
 
   it('is at rest until every file has been read', async () => {
     // What `before` writes, `after` cuts off: were it run too early, the engine would see the file change.
-    const content = join(root, 'frozen')
-    const large = 'head -c 30000000 /dev/urandom'
+    // Its name is the last of all: nothing else takes time after it was handed over.
+    const content = join(root, 'zz-frozen')
+    const large = 'head -c 60000000 /dev/urandom'
     const commands = { before: `${large} > '${content}'`, after: `: > '${content}'` }
     const { options } = listen('full')
     const session = await repository.startPoint({ source: 'rest', sourceType: 'files', tool: 'test', ...options })
@@ -107,7 +108,7 @@ describe('a folder of every oddity in a real repository', () => {
       isRoot ? [] : ['modes/unreadable'],
     )
     const reader = await repository.openPoint(point.id, { signal: options.signal })
-    assert.equal((await reader.entry('frozen'))?.size, 30_000_000)
+    assert.equal((await reader.entry('zz-frozen'))?.size, 60_000_000)
     await reader.close()
   })
 
