@@ -4,7 +4,10 @@ import { access, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { runCli } from './cli/cli.ts'
 import type { Host } from './cli/host.ts'
+import type { PostgresConfiguration } from './config/configuration.ts'
+import { RegainError } from './errors.ts'
 import type { Drivers, SourceRequest } from './operations/context.ts'
+import { fetchLogCommand } from './operations/fetch-log-command.ts'
 
 /**
  * The composition root: the one file that reads the clock, the environment and global randomness, and that knows every
@@ -57,17 +60,50 @@ export const drivers: Drivers = {
       const { createFilesSource } = await import('./sources/files/source.ts')
       return createFilesSource(source, ambient, { skip: ownFolders(request) })
     }
-    throw new Error('postgres')
+    const { createPostgresSource } = await import('./sources/postgres/source.ts')
+    return createPostgresSource(await postgresConfig(request, source), {
+      log: request.log,
+      ambient,
+      fetchCommand: fetchLogCommand(request),
+      search: { directories: source.programs === undefined ? [] : [source.programs], path: process.env.PATH },
+    })
   },
-  async createFollower() {
-    return null
+
+  async createFollower(request) {
+    const { source } = request
+    if (source.type !== 'postgres' || source.log !== 'continuous') return null
+    const { createLogFollower } = await import('./sources/postgres/follower.ts')
+    const config = { ...(await postgresConfig(request, source)), tailMs: source.tailMs }
+    return createLogFollower(config, request.log, request.ambient)
   },
-  async fetchLog() {
-    return false
+
+  async fetchLog(source, request) {
+    if (source.type !== 'postgres') throw new RegainError('usage', `${source.name} is files, which have no log.`)
+    const { fetchLog } = await import('./sources/postgres/fetch.ts')
+    return fetchLog(request)
   },
-  async recoveryWindows() {
-    return null
+
+  async planRecovery({ source, log }, points, at, signal) {
+    if (source.type !== 'postgres') return null
+    const { planRecovery } = await import('./sources/postgres/recovery-log.ts')
+    return planRecovery(points, log, at, signal)
   },
+
+  async recoveryWindows({ source, log }, points) {
+    if (source.type !== 'postgres') return null
+    const { recoveryWindows } = await import('./sources/postgres/recovery-log.ts')
+    return recoveryWindows(points, log)
+  },
+}
+
+async function postgresConfig({ service }: SourceRequest, source: PostgresConfiguration) {
+  const { defaultSlotName } = await import('./sources/postgres/slot.ts')
+  return {
+    // Only a restore gets here without what the URL refers to, and it does not connect.
+    url: source.unresolved === undefined ? source.url : 'postgres://postgres@localhost/postgres',
+    log: source.log,
+    slot: source.slot ?? defaultSlotName(service.name, source.name),
+  }
 }
 
 /** What a backup of files must never take in: what it writes itself, which would grow while it is read. */

@@ -107,6 +107,7 @@ export async function takePoint(application: Application, one: OneBackup, report
       kind: request.kind,
       label: request.label,
       tool: `regain ${application.version}`,
+      unordered: driver.unordered === true,
       signal: reporting.signal,
       progress: (progress) => {
         if (isRead) reporting.progress(progress)

@@ -7,7 +7,7 @@ import type {
 } from '../config/configuration.ts'
 import type { KeyProvider } from '../keys/contract.ts'
 import type { Ambient, Point } from '../model.ts'
-import type { LogFollower, LogStore, Source, SourceOptions } from '../sources/contract.ts'
+import type { LogFollower, LogStore, RestoreMoment, Source, SourceOptions } from '../sources/contract.ts'
 import type { Storage } from '../storage/contract.ts'
 
 /** What every operation is handed; made in src/main.ts, by the daemon, or by a test. */
@@ -49,6 +49,16 @@ export interface Drivers {
   createFollower(request: SourceRequest): Promise<LogFollower | null>
   /** Brings one file of a source's log to where its recovering server wants it. False if there is none of that name. */
   fetchLog(source: SourceConfiguration, request: FetchLog): Promise<boolean>
+  /**
+   * How a restore to `at` begins, from points (oldest first) and log; null for sources without a log, where the points
+   * alone decide. Rejects with `moment-unreachable`, naming the furthest moment and why it is that.
+   */
+  planRecovery(
+    request: SourceRequest,
+    points: readonly Point[],
+    at: RestoreMoment,
+    signal: AbortSignal,
+  ): Promise<RecoveryStart | null>
   /** What the points and the log of a source can bring back; null for sources without a log. */
   recoveryWindows(request: SourceRequest, points: readonly Point[]): Promise<RecoveryWindow[] | null>
 }
@@ -72,6 +82,16 @@ export interface SourceRequest {
   log: LogStore
   config: Configuration
   launcher: string
+}
+
+/** Where a recovery begins, and how far it could go. */
+export interface RecoveryStart {
+  /** Id of the point. */
+  point: string
+  /** RFC 3339 UTC: the end of the log that connects to it. */
+  until: string
+  /** What a person should know before it starts. */
+  notes: string[]
 }
 
 /** Moments a source can be brought back to without a break. */

@@ -1,4 +1,4 @@
-import { join, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import { RegainError } from '../errors.ts'
 import type { Application, Reporting } from './context.ts'
 import { withRepository } from './repositories.ts'
@@ -36,14 +36,4 @@ export async function fetchLogFile(
       signal: reporting.signal,
     }),
   )
-}
-
-/** Arguments of the command that a restored server runs to get its log, without the file's name and place. */
-export function fetchLogCommand(
-  launcher: string,
-  configPath: string,
-  parts: { service: string; source: string; destination: string },
-): string[] {
-  const target = `${parts.service}/${parts.source}`
-  return [join(launcher), '--config', configPath, '--quiet', 'log', 'fetch', target, '--destination', parts.destination]
 }

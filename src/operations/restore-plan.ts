@@ -4,10 +4,11 @@ import type { DestinationConfiguration, ServiceConfiguration, SourceConfiguratio
 import { RegainError } from '../errors.ts'
 import type { Point } from '../model.ts'
 import type { RestoreMoment } from '../sources/contract.ts'
-import type { Application, Reporting } from './context.ts'
+import type { Application, Reporting, SourceRequest } from './context.ts'
 import { notInThisVersion } from './failures.ts'
 import { choosePoint, formatMoment } from './moments.ts'
-import { listPoints, type SourcePoints } from './points.ts'
+import { fromReadable } from './points.ts'
+import { sourceRequest } from './sources.ts'
 import { selectTarget } from './targets.ts'
 
 export interface RestoreRequest {
@@ -58,17 +59,16 @@ export async function planRestore(
   const isSingle = target.sources.length === 1
   checkCombination(request, target.sources)
 
-  const found = await listPoints(application, request, reporting)
   const parts: RestorePart[] = []
   for (const source of target.sources) {
-    const candidates = found.filter((candidate) => candidate.source === source.name)
-    const { point, destination } = chooseFrom(candidates, `${target.service.name}/${source.name}`, request.at)
+    const start = await findStart(application, target.service, source, request, reporting)
+    const { point, destination } = start
     const directory = isSingle ? root : join(root, source.name)
     await checkEmpty(directory)
     const part = {
       service: target.service,
       source,
-      destination: application.config.destinations[destination]!,
+      destination,
       point,
       directory,
       // The point has been chosen; a driver with a log needs to know that it must stop there.
@@ -76,7 +76,7 @@ export async function planRestore(
       path: request.path,
       start: request.start && source.type === 'postgres',
     }
-    parts.push({ ...part, steps: describeSteps(part) })
+    parts.push({ ...part, steps: describeSteps(part, start) })
   }
   return { service: target.service.name, at: formatMoment(request.at), parts }
 }
@@ -114,28 +114,81 @@ function checkCombination(request: RestoreRequest, sources: SourceConfiguration[
   }
 }
 
-/** The newest serving point over all destinations; of equals, the first destination of the configuration. */
-function chooseFrom(
-  candidates: SourcePoints[],
-  name: string,
-  at: RestoreMoment,
-): { point: Point; destination: string } {
-  let best: { point: Point; destination: string } | null = null
-  for (const { points, destination } of candidates) {
-    const point = choosePoint(points, at)
-    if (point !== null && (best === null || point.committedAt > best.point.committedAt)) best = { point, destination }
+/** Where the restore of one source begins, and how far its log goes. */
+interface Start {
+  point: Point
+  destination: DestinationConfiguration
+  /** RFC 3339 UTC: what is kept reaches this far. */
+  until: string
+  notes: string[]
+}
+
+/**
+ * Asks every destination; of several that can serve, the one that reaches furthest, and of equals the first of the
+ * configuration. When none can, the first reason is told.
+ */
+async function findStart(
+  application: Application,
+  service: ServiceConfiguration,
+  source: SourceConfiguration,
+  request: RestoreRequest,
+  reporting: Reporting,
+): Promise<Start> {
+  const starts = await fromReadable<Start | RegainError>(
+    application,
+    service,
+    request.destination,
+    reporting,
+    async (repository, destination) => {
+      const points = await repository.points({ source: source.name })
+      const log = repository.log(source.name)
+      const asked = sourceRequest(application, { service, source, destination, log })
+      try {
+        return [await startAt(application, asked, points, request.at, reporting.signal)]
+      } catch (error) {
+        if (error instanceof RegainError && UNSERVED.includes(error.code)) return [error]
+        throw error
+      }
+    },
+  )
+  let best: Start | null = null
+  for (const start of starts) {
+    if (start instanceof RegainError) continue
+    if (best === null || start.until > best.until) best = start
   }
   if (best !== null) return best
+  throw starts[0]
+}
 
-  const all = candidates.flatMap((candidate) => candidate.points)
-  if (all.length === 0) {
-    throw new RegainError('point-not-found', `There is no recovery point of ${name}.`, {
+/** What one destination says when another may still serve. */
+const UNSERVED = ['point-not-found', 'moment-unreachable']
+
+async function startAt(
+  application: Application,
+  asked: SourceRequest,
+  points: Point[],
+  at: RestoreMoment,
+  signal: AbortSignal,
+): Promise<Start> {
+  const name = `${asked.service.name}/${asked.source.name}`
+  const { destination } = asked
+  const first = points[0]
+  if (first === undefined) {
+    throw new RegainError('point-not-found', `There is no recovery point of ${name} at ${destination.name}.`, {
       hint: `Take one with: regain backup ${name}`,
     })
   }
-  if (at.kind === 'point')
+  const chosen = choosePoint(points, at)
+  if (at.kind === 'point' && chosen === null) {
     throw new RegainError('point-not-found', `${name} has no point whose id begins with ${at.id}.`)
-  const first = all.reduce((a, b) => (a.committedAt <= b.committedAt ? a : b))
+  }
+  const whole = at.kind === 'point' ? { kind: 'point' as const, id: chosen!.id } : at
+  const plan = await application.drivers.planRecovery(asked, points, whole, signal)
+  if (plan !== null) {
+    const point = points.find(({ id }) => id === plan.point)!
+    return { point, destination, until: plan.until, notes: plan.notes }
+  }
+  if (chosen !== null) return { point: chosen, destination, until: chosen.committedAt, notes: [] }
   throw new RegainError(
     'moment-unreachable',
     `${name} cannot be brought back to ${formatMoment(at)}: its first point was committed at ${first.committedAt}.`,
@@ -160,7 +213,7 @@ async function checkEmpty(directory: string): Promise<void> {
   }
 }
 
-function describeSteps(part: Omit<RestorePart, 'steps'>): string[] {
+function describeSteps(part: Omit<RestorePart, 'steps'>, { until, notes }: Start): string[] {
   const { point, destination, directory, source, at } = part
   const steps = [
     `open the repository of ${part.service.name} at ${destination.name} and pin the point ${point.id}, committed at ${point.committedAt}`,
@@ -171,8 +224,9 @@ function describeSteps(part: Omit<RestorePart, 'steps'>): string[] {
   if (!point.complete)
     steps.push(`name what the point itself lacks: ${point.missedCount} things were missed when it was taken`)
   if (source.type === 'postgres') {
-    steps.push(`make it recover to ${formatMoment(at)} from the log in the repository`)
+    steps.push(`make it recover to ${formatMoment(at)} from the log in the repository, which reaches ${until}`)
     if (part.start) steps.push('start a server on it and report the moment really reached')
   }
+  steps.push(...notes.map((note) => `know that: ${note}`))
   return steps
 }
