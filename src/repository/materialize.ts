@@ -1,4 +1,5 @@
 import { ftruncateSync, mkdirSync, readdirSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { RegainError, throwIfInterrupted } from '../errors.ts'
 import { errorCode } from '../filesystem/libc.ts'
 import { displayPath } from '../filesystem/names.ts'
@@ -54,6 +55,8 @@ export async function materialize(
 
 function makeEmptyDirectory(directory: string): void {
   try {
+    // Only the target is for this user alone: the server of a restored database has to get through its parents.
+    mkdirSync(dirname(directory), { recursive: true })
     mkdirSync(directory, { recursive: true, mode: 0o700 })
     if (readdirSync(directory).length === 0) return
   } catch (error) {
