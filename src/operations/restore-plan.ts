@@ -28,6 +28,8 @@ export interface RestoreRequest {
 export interface RestorePlan {
   service: string
   at: string
+  /** Absolute; what the parts' directories are, or lie in. */
+  root: string
   parts: RestorePart[]
 }
 
@@ -58,13 +60,13 @@ export async function planRestore(
   const target = selectTarget(application.config, request.target)
   const isSingle = target.sources.length === 1
   checkCombination(request, target.sources)
+  await checkEmpty(root)
 
   const parts: RestorePart[] = []
   for (const source of target.sources) {
     const start = await findStart(application, target.service, source, request, reporting)
     const { point, destination } = start
     const directory = isSingle ? root : join(root, source.name)
-    await checkEmpty(directory)
     const part = {
       service: target.service,
       source,
@@ -78,7 +80,7 @@ export async function planRestore(
     }
     parts.push({ ...part, steps: describeSteps(part, start) })
   }
-  return { service: target.service.name, at: formatMoment(request.at), parts }
+  return { service: target.service.name, at: formatMoment(request.at), root, parts }
 }
 
 function targetDirectory(to: string): string {

@@ -1,4 +1,4 @@
-import { readdir, rm } from 'node:fs/promises'
+import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { throwIfInterrupted } from '../errors.ts'
 import type { Point } from '../model.ts'
@@ -32,6 +32,8 @@ export async function restore(
   onOutcome: (outcome: RestoreOutcome) => void,
 ): Promise<RestoreOutcome[]> {
   const outcomes: RestoreOutcome[] = []
+  // PostgreSQL does not run as root, and must be able to pass through to what is its own; nobody may look around.
+  if (plan.parts.length > 1) await mkdir(plan.root, { recursive: true, mode: 0o711 })
   for (const part of plan.parts) {
     throwIfInterrupted(reporting.signal)
     const outcome = await restorePart(application, part, reporting)
