@@ -6,11 +6,13 @@ import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { findPostgres, type PostgresBinaries } from '../../src/sources/postgres/binaries.ts'
 import { initDatabase } from '../../src/sources/postgres/init.ts'
+import { type FoundServer, findRunningServer, stopRunningServer } from '../../src/sources/postgres/running-server.ts'
 import { type PostgresServer, startServer } from '../../src/sources/postgres/server.ts'
 
 /** Real PostgreSQL servers for tests: a data directory in a temporary folder, stopped and removed when the test ends. */
 export interface TestPostgres {
   readonly major: number
+  readonly binaries: PostgresBinaries
   readonly directory: string
   /** Changes when the server is started again. */
   server(): PostgresServer
@@ -23,6 +25,8 @@ export interface TestPostgres {
   /** SIGKILL, as a power cut would. */
   crash(): Promise<void>
   stop(): Promise<void>
+  /** Takes over a server that something else started on this directory: by the pid file. */
+  adopt(): Promise<void>
   /** Again on the same data directory and port. */
   start(settings?: Record<string, string>): Promise<void>
 }
@@ -84,18 +88,20 @@ export function testPostgres(
   password?: string,
 ): TestPostgres {
   let server: PostgresServer | null = null
+  let adopted: FoundServer | null = null
   const clients: pg.Client[] = []
   // After hooks run in order: connections first, so that the server's stop does not break them.
   t.after(async () => {
     await Promise.all(clients.map((client) => client.end().catch(() => undefined)))
     await server?.stop('immediate')
+    if (adopted) await stopRunningServer(adopted)
   })
   const running = (): PostgresServer => {
     if (!server) throw new Error('the server of this test was not started')
     return server
   }
   const url = (database = 'postgres'): string => {
-    const plain = running().url('postgres', database)
+    const plain = `postgres://postgres@127.0.0.1:${(adopted ?? running()).port}/${database}`
     return password === undefined ? plain : plain.replace('postgres@', `postgres:${encodeURIComponent(password)}@`)
   }
   const connect = async (database?: string): Promise<pg.Client> => {
@@ -108,6 +114,7 @@ export function testPostgres(
   }
   return {
     major: binaries.major,
+    binaries,
     directory,
     server: running,
     url,
@@ -124,6 +131,10 @@ export function testPostgres(
     },
     crash: () => running().crash(),
     stop: () => running().stop(),
+    async adopt() {
+      adopted = await findRunningServer(directory)
+      if (!adopted) throw new Error(`no server runs on ${directory}`)
+    },
     async start(settings = {}) {
       const port = server?.port
       await server?.stop('immediate')

@@ -18,6 +18,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { isRegainError } from '../../src/errors.ts'
 import type { KeyProvider } from '../../src/keys/contract.ts'
 import { createKeyFile, openKeyFile } from '../../src/keys/file.ts'
 import type { Ambient, Entry, Missed, Point } from '../../src/model.ts'
@@ -217,7 +218,12 @@ export async function backUp(
 export async function hand(session: PointSession, folder: string, signal?: AbortSignal): Promise<Missed[]> {
   const missed: Missed[] = []
   const base = new Map<string, Entry>()
-  if (session.base) for await (const entry of session.base.entries()) base.set(entry.path, entry)
+  try {
+    if (session.base) for await (const entry of session.base.entries()) base.set(entry.path, entry)
+  } catch (error) {
+    // As sources do: what can't be read of the old point is read from the files.
+    if (!isRegainError(error, 'repository-damaged') && !isRegainError(error, 'storage-not-found')) throw error
+  }
   for (const { entry, path } of entriesOf(folder)) {
     signal?.throwIfAborted()
     const before = base.get(entry.path)

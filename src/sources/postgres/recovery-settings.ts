@@ -68,7 +68,7 @@ function targetSetting(plan: RecoveryPlan): [string, string] | null {
     case 'immediate':
       return ['recovery_target', 'immediate']
     case 'time':
-      return ['recovery_target_time', target.value]
+      return ['recovery_target_time', serverTime(target.value)]
     case 'lsn':
       return ['recovery_target_lsn', target.value]
     case 'xid':
@@ -76,6 +76,15 @@ function targetSetting(plan: RecoveryPlan): [string, string] | null {
     case 'name':
       return ['recovery_target_name', target.value]
   }
+}
+
+/**
+ * '2026-11-20T19:46:06.375513Z' as a server can read it while it starts: it does not know 'Z' yet, nor any other zone by
+ * name, only offsets. Microseconds are its grain; what is finer is cut, so that nothing later than asked for is let in.
+ */
+function serverTime(time: string): string {
+  const [date, clock] = time.replace(/Z$/, '').split('T')
+  return `${date} ${clock?.replace(/(\.\d{6})\d+$/, '$1')}+00`
 }
 
 /**

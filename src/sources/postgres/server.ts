@@ -99,7 +99,7 @@ export async function acceptsConnections(server: PostgresServer): Promise<boolea
 /** An error that carries what the server last said. */
 export async function serverFailure(server: PostgresServer, what: string): Promise<RegainError> {
   const lines = (await server.log()).trimEnd().split('\n')
-  const telling = lines.filter((line) => /(FATAL|PANIC|ERROR|HINT|DETAIL|could not)/.test(line))
+  const telling = lines.filter((line) => /(FATAL|PANIC|ERROR|HINT|DETAIL|could not|invalid|unrecognized)/.test(line))
   const said = (telling.length > 0 ? telling : lines).slice(-6).join('\n')
   return new RegainError('precondition-failed', `${what} It last said:\n${said}`, {
     hint: 'Correct what PostgreSQL complains of and try again.',

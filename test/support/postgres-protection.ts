@@ -1,0 +1,203 @@
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import type { Point } from '../../src/model.ts'
+import type { Repository } from '../../src/repository/api.ts'
+import type { FollowerStatus, RestoreMoment, RestoreSummary } from '../../src/sources/contract.ts'
+import { createLogFollower } from '../../src/sources/postgres/follower.ts'
+import { parseLsn } from '../../src/sources/postgres/lsn.ts'
+import type { RecoveryPlan } from '../../src/sources/postgres/plan.ts'
+import { createPostgresSource, type PostgresSource } from '../../src/sources/postgres/source.ts'
+import type { Storage } from '../../src/storage/contract.ts'
+import { createLocalStorage } from '../../src/storage/local.ts'
+import { type TestPostgres, temporaryDirectory, testBinaries, testPostgres } from './postgres.ts'
+import { testAmbient } from './postgres-recorders.ts'
+import { createTestRepository } from './repository.ts'
+
+const SLOT = 'regain_test'
+
+/** A repository on disk that protects test servers as one source, through the real engine. */
+export interface Protection {
+  repository: Repository
+  storage: Storage
+  warnings: string[]
+  source(postgres: TestPostgres, fetchCommand?: string[]): PostgresSource
+  takePoint(postgres: TestPostgres): Promise<Point>
+  follow(postgres: TestPostgres, tailMs?: number): Following
+  plan(at: RestoreMoment): Promise<RecoveryPlan>
+  /** As `regain restore`: chooses the point, restores it into `directory`. */
+  restore(
+    postgres: TestPostgres,
+    at: RestoreMoment,
+    directory: string,
+    options?: RestoreOptions,
+  ): Promise<RestoreSummary>
+  /** Restores into a new folder with a server started on it, and stops that when the test ends. */
+  recover(postgres: TestPostgres, at: RestoreMoment): Promise<{ postgres: TestPostgres; summary: RestoreSummary }>
+}
+
+export interface RestoreOptions {
+  start?: boolean
+  fetchCommand?: string[]
+}
+
+export interface Following {
+  status(): FollowerStatus
+  ended: Promise<void>
+  /** Resolves when what the server has written by now is durable. */
+  caughtUp(): Promise<void>
+  /** Resolves when the log is known to be complete up to this moment. */
+  until(timeMs: number): Promise<void>
+  stop(): Promise<void>
+}
+
+export async function protect(t: TestContext): Promise<Protection> {
+  const folder = await temporaryDirectory(t)
+  const storage = await createLocalStorage(join(folder, 'repository'))
+  const { repository } = await createTestRepository(storage, folder)
+  t.after(() => repository.close())
+  const warnings: string[] = []
+  const log = repository.log('db')
+  const options = {
+    signal: t.signal,
+    progress: () => undefined,
+    warn: (message: string) => void warnings.push(message),
+  }
+  const never = ['false']
+
+  const source = (postgres: TestPostgres, fetchCommand = never): PostgresSource =>
+    createPostgresSource(
+      { url: postgres.url(), log: 'continuous', slot: SLOT },
+      { log, ambient: testAmbient(), fetchCommand, search: { directories: [postgres.binaries.directory] } },
+    )
+
+  const plan = async (at: RestoreMoment): Promise<RecoveryPlan> => {
+    const points = await repository.points({ source: 'db' })
+    return createPostgresSource(
+      { url: 'postgres://nobody@127.0.0.1:1/', log: 'continuous', slot: SLOT },
+      { log, ambient: testAmbient(), fetchCommand: never, search: {} },
+    ).plan(points, at, t.signal)
+  }
+
+  const restore: Protection['restore'] = async (postgres, at, directory, { start = false, fetchCommand } = {}) => {
+    const { point } = await plan(at)
+    const reader = await repository.openPoint(point, { signal: t.signal })
+    try {
+      return await source(postgres, fetchCommand).restore(reader, { directory, at, path: null, start }, options)
+    } finally {
+      await reader.close()
+    }
+  }
+
+  return {
+    repository,
+    storage,
+    warnings,
+    source,
+    plan,
+    restore,
+    async takePoint(postgres) {
+      const driver = source(postgres)
+      const session = await repository.startPoint({
+        source: 'db',
+        sourceType: 'postgres',
+        kind: 'full',
+        tool: 'test',
+        signal: t.signal,
+        progress: () => undefined,
+        unordered: true,
+      })
+      try {
+        return await session.commit(await driver.backup(session, { ...options, kind: 'full' }))
+      } catch (error) {
+        await session.discard()
+        throw error
+      }
+    },
+    follow: (postgres, tailMs = 200) => follow(t, postgres, log, tailMs, warnings),
+    async recover(postgres, at) {
+      const directory = join(await temporaryDirectory(t), 'restored')
+      const summary = await restore(postgres, at, directory, { start: true })
+      const restored = testPostgres(t, await testBinaries(postgres.major), directory)
+      await restored.adopt()
+      return { postgres: restored, summary }
+    },
+  }
+}
+
+function follow(
+  t: TestContext,
+  postgres: TestPostgres,
+  log: ReturnType<Repository['log']>,
+  tailMs: number,
+  warnings: string[],
+): Following {
+  const stop = new AbortController()
+  let latest: FollowerStatus = { durable: '0/0', server: '0/0', lagBytes: 0, durableUntil: '1970-01-01T00:00:00Z' }
+  let changed = Promise.withResolvers<void>()
+  const follower = createLogFollower({ url: postgres.url(), slot: SLOT, tailMs }, log, testAmbient())
+  const ended = follower.run({
+    signal: AbortSignal.any([stop.signal, t.signal]),
+    warn: (message) => void warnings.push(message),
+    status: (status) => {
+      latest = status
+      changed.resolve()
+      changed = Promise.withResolvers()
+    },
+  })
+  ended.catch(() => undefined)
+  t.after(async () => {
+    stop.abort()
+    await ended.catch(() => undefined)
+  })
+  return {
+    ended,
+    status: () => latest,
+    async caughtUp() {
+      const [row] = await postgres.query<{ lsn: string }>(
+        'select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end)::text as lsn',
+      )
+      const goal = parseLsn(row?.lsn ?? '')
+      while (parseLsn(latest.durable) < goal) await Promise.race([changed.promise, ended])
+    },
+    async until(timeMs) {
+      while (Date.parse(latest.durableUntil) < timeMs) await Promise.race([changed.promise, ended])
+    },
+    async stop() {
+      stop.abort()
+      await ended
+    },
+  }
+}
+
+/** A row a transaction, each with what the server said of it when it was acknowledged. */
+export interface WrittenRow {
+  n: number
+  xid: string
+  /** Position behind the commit. */
+  lsn: string
+  /** The server's clock after the commit, and so before the next one. */
+  at: string
+}
+
+export async function writeRows(postgres: TestPostgres, from: number, to: number): Promise<WrittenRow[]> {
+  const client = await postgres.connect()
+  await client.query('create table if not exists events (n int primary key, text text)')
+  const rows: WrittenRow[] = []
+  for (let n = from; n <= to; n++) {
+    const inserted = await client.query<{ xid: string }>(
+      `insert into events values ($1, repeat('x', 1000)) returning xmin::text as xid`,
+      [n],
+    )
+    const after = await client.query<{ lsn: string; at: string }>(
+      `select pg_current_wal_insert_lsn()::text as lsn, to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at`,
+    )
+    rows.push({ n, xid: inserted.rows[0]?.xid ?? '', lsn: after.rows[0]?.lsn ?? '', at: after.rows[0]?.at ?? '' })
+  }
+  return rows
+}
+
+/** The numbers of the rows that are there. */
+export async function readRows(postgres: TestPostgres): Promise<number[]> {
+  const rows = await postgres.query<{ n: number }>('select n from events order by n')
+  return rows.map(({ n }) => n)
+}
