@@ -71,10 +71,14 @@ export async function counts(state: RepositoryState, id: string, signal?: AbortS
 }
 
 /** Written after a commit, and for one whose writer died before it could: lets verification tell a lost commit from none. */
-export async function writeReceipt(state: RepositoryState, commit: Commit): Promise<void> {
+export async function writeReceipt(state: RepositoryState, commit: Commit, signal?: AbortSignal): Promise<void> {
   const name = receiptName(commit.point.id)
   const record = { session: commit.point.id, commit: commit.sha256 }
-  await state.storage.create(name, sealRecord(state.keys, 'R', name, record, state.ambient.randomBytes(32)))
+  await state.storage.create(
+    name,
+    sealRecord(state.keys, 'R', name, record, state.ambient.randomBytes(32)),
+    signal ? { signal } : {},
+  )
 }
 
 /** Gives each point that counts its receipt, if it has none. */
@@ -85,5 +89,5 @@ export async function completeReceipts(
 ): Promise<void> {
   const receipts = new Set<string>()
   for await (const object of state.storage.list(PREFIX.receipts, { signal })) receipts.add(lastComponent(object.name))
-  for (const commit of commits) if (!receipts.has(commit.point.id)) await writeReceipt(state, commit)
+  for (const commit of commits) if (!receipts.has(commit.point.id)) await writeReceipt(state, commit, signal)
 }

@@ -15,14 +15,17 @@ const PACKS_PER_SEGMENT = 32
  */
 export class PackStore {
   private readonly state: RepositoryState
+  /** Of the backup: a store that does not answer must not hold up whoever gives it up. */
+  private readonly signal: AbortSignal
   private readonly failed: (error: unknown) => void
   private readonly puts = new Set<Promise<void>>()
   private stored: IndexedPack[] = []
   storedBytes = 0
   newBytes = 0
 
-  constructor(state: RepositoryState, failed: (error: unknown) => void) {
+  constructor(state: RepositoryState, signal: AbortSignal, failed: (error: unknown) => void) {
     this.state = state
+    this.signal = signal
     this.failed = failed
   }
 
@@ -39,14 +42,22 @@ export class PackStore {
   /** Resolves when every pack taken so far is stored (or `failed` was told) and indexed. */
   async finish(): Promise<void> {
     await Promise.all(this.puts)
-    await this.writeSegment()
+    await this.writeSegment(this.signal)
+  }
+
+  /** Like finish, for a backup that was given up, maybe by its signal: the next one may use what is stored already. */
+  async salvage(): Promise<void> {
+    await Promise.all(this.puts)
+    await this.writeSegment(undefined)
   }
 
   private async put(pack: PackMessage): Promise<void> {
     const hex = Buffer.from(pack.name).toString('hex')
     const name = packName(hex)
     try {
-      await this.state.storage.put(name, new Uint8Array(pack.buffer, 0, pack.sizeBytes))
+      await this.state.storage.put(name, new Uint8Array(pack.buffer, 0, pack.sizeBytes), {
+        signal: this.signal,
+      })
     } catch (error) {
       if (!(await this.isThere(error, name, hex))) throw error
     }
@@ -54,14 +65,14 @@ export class PackStore {
     this.stored.push({ name: Buffer.from(pack.name), sizeBytes: pack.sizeBytes, directory })
     this.storedBytes += pack.sizeBytes
     this.newBytes += chunkBytes(directory)
-    if (this.stored.length >= PACKS_PER_SEGMENT) await this.writeSegment()
+    if (this.stored.length >= PACKS_PER_SEGMENT) await this.writeSegment(this.signal)
   }
 
   /** After an ambiguous failure: the name is the content's hash, so a look settles it. Never sent again under this name. */
   private async isThere(error: unknown, name: string, hex: string): Promise<boolean> {
     if (!(error instanceof RegainError) || error.code !== 'storage-unavailable') return false
     try {
-      const bytes = await this.state.storage.get(name)
+      const bytes = await this.state.storage.get(name, undefined, { signal: this.signal })
       return createHash('sha256').update(bytes).digest('hex') === hex
     } catch (lookError) {
       if (lookError instanceof RegainError) return false
@@ -69,12 +80,13 @@ export class PackStore {
     }
   }
 
-  private async writeSegment(): Promise<void> {
+  private async writeSegment(signal: AbortSignal | undefined): Promise<void> {
     const packs = this.stored
     if (packs.length === 0) return
     this.stored = []
     const sealed = sealObject(this.state.keys, 'I', '', encodeIndexSegment(packs), this.state.ambient.randomBytes(32))
-    await this.state.storage.put(indexName(createHash('sha256').update(sealed).digest('hex')), sealed)
+    const name = indexName(createHash('sha256').update(sealed).digest('hex'))
+    await this.state.storage.put(name, sealed, signal ? { signal } : {})
     this.storedBytes += sealed.length
   }
 }

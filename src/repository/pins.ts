@@ -17,7 +17,7 @@ export async function pinPoint(
   const name = pinName(pin)
   const record = { pin, point, startedAt: new Date(state.ambient.now()).toISOString() }
   await state.storage.create(name, sealRecord(state.keys, 'N', name, record, state.ambient.randomBytes(32)), { signal })
-  const release = () => state.storage.delete(name)
+  const release = () => removePin(state, name)
   try {
     if (await counts(state, point, signal)) return release
   } catch (error) {
@@ -26,4 +26,14 @@ export async function pinPoint(
   }
   await release()
   throw new RegainError('point-not-found', `There is no recovery point ${point}: it was removed, or never committed.`)
+}
+
+/** What was read is no worse for a pin that stays: a collector clears it some day. */
+async function removePin(state: RepositoryState, name: string): Promise<void> {
+  try {
+    await state.storage.delete(name)
+  } catch (error) {
+    if (!(error instanceof RegainError)) throw error
+    state.ambient.log('warning', `A reader's pin could not be removed: ${error.message}`, { object: name })
+  }
 }

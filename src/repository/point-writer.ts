@@ -9,7 +9,7 @@ import { type OpenedPoint, openPointReader } from './open-point.ts'
 import { PackStore } from './pack-store.ts'
 import type { RepositoryState } from './repository-state.ts'
 import { StreamWriter } from './stream-writer.ts'
-import { abortSession, beginSession, commitSession, type WriteSession } from './write-session.ts'
+import { abortSession, beginSession, commitSession, giveUpSession, type WriteSession } from './write-session.ts'
 
 const MAX_MISSED_KEPT = 1000
 /** zstd level of new data: docs/decisions/0003. */
@@ -27,16 +27,18 @@ export async function startPoint(state: RepositoryState, request: StartPoint): P
   const session = await beginSession(state, request.source, request.signal)
   const previous = commits.filter((commit) => commit.point.source === request.source).at(-1) ?? null
   let base: OpenedPoint | null = null
+  let writer: PointWriter | null = null
   try {
     base = previous ? await openBase(state, previous.point, session, request.signal) : null
     const number = nextSessionNumber++
-    const writer = new PointWriter(state, request, session, base, number)
+    writer = new PointWriter(state, request, session, base, number)
     await writer.begin()
+    throwIfInterrupted(request.signal)
     if (previous) writer.previous = { id: previous.point.id, sha256: previous.sha256 }
     return writer
   } catch (error) {
-    await base?.close()
-    await abortSession(state, session.id, 'it could not begin')
+    await (writer ? writer.release() : base?.close())
+    await giveUpSession(state, session.id, 'it could not begin')
     throw error
   }
 }
@@ -92,7 +94,7 @@ class PointWriter implements PointSession {
     this.base = base ? { point: base.point, entries: () => base.entries() } : null
     this.number = number
     this.startedAt = new Date(state.ambient.now()).toISOString()
-    this.packs = new PackStore(state, (error) => this.content.fail(error))
+    this.packs = new PackStore(state, request.signal, (error) => this.content.fail(error))
     this.content = new ContentQueue(state.pool, number, {
       ready: (entry) => this.listing.add(entry),
       missed: (missed) => this.miss(missed),
@@ -149,10 +151,12 @@ class PointWriter implements PointSession {
 
   /** Also when nothing was missed: a quiesced application may go on only now. */
   async allRead(): Promise<void> {
+    await this.streams.flush()
     await this.content.drain()
   }
 
   async commit(summary: CommitSummary): Promise<Point> {
+    if (this.ended) throw new Error('the session has ended')
     throwIfInterrupted(this.request.signal)
     this.request.progress({ phase: 'finishing', bytesDone: this.content.bytesRead, filesDone: this.content.filesDone })
     await this.streams.finish()
@@ -173,16 +177,13 @@ class PointWriter implements PointSession {
     if (this.ended) return
     this.ended = true
     this.content.fail(new RegainError('interrupted', 'The backup was given up. Nothing of it is visible.'))
-    this.state.pool.interrupt()
+    this.state.pool.drop(this.number)
     await this.content.settled()
     try {
-      await this.packs.finish()
+      await this.packs.salvage()
     } finally {
-      try {
-        await this.release()
-      } finally {
-        await abortSession(this.state, this.id, 'discarded by its writer')
-      }
+      await this.release()
+      await abortSession(this.state, this.id, 'discarded by its writer')
     }
   }
 
@@ -192,9 +193,14 @@ class PointWriter implements PointSession {
     await this.content.room()
   }
 
-  private async release(): Promise<void> {
+  /** Frees threads and handles. Never rejects: what became of the backup is decided by then. */
+  async release(): Promise<void> {
     this.request.signal.removeEventListener('abort', this.onAbort)
-    await this.state.pool.runOnAll({ type: 'end-session', session: this.number })
+    try {
+      await this.state.pool.runOnAll({ type: 'end-session', session: this.number })
+    } catch (error) {
+      this.state.ambient.log('warning', `The compute threads could not clear a session away: ${String(error)}`)
+    }
     this.stopListening()
     await this.opened?.close()
   }

@@ -32,12 +32,13 @@ export async function beginSession(state: RepositoryState, source: string, signa
     throwIfInterrupted(signal)
     const generation = await newestGeneration(state, signal)
     const id = state.ambient.randomBytes(16).toString('hex')
-    const created = await createSession(state, id, generation, source)
-    if (!created) continue
-    if ((await newestGeneration(state, signal)) === generation) {
-      const tombstones = await readTombstones(state, generation, signal)
-      if (tombstones)
-        return { id, reusable: await loadReusable(state, tombstones, signal), tombstones: tombstones.size }
+    if (!(await createSession(state, id, generation, source, signal))) continue
+    try {
+      const session = await settleSession(state, id, generation, signal)
+      if (session) return session
+    } catch (error) {
+      await giveUpSession(state, id, 'it could not begin')
+      throw error
     }
     // Nothing names this session but itself, and it has reused nothing: it may go without an end.
     await state.storage.delete(sessionName(id))
@@ -46,6 +47,19 @@ export async function beginSession(state: RepositoryState, source: string, signa
     'storage-unavailable',
     `A backup could not begin: removal of old data overtook it ${MAX_STARTS} times in a row. Nothing was written.`,
   )
+}
+
+/** Steps 2 and 3. Null: a collector came between, start over. */
+async function settleSession(
+  state: RepositoryState,
+  id: string,
+  generation: number,
+  signal: AbortSignal,
+): Promise<WriteSession | null> {
+  if ((await newestGeneration(state, signal)) !== generation) return null
+  const tombstones = await readTombstones(state, generation, signal)
+  if (!tombstones) return null
+  return { id, reusable: await loadReusable(state, tombstones, signal), tombstones: tombstones.size }
 }
 
 /** What a damaged index segment names is stored again, which is safe and mends it. */
@@ -69,8 +83,18 @@ export async function commitSession(state: RepositoryState, point: Point): Promi
     )
   const own = createHash('sha256').update(sealed).digest('hex')
   if (commit.sha256 !== own) throw new RegainError('repository-damaged', `${name} is not what this backup wrote.`)
-  await writeReceipt(state, commit)
+  await tryReceipt(state, commit)
   return commit
+}
+
+/** The point counts already, so its receipt can only be late: every next backup writes those that are missing. */
+async function tryReceipt(state: RepositoryState, commit: Commit): Promise<void> {
+  try {
+    await writeReceipt(state, commit)
+  } catch (error) {
+    if (!(error instanceof RegainError)) throw error
+    state.ambient.log('warning', `The receipt of recovery point ${commit.point.id} was not written: ${error.message}`)
+  }
 }
 
 /**
@@ -86,6 +110,16 @@ export async function abortSession(state: RepositoryState, id: string, reason: s
   await state.storage.delete(name)
 }
 
+/** abortSession on the way out of a failure, which is what a person must hear of: a session left behind is fenced by the next collection. */
+export async function giveUpSession(state: RepositoryState, id: string, reason: string): Promise<void> {
+  try {
+    await abortSession(state, id, reason)
+  } catch (error) {
+    if (!(error instanceof RegainError)) throw error
+    state.ambient.log('warning', `Session ${id} could not be cleared away: ${error.message}`)
+  }
+}
+
 async function newestGeneration(state: RepositoryState, signal: AbortSignal): Promise<number> {
   let newest = -1
   for await (const object of state.storage.list(PREFIX.generations, { signal }))
@@ -98,15 +132,22 @@ async function newestGeneration(state: RepositoryState, signal: AbortSignal): Pr
   return newest
 }
 
-async function createSession(state: RepositoryState, id: string, generation: number, source: string): Promise<boolean> {
+async function createSession(
+  state: RepositoryState,
+  id: string,
+  generation: number,
+  source: string,
+  signal: AbortSignal,
+): Promise<boolean> {
   const name = sessionName(id)
   const record = { session: id, generation, source, startedAt: new Date(state.ambient.now()).toISOString() }
   const sealed = sealRecord(state.keys, 'S', name, record, state.ambient.randomBytes(32))
   try {
-    return await state.storage.create(name, sealed)
+    return await state.storage.create(name, sealed, { signal })
   } catch (error) {
     // The outcome is unknown: never this name again. A session nobody uses is fenced by the next collection.
     if (error instanceof RegainError && error.code === 'storage-unavailable') return false
+    if (error instanceof RegainError && error.code === 'interrupted') await giveUpSession(state, id, 'interrupted')
     throw error
   }
 }

@@ -69,14 +69,20 @@ export class ComputePool {
     return () => this.packListeners.delete(session)
   }
 
-  /** Drops what waits: rejected with `interrupted`. What runs ends soon, because every job is small (at most 64 MiB). */
-  interrupt(): void {
+  /** Drops a session's waiting jobs: rejected with `interrupted`. What runs ends soon, because every job is small (at most 64 MiB). */
+  drop(session: number): void {
+    const kept: Waiting[] = []
     for (const waiting of this.queue.splice(0))
-      waiting.reject(new RegainError('interrupted', 'The operation was interrupted.'))
+      if ('session' in waiting.job && waiting.job.session === session)
+        waiting.reject(new RegainError('interrupted', 'The operation was interrupted.'))
+      else kept.push(waiting)
+    this.queue.push(...kept)
   }
 
+  /** What still runs or waits is rejected with `interrupted`, and so is every later job. */
   async close(): Promise<void> {
     this.closing = true
+    this.die(new RegainError('interrupted', 'The repository was closed while it was in use.'))
     await Promise.all(this.threads.map(({ worker }) => worker.terminate()))
     this.threads = []
   }

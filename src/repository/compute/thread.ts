@@ -40,7 +40,9 @@ async function run(job: Job): Promise<{ reply: unknown; transfer: ArrayBuffer[] 
       return plain(null)
     case 'end-session':
       sessions.delete(job.session)
+      // Handles of packs too: a thread that is ended does not close what it opened, and a removed pack keeps its space.
       closeTargets()
+      opener.close()
       return plain(null)
     case 'files':
       return plain(await storeFiles(session(job.session), job))
