@@ -1,8 +1,8 @@
 import { constants } from 'node:fs'
 import { constants as osConstants } from 'node:os'
-import { getSystemErrorMap } from 'node:util'
 import koffi from 'koffi'
 import { bytesToPath, displayPath, pathToBytes } from './names.ts'
+import { errorCode, SystemError } from './system-error.ts'
 
 /**
  * The system calls that node:fs lacks: those relative to a directory handle, extended attributes, nanosecond times,
@@ -14,36 +14,7 @@ import { bytesToPath, displayPath, pathToBytes } from './names.ts'
  * Variadic functions are declared with the arguments used, which both architectures pass alike for integers.
  */
 
-export class SystemError extends Error {
-  readonly code: string
-  readonly errno: number
-  readonly syscall: string
-
-  constructor(errno: number, syscall: string, subject: string) {
-    const code = errnoName(errno)
-    const meaning = getSystemErrorMap().get(-errno)?.[1] ?? 'unknown error'
-    super(`${code}: ${meaning}, ${syscall}${subject === '' ? '' : ` '${subject}'`}`)
-    this.name = 'SystemError'
-    this.code = code
-    this.errno = errno
-    this.syscall = syscall
-  }
-}
-
-/** The `code` of an error of node:fs or of this module; '' for anything else. */
-export function errorCode(error: unknown): string {
-  if (!(error instanceof Error) || !('code' in error)) return ''
-  return typeof error.code === 'string' ? error.code : ''
-}
-
-const ERRNO_NAMES = new Map<number, string>(Object.entries(osConstants.errno).map(([name, number]) => [number, name]))
-// Linux gives both names to 95 and both to 11; these are the ones that node reports.
-ERRNO_NAMES.set(95, 'ENOTSUP')
-ERRNO_NAMES.set(11, 'EAGAIN')
-
-function errnoName(errno: number): string {
-  return ERRNO_NAMES.get(errno) ?? `E${errno}`
-}
+export { errorCode, SystemError }
 
 // Node's constants carry those O_ flags that differ between architectures; the rest have one value on both.
 export const O_RDONLY = constants.O_RDONLY

@@ -13,7 +13,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Ambient } from '../../src/model.ts'
 import { createFilesSource } from '../../src/sources/files/source.ts'
-import { describeTree, diffTrees, makeOddities, removeTree } from '../support/oddities.ts'
+import { describeTree, diffTrees, removeTree } from '../support/describe-tree.ts'
+import { makeOddities } from '../support/oddities.ts'
 import { sourceContract } from './source.ts'
 
 const ambient: Ambient = { now: () => 0, randomBytes: (size) => Buffer.alloc(size), log: () => undefined }

@@ -6,7 +6,7 @@ import { describe, it } from 'node:test'
 import { isRegainError } from '../../src/errors.ts'
 import type { Finding, Progress } from '../../src/model.ts'
 import type { BackupOptions, RestoreMoment, RestoreTarget, Source } from '../../src/sources/contract.ts'
-import { removeTree } from '../support/oddities.ts'
+import { removeTree } from '../support/describe-tree.ts'
 import { type RecordedPoint, RecordingWriter } from '../support/recording-point.ts'
 
 export interface SourceUnderTest {

@@ -9,7 +9,8 @@ import { createRepository } from '../../src/repository/repository.ts'
 import { createFilesSource } from '../../src/sources/files/source.ts'
 import { createLocalStorage } from '../../src/storage/local.ts'
 import { everything, listen } from '../contract/source.ts'
-import { describeTree, diffTrees, makeOddities, removeTree } from '../support/oddities.ts'
+import { describeTree, diffTrees, removeTree } from '../support/describe-tree.ts'
+import { makeOddities } from '../support/oddities.ts'
 import { testAmbient, testKey } from '../support/repository.ts'
 
 /** The files source, the engine and local storage together, with nothing in memory's place. */
