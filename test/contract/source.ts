@@ -54,8 +54,8 @@ export async function record(source: Source, base: RecordedPoint | null, heard =
 export function sourceContract(driver: string, open: () => Promise<SourceUnderTest>): void {
   const promises = (what: string, check: (under: SourceUnderTest, directory: string) => Promise<void>) =>
     it(what, async () => {
-      const directory = mkdtempSync(join(tmpdir(), 'regain-source-'))
       const under = await open()
+      const directory = mkdtempSync(join(tmpdir(), 'regain-source-'))
       try {
         await check(under, directory)
       } finally {
