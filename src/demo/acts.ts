@@ -71,7 +71,7 @@ export function tellProofs(narrator: Narrator, proofs: readonly Proof[]): void {
   const tables = proofs.filter((proof) => proof.passed && proof.name.startsWith('table '))
   if (tables.length > 0) {
     const names = tables.map(({ name }) => name.slice('table '.length)).join(', ')
-    narrator.tell(`proven: tables as they were, by hash or gone as they should be: ${names}`)
+    narrator.tell(`proven: every table as it must be, by hash: ${names}`)
   }
   for (const proof of proofs) {
     if (!proof.passed) narrator.tell(`FAILED: ${proof.name}: ${proof.detail}`)

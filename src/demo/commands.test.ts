@@ -70,4 +70,10 @@ test('a command in the background runs until it is ended, its output in a file',
   assert.equal(await serve.end(), 0)
   assert.equal(await serve.end(), 0)
   assert.equal(serve.ended(), 'status 0')
+
+  const killed = await startRegain(runner(script), ['serve'], log)
+  await killed.kill()
+  await killed.kill()
+  assert.equal(killed.ended(), 'SIGKILL')
+  assert.equal(await killed.end(), null)
 })

@@ -62,6 +62,8 @@ export interface BackgroundCommand {
   ended(): string | null
   /** SIGTERM, and SIGKILL if that does not do; resolves to the exit status, null after a kill. Safe to repeat. */
   end(): Promise<number | null>
+  /** SIGKILL, as when its machine loses power; resolves when it is gone. */
+  kill(): Promise<void>
 }
 
 export async function startRegain(
@@ -82,10 +84,16 @@ export async function startRegain(
     await once(child, 'spawn')
     return {
       pid: child.pid ?? 0,
-      ended: () => (isRunning(child) ? null : `status ${child.exitCode ?? child.signalCode}`),
+      ended: () => (isRunning(child) ? null : (child.signalCode ?? `status ${child.exitCode}`)),
       async end() {
         await endProcess(child)
         return child.exitCode
+      },
+      async kill() {
+        if (!isRunning(child)) return
+        const exited = once(child, 'exit')
+        child.kill('SIGKILL')
+        await exited
       },
     }
   } finally {

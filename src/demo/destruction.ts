@@ -40,7 +40,10 @@ export async function destroyOrders(
   return { droppedUs, targetUs: ((beforeUs - second) / microsecondsInMillisecond) * microsecondsInMillisecond }
 }
 
-/** The server is killed, its data directory deleted, and the folder too. What is left is the repository. */
+/**
+ * The machine is lost: server and follower die in the same moment, so that nothing more is shipped, and the data
+ * directory and the folder are deleted. What is left is the repository.
+ */
 export async function destroyEverything(
   shop: OpenShop,
   writer: Writer,
@@ -50,19 +53,18 @@ export async function destroyEverything(
   ambient: Ambient,
 ): Promise<Crash> {
   narrator.scene('A disaster')
-  narrator.command(`kill -9 ${shop.server.pid}; rm -rf database uploads`)
+  narrator.command(`kill -9 ${shop.server.pid} ${protection.pid}; rm -rf database uploads`)
   const at = ambient.now()
-  await shop.server.crash()
+  await Promise.all([protection.kill(), shop.server.crash()])
   await writer.ended
   // It is dead; this only removes the folder of its socket.
   await shop.server.stop('immediate')
   await rm(shop.data, { recursive: true })
   await rm(folder, { recursive: true })
-  await protection.end()
   const durableUntil = protection.durableUntil() ?? 0
   narrator.tell(
-    `${new Date(at).toISOString()}: nothing is left but the repository. The server had acknowledged ` +
-      `${thousands(writer.commits.length)} commits; the log is durable until ${new Date(durableUntil).toISOString()}.`,
+    `${new Date(at).toISOString()}: the server and regain serve die at once. Nothing is left but the repository. ` +
+      `Acknowledged: ${thousands(writer.commits.length)} commits; called durable: all until ${new Date(durableUntil).toISOString()}.`,
   )
   return { at, durableUntil }
 }

@@ -22,7 +22,7 @@ ${table([
   ['Recovered to in act one', report.moments.target],
   ['DROP TABLE orders', report.moments.dropped],
   ['The log was durable in the repository until', report.moments.durableUntil],
-  ['Server killed, data directory and folder deleted', report.moments.crashed],
+  ['The machine was lost', report.moments.crashed],
 ])}
 <h2>What was protected</h2>
 ${table([
@@ -57,9 +57,10 @@ function introduction(report: DemoReport): string {
   const proofs = report.acts.flatMap(({ proofs }) => proofs)
   const passed = proofs.filter((proof) => proof.passed).length
   return (
-    'Customers were ordering all the time. First somebody dropped the table of orders by accident; then the server was ' +
-    'killed and its data directory deleted, and the folder with it. Regain recovered twice: to the second before the ' +
-    `accident, and to the end of the log. ${passed} of ${proofs.length} proofs passed.`
+    'Customers were ordering all the time. First somebody dropped the table of orders by accident; then the machine was ' +
+    'lost: server and regain serve killed in the same moment, data directory and folder deleted. Regain recovered ' +
+    'twice: to the second before the accident, and to the end of the log. ' +
+    `${passed} of ${proofs.length} proofs passed.`
   )
 }
 

@@ -12,8 +12,10 @@ import { waitFor } from './wait.ts'
 export interface Protection {
   /** Everything committed by this moment is durable in the repository, in ms since the epoch; null: nothing yet. */
   durableUntil(): number | null
-  /** Ends `regain serve` in order; rejects if it did not end so. Safe to repeat. */
-  end(): Promise<void>
+  /** Process of `regain serve`. */
+  readonly pid: number
+  /** Ends `regain serve` as a power cut would: nothing more is shipped. Rejects if it had ended before by itself. */
+  kill(): Promise<void>
 }
 
 const FIRST_STATUS_LIMIT_MS = 60_000
@@ -39,7 +41,7 @@ export async function protect(
   narrator.command('regain serve &')
   const logFile = join(stage.directory, 'serve.log')
   const serve = await startRegain(runner, ['serve'], logFile)
-  const stop = stage.later('stopping regain serve', async () => {
+  stage.later('stopping regain serve', async () => {
     await serve.end()
   })
   const catalog = openCatalog({ directory: stateDirectory(stage), ambient, pid: process.pid })
@@ -53,11 +55,11 @@ export async function protect(
   narrator.tell('The log of the database is followed from now on; its tail is shipped every 5 seconds.')
   return {
     durableUntil: () => durableUntil(catalog),
-    async end() {
-      await stop()
+    pid: serve.pid,
+    async kill() {
       const ended = serve.ended()
-      if (ended === 'status 0') return
-      throw new RegainError('internal', `regain serve did not end in order (${ended}).`)
+      if (ended !== null) throw new RegainError('internal', `regain serve had ended by itself (${ended}).`)
+      await serve.kill()
     },
   }
 }

@@ -43,7 +43,7 @@ export async function actOne(evidence: Evidence, { targetUs }: Accident): Promis
   return finish(evidence, 'Act one: the second before the accident', recovered, proofs, { lost: 0, lossMs: 0 })
 }
 
-/** To the end of the log, accident included, as if only the server had been lost: what did the crash itself cost? */
+/** To the end of the log, accident included: what did the loss of the machine itself cost? */
 export async function actTwo(evidence: Evidence, crash: Crash): Promise<Act> {
   const { narrator, shop, writer, baseline, tailMs } = evidence
   narrator.scene('Act two: to the end of the log')

@@ -1,0 +1,182 @@
+import assert from 'node:assert/strict'
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import pg from 'pg'
+import { type Catalog, type FollowerRow, openCatalog } from '../../src/catalog/catalog.ts'
+import { waitFor } from '../../src/demo/wait.ts'
+import { jsonLines, LAUNCHER, runCommand, startCommand } from '../support/command.ts'
+import { startPostgres, type TestPostgres, temporaryDirectory } from '../support/postgres.ts'
+import { testAmbient } from '../support/repository.ts'
+
+/** A service of one cluster and one folder, with its configuration, keys and repository made. */
+interface Setting {
+  postgres: TestPostgres
+  directory: string
+  config: string
+  catalog: Catalog
+  regain(...args: string[]): ReturnType<typeof runCommand>
+  writeConfig(changes?: { files?: string; broken?: boolean }): Promise<void>
+}
+
+async function prepare(t: TestContext): Promise<Setting> {
+  const postgres = await startPostgres(t, { password: 'secret of this test' })
+  await postgres.query('create table events (id int primary key)')
+  const directory = await temporaryDirectory(t, 'regain-serve-')
+  await mkdir(join(directory, 'uploads'))
+  await mkdir(join(directory, 'more'))
+  await writeFile(join(directory, 'uploads', 'a'), 'content')
+  await writeFile(join(directory, 'url'), postgres.url(), { mode: 0o600 })
+  const config = join(directory, 'regain.yaml')
+  const writeConfig: Setting['writeConfig'] = async ({ files = 'uploads', broken = false } = {}) => {
+    await writeFile(
+      config,
+      `version: 1
+state: state
+destinations: { local: { type: local, path: backups } }
+keys: { main: { type: file, path: main.key } }
+services:
+  shop:
+    sources:
+      db: { type: postgres, url: "file:url", log: continuous, tail: 1s${broken ? ', slots: 7' : ''} }
+      ${files}: { type: files, paths: [${files}] }
+    schedule: { full: "0 0 1 1 *" }
+`,
+    )
+  }
+  await writeConfig()
+  const regain: Setting['regain'] = (...args) => runCommand(LAUNCHER, ['--config', config, ...args])
+  const made = await regain('init', '--yes')
+  assert.equal(made.status, 0, made.stderr)
+  const catalog = openCatalog({ directory: join(directory, 'state'), ambient: testAmbient(), pid: process.pid })
+  t.after(() => catalog.close())
+  return { postgres, directory, config, catalog, regain, writeConfig }
+}
+
+/** `regain serve --json`, whose log the test reads line by line. */
+function serve(t: TestContext, { config }: Setting) {
+  const { child, result } = startCommand(LAUNCHER, ['--config', config, '--json', 'serve'])
+  t.after(() => end(child, 'SIGKILL'))
+  const lines: Record<string, unknown>[] = []
+  let rest = ''
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    const parts = (rest + text).split('\n')
+    rest = parts.pop() ?? ''
+    lines.push(...parts.map((line) => JSON.parse(line) as Record<string, unknown>))
+  })
+  const logged = (message: string, times = 1) =>
+    waitFor(`"${message}" in the log, ${times} times`, 60_000, t.signal, () => {
+      if (child.exitCode !== null) throw new Error(`serve ended: ${JSON.stringify(lines)}`)
+      return lines.filter((line) => String(line.message).startsWith(message)).length >= times || null
+    })
+  return { child, result, lines, logged }
+}
+
+async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const ended = once(child, 'exit')
+  child.kill(signal)
+  await ended
+}
+
+function follower(t: TestContext, { catalog }: Setting, what: string, is: (row: FollowerRow) => boolean) {
+  return waitFor(`the follower being ${what}`, 60_000, t.signal, () => {
+    const [row] = catalog.followers()
+    return row && is(row) ? row : null
+  })
+}
+
+/** Restores the newest state into a running server, and gives what `events` holds. */
+async function restoredEvents(t: TestContext, setting: Setting, name: string): Promise<number[]> {
+  const target = join(setting.directory, name)
+  const restored = await setting.regain('--json', 'restore', 'shop/db', '--to', target, '--start')
+  assert.equal(restored.status, 0, restored.stdout + restored.stderr)
+  const [pid, , , port] = (await readFile(join(target, 'postmaster.pid'), 'utf8')).split('\n')
+  t.after(() => process.kill(Number(pid), 'SIGINT'))
+  const url = new URL(setting.postgres.url())
+  url.port = String(port)
+  const client = new pg.Client({ connectionString: url.href })
+  await client.connect()
+  try {
+    const { rows } = await client.query<{ id: number }>('select id from events order by id')
+    return rows.map(({ id }) => id)
+  } finally {
+    await client.end()
+  }
+}
+
+test('takes the first points, follows the log, and loses nothing when it is asked to end', async (t) => {
+  const setting = await prepare(t)
+  const { postgres, catalog, regain } = setting
+  const { child, result, logged } = serve(t, setting)
+  await logged('The backup is complete.', 2)
+  await follower(t, setting, 'streaming', ({ state }) => state === 'streaming')
+  assert.deepEqual(
+    catalog
+      .runs()
+      .map(({ source, outcome, origin, kind }) => [source, outcome, origin, kind])
+      .sort(),
+    [
+      ['db', 'complete', 'schedule', 'full'],
+      ['uploads', 'complete', 'schedule', 'full'],
+    ],
+  )
+  assert.equal(catalog.daemon()?.pid, child.pid)
+
+  const second = await regain('serve')
+  assert.equal(second.status, 6)
+  assert.ok(second.stderr.includes(`process ${child.pid}`), second.stderr)
+
+  const lock = catalog.lockSource('shop', 'db', 'this test')
+  const byHand = await regain('--json', 'backup', 'shop/db')
+  lock.release()
+  assert.equal(byHand.status, 6, byHand.stdout)
+  assert.ok(String(jsonLines(byHand.stdout).at(-1)?.message).includes(`this test, process ${process.pid}`))
+  assert.equal((await regain('backup', 'shop/db')).status, 0)
+
+  await postgres.query('insert into events select generate_series(1, 100)')
+  child.kill('SIGTERM')
+  assert.equal((await result).status, 0)
+  assert.equal(catalog.followers()[0]?.state, 'stopped')
+  assert.notEqual(catalog.daemon()?.stoppedAt, null)
+  assert.equal((await restoredEvents(t, setting, 'restored')).length, 100)
+})
+
+test('survives a crash of the server, its own, and a broken configuration, without a gap', async (t) => {
+  const setting = await prepare(t)
+  const { postgres, writeConfig } = setting
+  const first = serve(t, setting)
+  await first.logged('The backup is complete.', 2)
+  await follower(t, setting, 'streaming', ({ state }) => state === 'streaming')
+
+  await postgres.query('insert into events values (1)')
+  await postgres.crash()
+  await follower(t, setting, 'waiting', ({ state, error }) => state === 'waiting' && error !== null)
+  await postgres.start()
+  await follower(t, setting, 'streaming again', ({ state, restarts }) => state === 'streaming' && restarts > 0)
+
+  await writeConfig({ broken: true })
+  first.child.kill('SIGHUP')
+  await first.logged('THE NEW CONFIGURATION WAS REFUSED')
+  await writeConfig({ files: 'more' })
+  first.child.kill('SIGHUP')
+  await first.logged('The configuration was read again')
+  await first.logged('The backup is complete.', 3)
+  assert.ok(first.lines.some(({ source, message }) => source === 'shop/more' && message === 'A backup begins.'))
+
+  await postgres.query('insert into events values (2)')
+  await end(first.child, 'SIGKILL')
+  await postgres.query('insert into events values (3)')
+  const second = serve(t, setting)
+  const since = Date.now()
+  await follower(t, setting, 'past the kill', ({ state, durableUntil }) => {
+    return state === 'streaming' && Date.parse(durableUntil ?? '') > since
+  })
+  await postgres.query('insert into events values (4)')
+  second.child.kill('SIGINT')
+  assert.equal((await second.result).status, 0)
+  assert.ok(!second.lines.some(({ message }) => String(message).startsWith('A new point is needed')))
+  assert.deepEqual(await restoredEvents(t, setting, 'restored'), [1, 2, 3, 4])
+})
