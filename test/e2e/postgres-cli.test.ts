@@ -1,0 +1,152 @@
+import assert from 'node:assert/strict'
+import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import pg from 'pg'
+import { ABSENT_EXIT } from '../../src/sources/postgres/fetch.ts'
+import { findRunningServer, stopRunningServer } from '../../src/sources/postgres/running-server.ts'
+import { jsonLines, LAUNCHER, runCommand, startCommand } from '../support/command.ts'
+import { startPostgres, temporaryDirectory } from '../support/postgres.ts'
+
+/** One's own PostgreSQL, from regain init to the moment before the mistake, by the commands that a person types. */
+
+interface Place {
+  cwd: string
+  environment: Record<string, string>
+}
+
+async function makePlace(t: TestContext, databaseUrl: string): Promise<Place> {
+  const cwd = await temporaryDirectory(t)
+  const { PATH = '' } = process.env
+  const environment = { PATH, HOME: cwd, XDG_STATE_HOME: join(cwd, 'state'), SHOP_URL: databaseUrl }
+  return { cwd, environment }
+}
+
+/** Runs with --json; gives the status, every line and the last. */
+async function regain({ cwd, environment }: Place, ...args: string[]) {
+  const { status, stdout, stderr } = await runCommand(LAUNCHER, [...args, '--json'], { cwd, env: environment })
+  const lines = jsonLines(stdout)
+  return { status, lines, last: lines.at(-1) ?? {}, stderr }
+}
+
+/** Asks until the window reaches `time`, as a person would; each question takes its time. */
+async function waitForLog(place: Place, time: string): Promise<void> {
+  for (let tries = 0; tries < 200; tries++) {
+    const { last } = await regain(place, 'points', 'shop')
+    const sources = last.sources as { windows: { to: { time: string } }[] | null }[]
+    if (sources[0]?.windows?.some(({ to }) => Date.parse(to.time) >= Date.parse(time))) return
+  }
+  assert.fail(`the log never reached ${time}`)
+}
+
+async function rowsAt(connection: unknown): Promise<string[]> {
+  assert.equal(typeof connection, 'string')
+  const client = new pg.Client({ connectionString: String(connection) })
+  await client.connect()
+  try {
+    const { rows } = await client.query<{ word: string }>('select word from words order by word')
+    return rows.map(({ word }) => word)
+  } finally {
+    await client.end()
+  }
+}
+
+test("Debian's PostgreSQL 15: protected, a table dropped, and brought back to before", async (t) => {
+  const postgres = await startPostgres(t, { major: 15 })
+  const place = await makePlace(t, postgres.url())
+  const { cwd, environment } = place
+  const now = async () => {
+    const [row] = await postgres.query<{ at: string }>(
+      `select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at`,
+    )
+    return row!.at
+  }
+
+  const init = await regain(
+    place,
+    'init',
+    '--yes',
+    '--service',
+    'shop',
+    '--postgres',
+    '${SHOP_URL}',
+    '--destination',
+    'to',
+  )
+  assert.equal(init.status, 0, init.stderr)
+  const check = await regain(place, 'check')
+  assert.equal(check.status, 0, JSON.stringify(check.last))
+  await postgres.query("create table words (word text); insert into words values ('before')")
+  const backup = await regain(place, 'backup', 'shop')
+  assert.equal(backup.status, 0, JSON.stringify(backup.last))
+
+  const daemon = startCommand(LAUNCHER, ['serve'], { cwd, env: environment })
+  try {
+    await postgres.query("insert into words values ('after')")
+    const good = await now()
+    await postgres.query('drop table words')
+    await waitForLog(place, await now())
+
+    // A disaster: neither the database nor its password is needed to bring it back.
+    daemon.child.kill('SIGTERM')
+    const ended = await daemon.result
+    assert.equal(ended.status, 0, ended.stderr)
+    await postgres.stop()
+    delete environment.SHOP_URL
+    const refused = await regain(place, 'backup', 'shop')
+    assert.deepEqual([refused.status, refused.last.code], [2, 'config-invalid'])
+
+    const restored = join(cwd, 'restored')
+    const restore = await regain(place, 'restore', 'shop', '--to', restored, '--at', good, '--start')
+    t.after(async () => {
+      const server = await findRunningServer(restored)
+      if (server !== null) await stopRunningServer(server)
+    })
+    assert.equal(restore.status, 0, JSON.stringify(restore.last))
+    assert.ok(Date.parse(String(restore.last.reached)) <= Date.parse(good))
+    assert.deepEqual(await rowsAt(restore.last.connection), ['after', 'before'])
+  } finally {
+    daemon.child.kill('SIGKILL')
+    await daemon.result
+  }
+
+  const late = await regain(place, 'restore', 'shop', '--to', 'late', '--at', '2100-01-01T00:00:00Z')
+  assert.deepEqual([late.status, late.last.code], [6, 'moment-unreachable'])
+
+  // What a restored server without --start runs to get its log.
+  await mkdir(join(cwd, 'wal'))
+  const fetch = (name: string) =>
+    regain(place, 'log', 'fetch', 'shop/db', name, 'wal/got', '--destination', 'local', '--spool', 'wal')
+  const point = backup.last.point as { positions: { startLsn: string } }
+  const segment = Number.parseInt(point.positions.startLsn.split('/')[1]!, 16) >>> 24
+  const there = await fetch(`0000000100000000${segment.toString(16).toUpperCase().padStart(8, '0')}`)
+  assert.deepEqual([there.status, there.last.found], [0, true], JSON.stringify(there.last))
+  assert.equal((await stat(join(cwd, 'wal/got'))).size, 16 * 1024 * 1024)
+  const absent = await fetch('0000000100000000000000FF')
+  assert.deepEqual([absent.status, absent.last.found], [ABSENT_EXIT, false])
+})
+
+test('init makes up a role for a server that it finds, and leaves its password to this user alone', async (t) => {
+  const postgres = await startPostgres(t, { major: 15 })
+  const place = await makePlace(t, '')
+  // Found by the folder of its socket, as PGHOST says.
+  place.environment.PGHOST = postgres.server().socketDirectory
+  place.environment.USER = 'anna'
+  const init = await regain(place, 'init', '--yes', '--destination', 'to')
+  assert.equal(init.status, 0, init.stderr)
+  const sql = join(place.cwd, 'app-db.sql')
+  assert.equal(init.last.createRole, `sudo -u postgres psql < ${sql}`)
+  for (const file of [sql, join(place.cwd, 'app-db.url')]) assert.equal((await stat(file)).mode & 0o777, 0o600)
+
+  const port = postgres.server().port
+  const url = (await readFile(join(place.cwd, 'app-db.url'), 'utf8')).trim()
+  if (!url.includes(`:${port}/`)) {
+    // A server of this machine was found before the test's own; its role is not ours to make.
+    await writeFile(join(place.cwd, 'app-db.url'), `${url.replace(/:\d+\//, `:${port}/`)}\n`)
+  }
+  await postgres.query(await readFile(sql, 'utf8'))
+  const check = await regain(place, 'check')
+  assert.equal(check.status, 0, JSON.stringify(check.last))
+  const backup = await regain(place, 'backup', 'app')
+  assert.equal(backup.status, 0, JSON.stringify(backup.last))
+})
