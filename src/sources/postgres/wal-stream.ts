@@ -86,6 +86,7 @@ export class WalStream {
   #stopping = false
   #late: NodeJS.Timeout | undefined
   #copying = false
+  #ended = false
   #next: { timeline: number; lsn: Lsn } | null = null
   #wake: (() => void) | null = null
   #waiters: { lsn: Lsn; resolve: () => void; reject: (error: Error) => void }[] = []
@@ -140,13 +141,14 @@ export class WalStream {
     } finally {
       for (const timer of timers) clearInterval(timer)
       clearTimeout(this.#late)
+      this.#ended = true
       this.#report()
     }
   }
 
   /** Ends the stream in order: ships the tail, tells the server, and `run` resolves; after 10 s it is cut off. */
   stop(): void {
-    if (this.#stopping) return
+    if (this.#stopping || this.#ended) return
     this.#stopping = true
     this.#late = setTimeout(() => this.#request.connection.abandon(stopped()), STOP_MS)
     this.#finish()
