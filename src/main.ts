@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto'
-import { constants, existsSync, readFileSync } from 'node:fs'
+import { constants, existsSync, readFileSync, writeSync } from 'node:fs'
 import { access, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { runCli } from './cli/cli.ts'
 import type { Host } from './cli/host.ts'
 import type { PostgresConfiguration } from './config/configuration.ts'
-import { RegainError } from './errors.ts'
+import { ERRORS, RegainError } from './errors.ts'
 import type { Drivers, SourceRequest } from './operations/context.ts'
 import { fetchLogCommand } from './operations/fetch-log-command.ts'
 
@@ -114,10 +114,7 @@ function ownFolders({ config }: SourceRequest): string[] {
 const home = join(import.meta.dirname, '..')
 
 if (import.meta.main) {
-  // Whatever escapes every handler is a bug: it is told as one, and never looks like success.
-  process.on('unhandledRejection', (reason) => {
-    throw reason
-  })
+  process.on('uncaughtException', endWithBug)
   process.exitCode = await runCli(process.argv.slice(2), hostOfThisProcess())
 }
 
@@ -139,6 +136,17 @@ function hostOfThisProcess(): Host {
   }
 }
 
+/** Whatever escapes every handler, a rejection nobody awaited included: told as the bug it is, and never a success. */
+function endWithBug(error: unknown): never {
+  const { hint } = ERRORS.internal
+  const message = `An unexpected error: ${error instanceof Error ? error.message : String(error)}`
+  const stack = error instanceof Error ? error.stack : ''
+  const line = { type: 'error', code: 'internal', message, hint, retryable: false }
+  if (process.argv.includes('--json')) writeSync(1, `${JSON.stringify(line)}\n`)
+  writeSync(2, `Error: ${message}\n  ${hint}\n${stack}\n`)
+  process.exit(ERRORS.internal.exit)
+}
+
 /**
  * The first signal lets everything end cleanly; the second one ends the process at once. SIGHUP is for whoever listens
  * to it, and otherwise the terminal that went away.
@@ -152,15 +160,29 @@ function listenToSignals(): Pick<Host, 'signal' | 'onHangUp'> {
   }
   process.on('SIGINT', interrupt)
   process.on('SIGTERM', interrupt)
-  process.on('SIGHUP', (name) => {
+  const hangUp = (name: NodeJS.Signals) => {
     if (hangUpListeners.size === 0) interrupt(name)
     for (const listener of hangUpListeners) listener()
-  })
+  }
+  // A handler would undo what nohup did.
+  if (!isHangUpIgnored()) process.on('SIGHUP', hangUp)
   return {
     signal: controller.signal,
     onHangUp(listener) {
+      if (hangUpListeners.size === 0 && process.listenerCount('SIGHUP') === 0) process.on('SIGHUP', hangUp)
       hangUpListeners.add(listener)
       return () => hangUpListeners.delete(listener)
     },
+  }
+}
+
+/** Bit 0 of the mask of ignored signals is SIGHUP: proc(5). */
+function isHangUpIgnored(): boolean {
+  try {
+    const mask = /^SigIgn:\s*[0-9a-f]*([0-9a-f])$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'
+    return (Number.parseInt(mask, 16) & 1) === 1
+  } catch {
+    // Not Linux, or no /proc: the ordinary case is that nobody ignores it.
+    return false
   }
 }

@@ -38,6 +38,8 @@ interface GlobalOptions {
 /** Runs one command line and resolves to the exit status; never rejects. */
 export async function runCli(args: readonly string[], host: Host): Promise<number> {
   const stdout = new StandardOutput(host.stdout)
+  // Nobody reads what people would have been told; the work goes on.
+  host.stderr.on('error', () => {})
   // Mistakes in the command line itself are reported before its options are known.
   let output = createOutput(host, stdout, { json: args.includes('--json'), color: !args.includes('--no-color') })
   let status = 0
@@ -47,6 +49,7 @@ export async function runCli(args: readonly string[], host: Host): Promise<numbe
     const program: Command = createProgram(host, stdout)
     for (const name of names) await register(program, name)
     await program.parseAsync(args, { from: 'user' })
+    if (stdout.failure !== null) throw stdout.failure
   } catch (error) {
     status = report(error, output, host.signal)
   }

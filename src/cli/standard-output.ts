@@ -1,20 +1,32 @@
 import type { Writable } from 'node:stream'
+import { RegainError } from '../errors.ts'
 
 /** Standard output whose reader may go away at any time, which is not an error of the program (`regain points | head`). */
 export class StandardOutput {
   readonly #stream: Writable
   #isClosed = false
+  #failure: RegainError | null = null
 
   constructor(stream: Writable) {
     this.#stream = stream
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EPIPE') throw error
       this.#isClosed = true
+      if (error.code === 'EPIPE') return
+      this.#failure = new RegainError(
+        'target-full',
+        `Standard output could not be written (${error.code}): what was printed is incomplete.`,
+        { hint: 'Send the output to a place with free space, and run the command again.', cause: error },
+      )
     })
   }
 
   get isClosed(): boolean {
     return this.#isClosed
+  }
+
+  /** Set when something was lost that a reader still waited for. */
+  get failure(): RegainError | null {
+    return this.#failure
   }
 
   write(text: string): void {

@@ -489,6 +489,24 @@ describe('what goes wrong', () => {
     assert.equal((await regain(cwd, 'backup', 'shop')).status, 0)
   })
 
+  test('what nobody caught is told as the bug it is: 1', async () => {
+    const cwd = await protectedPlace()
+    const boom = `process.on('newListener',(name)=>{if(name==='uncaughtException')setImmediate(()=>Promise.reject(Error('boom')))})`
+    const env = { ...environment(), NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(boom)}` }
+    const { status, stdout, stderr } = await runCommand(LAUNCHER, ['points', '--json'], { cwd, env })
+    assert.equal(status, 1)
+    assert.equal(jsonLines(stdout).at(-1)?.code, 'internal')
+    assert.match(stderr, /An unexpected error: boom\n.*bug in Regain/)
+  })
+
+  test('output that cannot be written is no success', async () => {
+    const cwd = await protectedPlace()
+    const script = '"$0" cat shop sub/b.bin > /dev/full'
+    const { status, stderr } = await runCommand('bash', ['-c', script, LAUNCHER], { cwd, env: environment() })
+    assert.equal(status, 1)
+    assert.match(stderr, /Standard output could not be written \(ENOSPC\)/)
+  })
+
   test('a configuration with mistakes: 2, every one of them with its place', async () => {
     const cwd = await place()
     await writeFile(join(cwd, 'regain.yaml'), 'version: 1\ndestinations: {}\nkeys: {}\nservice: {}\n')
