@@ -92,7 +92,7 @@ async function readPostmaster(data: string): Promise<Postmaster> {
 }
 
 /** Ends a server that a restore left running, if there is one, and removes its run folder. */
-async function stopServerOf(data: string): Promise<void> {
+export async function stopServerOf(data: string): Promise<void> {
   const server = await readPostmaster(data).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return null
     throw error

@@ -1,4 +1,4 @@
-import { chmod, mkdir, mkdtemp, readdir, rm, statfs } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, rm, stat, statfs } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { RegainError } from '../errors.ts'
@@ -58,6 +58,7 @@ export async function makeStage(
   }
   stage.later(`removing ${directory}`, () => clear(directory, given === undefined, keep))
   try {
+    if (isRoot) await checkReach(directory)
     await checkSpace(directory, sizeMegabytes)
   } catch (error) {
     await stage.strike()
@@ -82,6 +83,20 @@ async function clear(directory: string, isOurs: boolean, keep: readonly string[]
   if (isOurs) return rm(directory, { recursive: true, force: true })
   for (const name of await readdir(directory)) {
     if (!keep.includes(name)) await rm(join(directory, name), { recursive: true, force: true })
+  }
+}
+
+/** PostgreSQL refuses to run as root, so it runs under another user, who must be able to get to its data. */
+async function checkReach(directory: string): Promise<void> {
+  for (let folder = dirname(directory); ; folder = dirname(folder)) {
+    if (((await stat(folder)).mode & 0o001) === 0) {
+      throw new RegainError(
+        'precondition-failed',
+        `PostgreSQL does not run as root, and other users may not enter ${folder}. Nothing was done.`,
+        { hint: 'Name a directory elsewhere with --dir, or run the demo as an ordinary user.' },
+      )
+    }
+    if (dirname(folder) === folder) return
   }
 }
 

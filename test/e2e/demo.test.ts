@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -10,6 +10,8 @@ import type { DemoReport } from '../../src/demo/report.ts'
 
 const launcher = join(import.meta.dirname, '..', '..', 'regain')
 const scratch = mkdtempSync(join(tmpdir(), 'regain-e2e-demo-'))
+// As root the database runs under another user, who must be able to get there.
+chmodSync(scratch, 0o755)
 after(() => rmSync(scratch, { recursive: true, force: true }))
 
 /** Starts the demo with its places below `scratch`, so that what it leaves anywhere is seen. */

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import pg from 'pg'
 import { type Catalog, type FollowerRow, openCatalog } from '../../src/catalog/catalog.ts'
+import { stopServerOf } from '../../src/demo/acts.ts'
 import { waitFor } from '../../src/demo/wait.ts'
 import { jsonLines, LAUNCHER, runCommand, startCommand } from '../support/command.ts'
 import { startPostgres, type TestPostgres, temporaryDirectory } from '../support/postgres.ts'
@@ -61,8 +62,8 @@ function serve(t: TestContext, { config }: Setting) {
   t.after(() => end(child, 'SIGKILL'))
   const lines: Record<string, unknown>[] = []
   let rest = ''
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-    const parts = (rest + text).split('\n')
+  child.stderr?.on('data', (chunk: Buffer) => {
+    const parts = (rest + chunk.toString('latin1')).split('\n')
     rest = parts.pop() ?? ''
     lines.push(...parts.map((line) => JSON.parse(line) as Record<string, unknown>))
   })
@@ -91,10 +92,10 @@ function follower(t: TestContext, { catalog }: Setting, what: string, is: (row: 
 /** Restores the newest state into a running server, and gives what `events` holds. */
 async function restoredEvents(t: TestContext, setting: Setting, name: string): Promise<number[]> {
   const target = join(setting.directory, name)
+  t.after(() => stopServerOf(target))
   const restored = await setting.regain('--json', 'restore', 'shop/db', '--to', target, '--start')
   assert.equal(restored.status, 0, restored.stdout + restored.stderr)
-  const [pid, , , port] = (await readFile(join(target, 'postmaster.pid'), 'utf8')).split('\n')
-  t.after(() => process.kill(Number(pid), 'SIGINT'))
+  const [, , , port] = (await readFile(join(target, 'postmaster.pid'), 'utf8')).split('\n')
   const url = new URL(setting.postgres.url())
   url.port = String(port)
   const client = new pg.Client({ connectionString: url.href })
