@@ -1,12 +1,26 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { deriveKek } from '../../src/keys/argon2id.ts'
+import type { KeyProvider } from '../../src/keys/contract.ts'
 import { createKeyFile, openKeyFile } from '../../src/keys/file.ts'
-import { openPassphrase } from '../../src/keys/passphrase.ts'
+import { kekId, wrapKey } from '../../src/keys/key-wrap.ts'
 import type { Ambient, Entry } from '../../src/model.ts'
 import type { Repository } from '../../src/repository/api.ts'
 import { createRepository } from '../../src/repository/repository.ts'
@@ -77,18 +91,178 @@ describe('recover.py', { concurrency: false }, () => {
     assert.deepEqual(readFileSync(join(at('log-back'), segmentName(3))), padded)
     assert.equal(readFileSync(join(at('log-back'), '00000002.history'), 'utf8'), '1\t0/3000000\tno recovery target\n')
   })
+
+  test('opens with a passphrase, in any Unicode form, and with the digits of an exported key', () => {
+    writeFileSync(at('passphrase'), `${PASSPHRASE.normalize('NFD')}\n`)
+    assert.equal(recover('list', '--passphrase-file', at('passphrase')).status, 0)
+    const [, base64] = /^regain-key-1:(.*):/m.exec(readFileSync(at('main.key'), 'utf8'))!
+    writeFileSync(at('hex'), Buffer.from(base64!, 'base64').toString('hex'))
+    assert.equal(recover('list', '--key', at('hex')).status, 0)
+  })
+
+  test('a wrong key or passphrase is told apart from damage, and never shown', async () => {
+    await createKeyFile(at('other.key'), randomBytes)
+    writeFileSync(at('wrong'), 'open sesame\n')
+    for (const args of [
+      ['--key', at('other.key')],
+      ['--passphrase-file', at('wrong')],
+    ]) {
+      const { status, stdout, stderr } = recover('list', ...args)
+      assert.equal(status, 12, stderr)
+      assert.match(stderr, /does not open/)
+      assert.doesNotMatch(stdout + stderr, /sesame|regain-key/)
+    }
+  })
+
+  test('leaves the repository as it is, and a target that is not empty', () => {
+    const copied = join(at('copy'), 'repository.json')
+    const { status, stderr } = recover('files', '--key', at('main.key'), points.db!, at('copy'))
+    assert.equal(status, 1)
+    assert.match(stderr, /not empty/)
+    assert.ok(existsSync(copied))
+  })
+
+  test('writes nothing outside the target, whatever a listing says', () => {
+    const { status, stderr } = recover('files', '--key', at('main.key'), points.hostile!, at('tricks/back'))
+    assert.equal(status, 3)
+    assert.match(stderr, /a path that no backup makes/)
+    assert.match(stderr, /comes without its folder/)
+    assert.deepEqual(readdirSync(at('tricks/back')), ['link', 'ordinary'])
+    assert.deepEqual(readdirSync(at('tricks')), ['back'])
+    assert.equal(existsSync(at('outside')), false)
+  })
+
+  test('finds chunks without an index', async () => {
+    const copy = damagedCopy()
+    rmSync(join(copy, 'index'), { recursive: true })
+    const { status, stderr } = recoverFrom(copy, 'files', '--key', at('main.key'), points.db!, at('no-index'))
+    assert.equal(status, 0, stderr)
+    assert.deepEqual(diffTrees(database, await describeTree(at('no-index'))), [])
+  })
+
+  test('works without repository.json, and says so', () => {
+    const copy = damagedCopy()
+    rmSync(join(copy, 'repository.json'))
+    const { status, stderr } = recoverFrom(copy, 'list', '--key', at('main.key'))
+    assert.equal(status, 0)
+    assert.match(stderr, /repository.json is missing/)
+  })
+
+  test('never writes wrong bytes: a flipped bit in any object costs what the messages name, nothing else', async () => {
+    const copy = damagedCopy()
+    for (const object of someOfEachKind(copy)) {
+      flip(join(copy, object))
+      if (object.startsWith('log/')) checkFlippedLog(copy, object)
+      else await checkFlippedObject(copy, object)
+      flip(join(copy, object))
+    }
+  })
+
+  test('an ordinary user gets everything but owners, devices and what only root may set', {
+    skip: process.getuid?.() === 0 ? false : 'the other tests ran as an ordinary user',
+  }, async () => {
+    chmodSync(directory, 0o755)
+    chmodSync(at('main.key'), 0o644)
+    openToAll(at('copy'))
+    mkdirSync(at('nobody'))
+    chownSync(at('nobody'), 65534, 65534)
+    const { status, stderr } = spawnSync(
+      'setpriv',
+      ['--reuid=65534', '--regid=65534', '--clear-groups', 'python3', join(at('copy'), 'recover.py')].concat(
+        ['files', '--key', at('main.key')],
+        [points.files!, join(at('nobody'), 'back')],
+      ),
+      // Root's own Python may not be for others.
+      { encoding: 'utf8', env: { PATH: '/usr/bin:/bin' } },
+    )
+    assert.equal(status, 3, stderr)
+    assert.doesNotMatch(stderr, /Traceback/)
+    const content = (lines: string[]) =>
+      lines.flatMap((line) => /^(.*) type=10 .*(sha256=\w+)/.exec(line)?.slice(1) ?? [])
+    assert.deepEqual(content(await describeTree(join(at('nobody'), 'back'))), content(tree))
+  })
 })
+
+function damagedCopy(): string {
+  rmSync(at('damaged'), { recursive: true, force: true })
+  cpSync(at('copy'), at('damaged'), { recursive: true })
+  return at('damaged')
+}
+
+/** At most two objects of each folder, and all of the log. */
+function someOfEachKind(folder: string): string[] {
+  const seen = new Map<string, number>()
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((name) => statSync(join(folder, name)).isFile() && !/recover.py|FORMAT.txt|__pycache__/.test(name))
+    .sort()
+    .filter((name) => {
+      const [kind] = name.split('/') as [string]
+      seen.set(kind, (seen.get(kind) ?? 0) + 1)
+      return kind === 'log' || seen.get(kind)! <= 2
+    })
+}
+
+/** One bit, two thirds in: in data, beyond headers. Twice is as if never. */
+function flip(path: string): void {
+  const bytes = readFileSync(path)
+  const at = Math.floor((bytes.length * 2) / 3)
+  bytes[at] = bytes[at]! ^ 4
+  writeFileSync(path, bytes)
+}
+
+async function checkFlippedObject(copy: string, object: string): Promise<void> {
+  const target = at('flipped')
+  const files = recoverFrom(copy, 'files', '--key', at('main.key'), points.db!, target)
+  if (existsSync(target)) {
+    const differences = diffTrees(database, await describeTree(target))
+    const wrong = differences.filter((line) => line.startsWith('+'))
+    assert.deepEqual(wrong, [], `${object} was flipped`)
+    if (differences.length > 0) assert.equal(files.status, 3, `${object} was flipped: ${files.stderr}`)
+  } else assert.notEqual(files.status, 0)
+  removeTree(target)
+}
+
+function checkFlippedLog(copy: string, object: string): void {
+  const log = recoverFrom(copy, 'log', '--key', at('main.key'), 'db', at('flipped-log'))
+  const name = object.split('/').find((part) => /^\w{24}$|history/.test(part))!
+  const beyondGap = object.endsWith(String(800 * KIB))
+  assert.equal(log.status, beyondGap ? 0 : 3, `${object}: ${log.stderr}`)
+  if (!beyondGap) {
+    assert.match(log.stderr, new RegExp(`LOST: .*${name}`))
+    assert.equal(existsSync(join(at('flipped-log'), name)), false)
+  }
+  removeTree(at('flipped-log'))
+}
+
+function openToAll(folder: string): void {
+  chmodSync(folder, 0o755)
+  for (const name of readdirSync(folder, { recursive: true, encoding: 'utf8' })) {
+    const path = join(folder, name)
+    chmodSync(path, statSync(path).isDirectory() ? 0o755 : 0o644)
+  }
+}
 
 function segmentName(number: number): string {
   return `0000000100000000${number.toString(16).toUpperCase().padStart(8, '0')}`
 }
 
-function recover(...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  const { status, stdout, stderr, error } = spawnSync('python3', [join(at('copy'), 'recover.py'), ...args], {
+interface Outcome {
+  status: number | null
+  stdout: string
+  stderr: string
+}
+
+function recover(...args: string[]): Outcome {
+  return recoverFrom(at('copy'), ...args)
+}
+
+function recoverFrom(repository: string, ...args: string[]): Outcome {
+  const { status, stdout, stderr, error } = spawnSync('python3', [join(repository, 'recover.py'), ...args], {
     encoding: 'utf8',
     env: { PATH: process.env.PATH },
   })
   assert.equal(error, undefined)
+  assert.doesNotMatch(stderr, /Traceback/)
   return { status, stdout, stderr }
 }
 
@@ -100,10 +274,8 @@ async function makeRepository(): Promise<void> {
   const keys = [await openKeyFile(at('main.key'))]
   const repository = await createRepository({ storage, keys, ambient, workers: 2, service: 'shop' })
   try {
-    await repository.addKey(
-      openPassphrase(async () => PASSPHRASE, randomBytes),
-      'passphrase',
-    )
+    await repository.addKey(quickPassphrase(), 'passphrase')
+    points.hostile = await backUpTricks(repository)
     points.files = await backUpFiles(repository)
     points.db = await backUpDatabase(repository)
     await writeLog(repository)
@@ -166,6 +338,51 @@ async function backUpDatabase(repository: Repository): Promise<string> {
     await opened.close()
   }
   database = await describeTree(at('database'))
+  return point.id
+}
+
+/** As src/keys/passphrase.ts, but with parameters that cost a moment: without the argon2 command, Python derives the key. */
+function quickPassphrase(): KeyProvider {
+  const argon2id = { salt: randomBytes(16).toString('hex'), memoryKiB: 300, passes: 2, parallelism: 3 }
+  const derive = () => deriveKek(Buffer.from(PASSPHRASE.normalize('NFC')), argon2id)
+  return {
+    type: 'passphrase',
+    description: 'passphrase',
+    wrap: async (key) => {
+      const kek = await derive()
+      return { type: 'passphrase', kek: kekId(kek), wrapped: wrapKey(kek, key).toString('base64'), argon2id }
+    },
+    unwrap: async () => null,
+    exportKey: derive,
+  }
+}
+
+/** A point of someone who has the key and means harm. */
+async function backUpTricks(repository: Repository): Promise<string> {
+  const session = await repository.startPoint({
+    source: 'tricks',
+    sourceType: 'files',
+    kind: 'full',
+    tool: 'test',
+    unordered: true,
+    signal,
+    progress: () => undefined,
+  })
+  await session.add(entryOf('', 'directory'))
+  await session.add({ ...entryOf('link', 'file'), type: 'symlink', target: '..' })
+  for (const path of [
+    '../outside',
+    '/outside',
+    'a/../../outside',
+    'link/outside',
+    'no/folder',
+    'ordinary',
+    './dot',
+    'nul\0',
+  ])
+    await session.add({ ...entryOf(path, 'file'), size: 0 })
+  await session.add({ ...entryOf('up', 'file'), hardLink: '../main.key' })
+  const point = await session.commit({ kind: 'full', root: '/', positions: {}, sourceBytes: 1, missed: [] })
   return point.id
 }
 

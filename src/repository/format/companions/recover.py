@@ -9,7 +9,8 @@ repository is only read. FORMAT.txt beside this file says what the bytes mean.
   recover.py log   --key FILE SOURCE TARGET      a source's log segments and histories into a folder
 
 The repository is the folder this file is in, unless --repository names another. The key is a file made by Regain, or
-a file that holds the 64 hex digits that `regain key export` shows; with --passphrase instead of --key it is asked for.
+a file that holds the 64 hex digits that `regain key export` shows. With --passphrase instead of --key it is asked for;
+--passphrase-file FILE takes it from the first line of a file.
 POINT is the first digits of a point's id. Owners, devices and some attributes can only be restored by root.
 
 Exit status: 0 all is well; 1 failed; 2 wrong usage; 3 written, but what the messages name is lost; 12 wrong key.
@@ -700,7 +701,7 @@ def open_repository(options):
     if not names:
         raise Failure('%s is not a repository: it has no wrapped key in keys/.' % folder)
     kek = key_from_file(options.key) if options.key else None
-    passphrase = None if options.key else getpass.getpass('Passphrase: ')
+    passphrase = None if options.key else passphrase_of(options)
     for name in names:
         try:
             with open(os.path.join(folder, 'keys', name), 'rb') as file:
@@ -721,6 +722,16 @@ def open_repository(options):
             check_identity(folder, keys)
             return Repository(folder, keys)
     raise Failure('This key does not open the repository.', 12)
+
+
+def passphrase_of(options):
+    if not options.passphrase_file:
+        return getpass.getpass('Passphrase: ')
+    try:
+        with open(options.passphrase_file, encoding='utf-8') as file:
+            return file.readline().rstrip('\r\n')
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure('The passphrase can not be read: %s' % error, 12)
 
 
 def check_identity(folder, keys):
@@ -1218,6 +1229,7 @@ def parse_arguments():
         secret = command.add_mutually_exclusive_group(required=True)
         secret.add_argument('--key', metavar='FILE', help='key file, or a file with 64 hex digits')
         secret.add_argument('--passphrase', action='store_true', help='ask for the passphrase')
+        secret.add_argument('--passphrase-file', metavar='FILE', help='its first line is the passphrase')
         command.add_argument('--repository', metavar='FOLDER', help='default: the folder of this program')
         if name != 'log':
             command.add_argument('--uncounted', action='store_true',
