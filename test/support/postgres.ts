@@ -1,4 +1,4 @@
-import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { chmod, lchown, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
@@ -8,6 +8,7 @@ import { findPostgres, type PostgresBinaries } from '../../src/sources/postgres/
 import { initDatabase } from '../../src/sources/postgres/init.ts'
 import { type FoundServer, findRunningServer, stopRunningServer } from '../../src/sources/postgres/running-server.ts'
 import { type PostgresServer, startServer } from '../../src/sources/postgres/server.ts'
+import { restoreUser } from '../../src/sources/postgres/server-user.ts'
 
 /** Real PostgreSQL servers for tests: a data directory in a temporary folder, stopped and removed when the test ends. */
 export interface TestPostgres {
@@ -25,6 +26,8 @@ export interface TestPostgres {
   /** SIGKILL, as a power cut would. */
   crash(): Promise<void>
   stop(): Promise<void>
+  /** Makes a copied data directory belong to the user who runs servers. */
+  giveToServer(): Promise<void>
   /** Takes over a server that something else started on this directory: by the pid file. */
   adopt(): Promise<void>
   /** Again on the same data directory and port. */
@@ -131,6 +134,12 @@ export function testPostgres(
     },
     crash: () => running().crash(),
     stop: () => running().stop(),
+    async giveToServer() {
+      const user = await restoreUser(directory)
+      if (!user) return
+      for (const name of ['', ...(await readdir(directory, { recursive: true }))])
+        await lchown(join(directory, name), user.uid, user.gid)
+    },
     async adopt() {
       adopted = await findRunningServer(directory)
       if (!adopted) throw new Error(`no server runs on ${directory}`)

@@ -8,7 +8,7 @@ import type { ConnectionConfig } from './connection-url.ts'
 import type { Lsn } from './lsn.ts'
 import type { ReplicationConnection } from './replication-connection.ts'
 import { createSlot, readSlot } from './slot.ts'
-import { parseSegmentName, segmentNumber, segmentStart } from './wal.ts'
+import { segmentName, segmentNumber, segmentStart } from './wal.ts'
 import { WalStream } from './wal-stream.ts'
 
 /**
@@ -34,7 +34,8 @@ const STATUS_MS = 1000
 const FOLLOWER_MS = 60_000
 /** How long a standby may take to receive the end of its last segment; then the beginning must do. */
 const STANDBY_MS = 30_000
-const LOOK_MS = 500
+const LOOK_MS = 250
+const FOLLOWER_LOOK_MS = 5000
 
 export class PointLog {
   readonly #request: PointLogRequest
@@ -77,17 +78,16 @@ export class PointLog {
     if (!this.#followed) this.#receive(segmentStart(lsn, this.#request.segmentBytes))
   }
 
-  /** Resolves when everything from the beginning to `stop` is durable. The server has left the segment of `stop`. */
+  /** Resolves when everything from the beginning to `stop` is durable. */
   async finish(stop: Lsn): Promise<void> {
-    if (!this.#start) throw new Error('a log that was not begun')
-    const { segmentBytes } = this.#request
+    if (this.#followed && (await this.#appears(stop))) return
+    const { segmentBytes, options } = this.#request
+    if (!this.#stream) {
+      options.warn('The log follower does not keep up; the log of this point is received apart.')
+      this.#receive(segmentStart(await this.#durableEnd(), segmentBytes))
+    }
     // A primary fills the last segment up when a backup ends, so it arrives whole.
     const end = segmentStart(stop - 1n, segmentBytes) + BigInt(segmentBytes)
-    if (this.#followed && (await this.#appears(end))) return
-    if (!this.#stream) {
-      this.#request.options.warn('The log follower does not keep up; the log of this point is received apart.')
-      this.#receive(await this.#firstMissing(end))
-    }
     if (this.#request.standby) await this.#finishStandby(stop, end)
     else await this.#whenDurable(end)
   }
@@ -145,19 +145,18 @@ export class PointLog {
     await this.#whenDurable(stop)
   }
 
-  /** Whether a follower at work brings all segments up to `end` within a minute of no progress. */
-  async #appears(end: Lsn): Promise<boolean> {
-    let missing = await this.#firstMissing(end)
-    for (let waitedMs = 0; waitedMs < FOLLOWER_MS; waitedMs += LOOK_MS) {
+  /** Whether a follower at work brings everything before `stop`; gives up after a minute without progress. */
+  async #appears(stop: Lsn): Promise<boolean> {
+    let end = await this.#durableEnd()
+    for (let idleMs = 0; end < stop && idleMs < FOLLOWER_MS; idleMs += LOOK_MS) {
       throwIfInterrupted(this.#request.options.signal)
-      if (missing >= end) return true
       await delay(LOOK_MS)
-      const now = await this.#firstMissing(end)
-      if (now > missing) waitedMs = 0
-      missing = now
-      if (waitedMs % 5000 === 0 && !(await this.#followerLives())) break
+      const now = await this.#durableEnd()
+      if (now > end) idleMs = 0
+      end = now
+      if (idleMs % FOLLOWER_LOOK_MS === 0 && !(await this.#followerLives())) break
     }
-    return missing >= end
+    return end >= stop
   }
 
   async #followerLives(): Promise<boolean> {
@@ -165,19 +164,18 @@ export class PointLog {
     return slot?.active === true
   }
 
-  /** Beginning of the first segment from the backup's start that is not in the store; `end` if all are. */
-  async #firstMissing(end: Lsn): Promise<Lsn> {
+  /** How far the store holds the log from the backup's start without a break: whole segments, then a tail. */
+  async #durableEnd(): Promise<Lsn> {
     const { store, segmentBytes } = this.#request
     const start = this.#start
     if (!start) throw new Error('a log that was not begun')
-    const there = new Set<bigint>()
-    for (const { name } of (await store.list()).segments) {
-      const segment = parseSegmentName(name, segmentBytes)
-      if (segment?.timeline === start.timeline) there.add(segment.number)
-    }
+    const { segments, tails } = await store.list()
+    const there = new Set(segments.map(({ name }) => name))
+    const nameOf = (number: bigint): string => segmentName(start.timeline, number, segmentBytes)
     let number = segmentNumber(start.lsn, segmentBytes)
-    while (there.has(number) && number * BigInt(segmentBytes) < end) number++
-    return number * BigInt(segmentBytes)
+    while (there.has(nameOf(number))) number++
+    const tail = tails.find(({ name }) => name === nameOf(number))
+    return number * BigInt(segmentBytes) + BigInt(tail?.available ?? 0)
   }
 }
 

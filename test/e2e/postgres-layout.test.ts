@@ -1,0 +1,160 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { chmod, mkdir, readFile, readlink, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { promisify } from 'node:util'
+import { startPostgres, type TestPostgres, temporaryDirectory, testPostgres } from '../support/postgres.ts'
+import { type Protection, protect, readRows, writeRows } from '../support/postgres-protection.ts'
+
+const execute = promisify(execFile)
+
+test('tablespaces go beside the copy, unlogged tables are empty, and the original’s are not touched', async (t) => {
+  const postgres = await startPostgres(t, { major: 17 })
+  const protection = await protect(t)
+  const disk = testPostgres(t, postgres.binaries, join(await temporaryDirectory(t), 'a fast disk'))
+  await mkdir(disk.directory)
+  await disk.giveToServer()
+  await postgres.query(`create tablespace fast location '${disk.directory}'`)
+  await postgres.query('create table placed tablespace fast as select generate_series(1, 1000) as n')
+  await postgres.query('create unlogged table fleeting as select generate_series(1, 1000) as n')
+  await protection.takePoint(postgres)
+  const following = protection.follow(postgres)
+  await postgres.query('insert into placed select generate_series(1001, 1500)')
+  await following.caughtUp()
+
+  const { postgres: copy } = await protection.recover(postgres, { kind: 'latest' })
+  const [counts] = await copy.query<{ placed: string; fleeting: string; oid: string }>(
+    `select (select count(*) from placed) as placed, (select count(*) from fleeting) as fleeting,
+            (select oid::text from pg_tablespace where spcname = 'fast') as oid`,
+  )
+  assert.deepEqual([counts?.placed, counts?.fleeting], ['1500', '0'])
+  assert.equal(
+    await readlink(join(copy.directory, 'pg_tblspc', counts?.oid ?? '')),
+    `${copy.directory}.tablespaces/${counts?.oid}`,
+  )
+  // Both at once: the copy writes to its own.
+  await copy.query('delete from placed')
+  assert.equal((await postgres.query<{ n: string }>('select count(*) as n from placed'))[0]?.n, '1500')
+  await following.stop()
+})
+
+/** The log as plain files, and a program that fetches them as `regain log fetch` does. */
+async function exportLog(t: TestContext, protection: Protection): Promise<{ folder: string; fetchCommand: string[] }> {
+  const folder = await temporaryDirectory(t)
+  const log = protection.repository.log('db')
+  const listing = await log.list()
+  for (const { branch, name } of [...listing.segments, ...listing.tails]) {
+    const piece = await log.read(branch, name)
+    const bytes = Buffer.alloc(16 * 1024 * 1024)
+    piece?.bytes.copy(bytes)
+    await writeFile(join(folder, name), bytes)
+    await chmod(join(folder, name), 0o644)
+  }
+  const program = join(folder, 'fetch it')
+  await writeFile(
+    program,
+    `#!/bin/sh\n[ -e '${folder}/broken' ] && exit 1\n[ -f '${folder}'/"$1" ] || exit 44\n[ "$3" = --spool ] || exit 2\ncp '${folder}'/"$1" "$2"\n`,
+  )
+  await chmod(program, 0o755)
+  return { folder, fetchCommand: [program] }
+}
+
+test('a copy that is started by hand fetches its log by itself; a failure of that stops recovery instead of ending it', async (t) => {
+  const postgres = await startPostgres(t, { major: 14 })
+  const protection = await protect(t)
+  await protection.takePoint(postgres)
+  const following = protection.follow(postgres)
+  await writeRows(postgres, 1, 20)
+  await following.caughtUp()
+  await following.stop()
+  const { folder, fetchCommand } = await exportLog(t, protection)
+
+  const directory = join(await temporaryDirectory(t), 'by hand')
+  const summary = await protection.restore(postgres, { kind: 'latest' }, directory, { fetchCommand })
+  assert.equal(summary.connection, undefined)
+  assert.equal((await stat(directory)).mode & 0o777, 0o700)
+  await stat(join(directory, 'recovery.signal'))
+  // It may be moved before it is started.
+  const moved = `${directory}, moved`
+  await rename(directory, moved)
+  const copy = testPostgres(t, postgres.binaries, moved)
+  await writeFile(join(folder, 'broken'), '')
+  await assert.rejects(copy.start(), { code: 'precondition-failed' })
+  await stat(join(moved, 'recovery.signal'))
+  await rm(join(folder, 'broken'))
+  await copy.start()
+  await untilPromoted(copy)
+  assert.equal((await readRows(copy)).length, 20)
+})
+
+async function untilPromoted(postgres: TestPostgres): Promise<void> {
+  for (;;) {
+    const [row] = await postgres.query<{ recovering: boolean }>('select pg_is_in_recovery() as recovering')
+    if (row?.recovering === false) return
+  }
+}
+
+test('a cluster whose configuration stands elsewhere, as Debian’s, comes up with what it needs', async (t) => {
+  const postgres = await startPostgres(t, {
+    major: 15,
+    settings: { max_connections: '23', archive_mode: 'on', archive_command: 'true' },
+  })
+  const elsewhere = await temporaryDirectory(t)
+  await postgres.stop()
+  for (const name of ['postgresql.conf', 'pg_hba.conf', 'pg_ident.conf'])
+    await rename(join(postgres.directory, name), join(elsewhere, name))
+  const settings = {
+    config_file: join(elsewhere, 'postgresql.conf'),
+    hba_file: join(elsewhere, 'pg_hba.conf'),
+    ident_file: join(elsewhere, 'pg_ident.conf'),
+  }
+  await postgres.start(settings)
+  const protection = await protect(t)
+  await writeRows(postgres, 1, 3)
+  await protection.takePoint(postgres)
+  const { postgres: copy, summary } = await protection.recover(postgres, { kind: 'latest' })
+  assert.match(summary.connection ?? '', /^postgres:/)
+  const conf = await readFile(join(copy.directory, 'postgresql.conf'), 'utf8')
+  assert.match(conf, /max_connections = '23'/)
+  assert.match(await readFile(join(copy.directory, 'postgresql.auto.conf'), 'utf8'), /archive_mode = 'off'/)
+  assert.match(protection.warnings.join('\n'), /archive_mode is off/)
+})
+
+test('a backup under load, tables coming and going, is sound to the last index', async (t) => {
+  const postgres = await startPostgres(t, { major: 15, dataChecksums: true })
+  const protection = await protect(t)
+  await postgres.query('create table busy (id serial primary key, text text)')
+  const ended = new AbortController()
+  const churn = async (worker: number): Promise<void> => {
+    const client = await postgres.connect()
+    for (let i = 0; !ended.signal.aborted; i++) {
+      await client.query(`insert into busy (text) select repeat(md5(random()::text), 10) from generate_series(1, 200)`)
+      await client.query(`create table passing_${worker} as select * from busy limit 500`)
+      await client.query(`truncate passing_${worker}`)
+      await client.query(`drop table passing_${worker}`)
+      await client.query(`update busy set text = 'changed' where id % 50 = ${i % 50}`)
+      if (i % 5 === 4) await client.query('vacuum busy')
+    }
+  }
+  const churning = [churn(1), churn(2)]
+  await protection.takePoint(postgres)
+  await protection.takePoint(postgres)
+  ended.abort()
+  await Promise.all(churning)
+
+  const { postgres: copy } = await protection.recover(postgres, { kind: 'latest' })
+  const [settings] = await copy.query<{ port: string }>(`select current_setting('port') as port`)
+  const check = [
+    '-h',
+    '127.0.0.1',
+    '-p',
+    settings?.port ?? '',
+    '-U',
+    'postgres',
+    '--all',
+    '--install-missing',
+    '--heapallindexed',
+  ]
+  await execute('/usr/lib/postgresql/15/bin/pg_amcheck', check)
+})
