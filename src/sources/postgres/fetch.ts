@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
@@ -66,13 +65,16 @@ export function namesAhead(name: string, segmentBytes: number): string[] {
   )
 }
 
+/** Counts part files of this process, so that no two of them share a name. */
+let parts = 0
+
 /** Makes `path` hold `bytes`, never half of them. Not durable: recovery asks again after a crash. */
 export async function writeAtomically(
   path: string,
   bytes: Buffer,
   owner: { uid: number; gid: number } | null,
 ): Promise<void> {
-  const part = join(dirname(path), `part.${randomUUID()}`)
+  const part = join(dirname(path), `part.${process.pid}-${process.hrtime.bigint()}-${parts++}`)
   // Never through a link: the folder may belong to another user than us.
   const file = await open(part, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600)
   try {
