@@ -16,12 +16,14 @@ const KEPT_GROUPS = 12
 export class ChunkReader {
   private readonly state: RepositoryState
   private readonly index: ChunkIndex
+  private readonly signal: AbortSignal
   private readonly opener: GroupOpener
   private readonly kept = new Map<string, Promise<Buffer>>()
 
-  constructor(state: RepositoryState, index: ChunkIndex) {
+  constructor(state: RepositoryState, index: ChunkIndex, signal: AbortSignal) {
     this.state = state
     this.index = index
+    this.signal = signal
     this.opener = new GroupOpener(state.keys, state.storage.localDirectory ?? null)
   }
 
@@ -64,7 +66,7 @@ export class ChunkReader {
   }
 
   private async open(pack: string, sizeBytes: number, group: GroupPlace): Promise<Buffer> {
-    const source = await fetchGroups(this.state, { pack, sizeBytes, groups: [group] })
+    const source = await fetchGroups(this.state, { pack, sizeBytes, groups: [group] }, this.signal)
     const [raw] = this.opener.open(source, (_, detail) => {
       throw new RegainError('repository-damaged', detail)
     })

@@ -35,7 +35,7 @@ export async function openPointReader(
     const unreadable = (segment: string, error: RegainError) =>
       state.ambient.log('error', error.message, { object: segment })
     const index = loaded ?? (await loadChunkIndex(state, { signal, unreadable }))
-    return new PointReader(state, commit.point, new ChunkReader(state, index), index, unpin)
+    return new PointReader(state, commit.point, new ChunkReader(state, index, signal), index, unpin)
   } catch (error) {
     await unpin()
     throw error

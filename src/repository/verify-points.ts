@@ -1,4 +1,4 @@
-import { RegainError, throwIfInterrupted } from '../errors.ts'
+import { isRegainError, throwIfInterrupted } from '../errors.ts'
 import { displayPath } from '../filesystem/names.ts'
 import type { Entry, Point } from '../model.ts'
 import type { VerifyOptions, VerifyProblem } from './api.ts'
@@ -10,6 +10,8 @@ import { chunkIds, readListing } from './listing-reader.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 const MAX_PATHS = 100
+/** Stands among the paths for the point's own listing. */
+const LISTING = '(listing)'
 
 /** Packs that fail, and what is lost with them. */
 export class BadPacks {
@@ -42,7 +44,10 @@ export class BadPacks {
 }
 
 interface PointCheck {
+  /** Of sound packs. */
   index: ChunkIndex
+  /** Of all: a listing page may be readable in a pack that is hurt elsewhere. */
+  readable: ChunkIndex
   bad: BadPacks
   points: readonly Point[]
   options: VerifyOptions
@@ -83,9 +88,9 @@ async function damagedPaths(state: RepositoryState, check: PointCheck, point: Po
     if (where === null) add('the index', path)
     else if (where !== 'readable') add(packName(where), path)
   }
-  const reader = new ChunkReader(state, check.index)
+  const reader = new ChunkReader(state, check.readable, check.options.signal)
   const read = (id: Uint8Array) => {
-    look(Buffer.from(id), '(listing)')
+    look(Buffer.from(id), LISTING)
     return reader.read(id)
   }
   try {
@@ -98,8 +103,9 @@ async function damagedPaths(state: RepositoryState, check: PointCheck, point: Po
       await checkEntry(read, entry, look)
     }
   } catch (error) {
-    if (!(error instanceof RegainError) || error.code === 'interrupted') throw error
-    if (damaged.size === 0) add('the listing', error.message)
+    if (!isRegainError(error, 'repository-damaged') && !isRegainError(error, 'storage-not-found')) throw error
+    const isNamed = [...damaged.values()].some((paths) => paths.includes(LISTING))
+    if (!isNamed) add('the listing', error.message)
   } finally {
     reader.close()
   }

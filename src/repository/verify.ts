@@ -32,7 +32,10 @@ export async function verifyRepository(state: RepositoryState, options: VerifyOp
     excluded: bad.names,
     unreadable: () => undefined,
   })
-  await checkPoints(state, { index, bad, points: wanted.map((commit: Commit) => commit.point), options, problem })
+  const readable =
+    bad.names.size === 0 ? index : await loadChunkIndex(state, { signal: options.signal, unreadable: () => undefined })
+  const points = wanted.map((commit: Commit) => commit.point)
+  await checkPoints(state, { index, readable, bad, points, options, problem })
   await checkLog(state, options, report)
   report.points = wanted.length
   return report
