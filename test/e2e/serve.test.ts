@@ -90,21 +90,25 @@ function follower(t: TestContext, { catalog }: Setting, what: string, is: (row: 
 }
 
 /** Restores the newest state into a running server, and gives what `events` holds. */
-async function restoredEvents(t: TestContext, setting: Setting, name: string): Promise<number[]> {
+async function restoredEvents(setting: Setting, name: string): Promise<number[]> {
   const target = join(setting.directory, name)
-  t.after(() => stopServerOf(target))
-  const restored = await setting.regain('--json', 'restore', 'shop/db', '--to', target, '--start')
-  assert.equal(restored.status, 0, restored.stdout + restored.stderr)
-  const [, , , port] = (await readFile(join(target, 'postmaster.pid'), 'utf8')).split('\n')
-  const url = new URL(setting.postgres.url())
-  url.port = String(port)
-  const client = new pg.Client({ connectionString: url.href })
-  await client.connect()
   try {
-    const { rows } = await client.query<{ id: number }>('select id from events order by id')
-    return rows.map(({ id }) => id)
+    const restored = await setting.regain('--json', 'restore', 'shop/db', '--to', target, '--start')
+    assert.equal(restored.status, 0, restored.stdout + restored.stderr)
+    const [, , , port] = (await readFile(join(target, 'postmaster.pid'), 'utf8')).split('\n')
+    const url = new URL(setting.postgres.url())
+    url.port = String(port)
+    const client = new pg.Client({ connectionString: url.href })
+    await client.connect()
+    try {
+      const { rows } = await client.query<{ id: number }>('select id from events order by id')
+      return rows.map(({ id }) => id)
+    } finally {
+      await client.end()
+    }
   } finally {
-    await client.end()
+    // Before the test's directory is removed: a server whose files are gone lives on for a while.
+    await stopServerOf(target)
   }
 }
 
@@ -142,7 +146,7 @@ test('takes the first points, follows the log, and loses nothing when it is aske
   assert.equal((await result).status, 0)
   assert.equal(catalog.followers()[0]?.state, 'stopped')
   assert.notEqual(catalog.daemon()?.stoppedAt, null)
-  assert.equal((await restoredEvents(t, setting, 'restored')).length, 100)
+  assert.equal((await restoredEvents(setting, 'restored')).length, 100)
 })
 
 test('survives a crash of the server, its own, and a broken configuration, without a gap', async (t) => {
@@ -179,5 +183,5 @@ test('survives a crash of the server, its own, and a broken configuration, witho
   second.child.kill('SIGINT')
   assert.equal((await second.result).status, 0)
   assert.ok(!second.lines.some(({ message }) => String(message).startsWith('A new point is needed')))
-  assert.deepEqual(await restoredEvents(t, setting, 'restored'), [1, 2, 3, 4])
+  assert.deepEqual(await restoredEvents(setting, 'restored'), [1, 2, 3, 4])
 })
