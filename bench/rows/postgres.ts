@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import pg from 'pg'
 import { openCatalog } from '../../src/catalog/catalog.ts'
 import type { Contest, Contestant } from '../lib/contest.ts'
 import { type BenchServer, baseBackupToZstd, pgbench, startBenchServer } from '../lib/postgres.ts'
@@ -99,7 +100,7 @@ export async function pgLog(setting: Setting): Promise<Contest[]> {
     {
       name: 'regain serve following',
       async prepare() {
-        daemon = await startFollowing(regain)
+        daemon = await startFollowing(regain, server)
       },
       async run() {
         daemon?.watch()
@@ -134,36 +135,60 @@ interface FollowingDaemon {
   end(): Promise<void>
 }
 
-async function startFollowing(regain: RegainPlace): Promise<FollowingDaemon> {
+async function startFollowing(regain: RegainPlace, server: BenchServer): Promise<FollowingDaemon> {
   const [program = '', ...args] = regain.argv('serve')
   const child = spawn(program, args, { stdio: 'ignore' })
   const ambient = { now: Date.now, randomBytes, log: () => {} }
   const catalog = openCatalog({ directory: regain.state, ambient, pid: process.pid })
+  const client = new pg.Client({ connectionString: server.url })
+  await client.connect()
   const row = () => catalog.followers()[0]
   for (let i = 0; row()?.state !== 'streaming'; i++) {
     if (child.exitCode !== null || i > 600) throw new Error('regain serve does not follow the log.')
     await sleep(100)
   }
+  /** When the server had written how far: what the repository has of it, it has had written by then. */
+  const written: { at: number; position: bigint }[] = []
   let worstBytes = 0
   let worstMs = 0
-  let timer: NodeJS.Timeout | undefined
+  let isWatching = false
+  let watching = Promise.resolve()
+  const look = async () => {
+    const { rows } = await client.query<{ lsn: string }>('select pg_current_wal_flush_lsn()::text as lsn')
+    const at = Date.now()
+    written.push({ at, position: position(rows[0]?.lsn ?? '0/0') })
+    const durable = position(row()?.durable ?? '0/0')
+    worstBytes = Math.max(worstBytes, Number((written.at(-1)?.position ?? 0n) - durable))
+    const oldest = written.find((sample) => sample.position > durable)
+    if (oldest !== undefined) worstMs = Math.max(worstMs, at - oldest.at)
+  }
   return {
     watch() {
-      timer = setInterval(() => {
-        const now = row()
-        worstBytes = Math.max(worstBytes, now?.lagBytes ?? 0)
-        if (now?.durableUntil) worstMs = Math.max(worstMs, Date.now() - Date.parse(now.durableUntil))
-      }, 200)
+      isWatching = true
+      watching = (async () => {
+        while (isWatching) {
+          await look()
+          await sleep(200)
+        }
+      })()
     },
     worst: () => `${(worstMs / 1000).toFixed(1)} s, ${(worstBytes / 1e6).toFixed(0)} MB`,
     async end() {
-      clearInterval(timer)
+      isWatching = false
+      await watching
+      await client.end()
       const ended = once(child, 'exit')
       child.kill('SIGTERM')
       await ended
       catalog.close()
     },
   }
+}
+
+/** PostgreSQL's pg_lsn: two hexadecimal halves of 64 bits. */
+function position(lsn: string): bigint {
+  const [high = '0', low = '0'] = lsn.split('/')
+  return (BigInt(`0x${high}`) << 32n) | BigInt(`0x${low}`)
 }
 
 async function pgBackRestName(server: BenchServer): Promise<string> {
