@@ -5,6 +5,7 @@ Needs Python 3.9 or later and the commands `openssl` and `zstd`; nothing is inst
 repository is only read. FORMAT.txt beside this file says what the bytes mean.
 
   recover.py list  --key FILE                    recovery points, and logs
+  recover.py show  --key FILE POINT              all that is known of a point, as JSON
   recover.py files --key FILE POINT TARGET       one point's files into a new or empty folder
   recover.py log   --key FILE SOURCE TARGET      a source's log segments and histories into a folder
 
@@ -486,7 +487,8 @@ def read_chunks(pack, wanted):
     last = max(first, (groups[-1].offset + groups[-1].stored - 1) // FRAME)
     try:
         with open(os.path.join(worker['folder'], 'packs', pack.name[:2], pack.name), 'rb') as file:
-            sealed = Sealed(keys, 'P', '', file.read(HEADER), os.fstat(file.fileno()).st_size, name)
+            # The size that the index gives: what a pack that was cut still has can be read.
+            sealed = Sealed(keys, 'P', '', file.read(HEADER), pack.size, name)
             file.seek(HEADER + first * (FRAME + TAG))
             plain = sealed.decrypt(first, file.read((last - first + 1) * (FRAME + TAG)))
     except (OSError, Damaged) as error:
@@ -527,7 +529,7 @@ class Repository:
     def __init__(self, folder, keys):
         self.folder, self.keys = folder, keys
         self.packs, self.places, self.searched = [], {}, False
-        self.recent = collections.OrderedDict()
+        self.recent, self.by_group = collections.OrderedDict(), {}
         self.pool = concurrent.futures.ProcessPoolExecutor(
             min(8, os.cpu_count() or 1), multiprocessing.get_context('fork'), start_worker, (keys, folder))
 
@@ -579,8 +581,7 @@ class Repository:
                 tell('A part of the index is lost: %s. What it listed is looked for in the packs themselves.' % error)
 
     def add_pack(self, name, size, groups, chunks):
-        path = os.path.join(self.folder, 'packs', name[:2], name)
-        if not os.path.exists(path) or any(pack.name == name for pack in self.packs[-1:]):
+        if not os.path.exists(os.path.join(self.folder, 'packs', name[:2], name)):
             return
         self.packs.append(Pack(name, size, groups))
         number = len(self.packs) - 1
@@ -630,7 +631,7 @@ class Repository:
         if id not in self.recent:
             place = self.place(id)
             pack = self.packs[place.pack]
-            near = [(other, at) for other, at in self.neighbours(place)]
+            near = self.neighbours(place)
             for other, result in self.pool.submit(read_chunks, pack, near).result():
                 self.recent[other] = result
             while sum(map(len, self.recent.values())) > 64 << 20 and len(self.recent) > len(near):
@@ -641,12 +642,11 @@ class Repository:
         return result
 
     def neighbours(self, place):
-        if getattr(self, 'grouped', None) is None or self.grouped[0] != len(self.places):
-            by_group = collections.defaultdict(list)
+        if (place.pack, place.group) not in self.by_group:
+            self.by_group = collections.defaultdict(list)
             for id, at in self.places.items():
-                by_group[at.pack, at.group].append(id)
-            self.grouped = len(self.places), by_group
-        return [(id, self.places[id]) for id in self.grouped[1][place.pack, place.group]]
+                self.by_group[at.pack, at.group].append((id, at))
+        return self.by_group[place.pack, place.group]
 
     def entries(self, root):
         """All entries of a listing, in order. A page that is lost is told, and the others are read."""
@@ -1134,6 +1134,9 @@ class Log:
             os.makedirs(folder, 0o700, exist_ok=True)
         except OSError as error:
             raise Failure('%s can not be made: %s' % (folder, error))
+        for name in self.histories():
+            if name.endswith('.conflict'):
+                problem('Two servers wrote different bytes for %s: recovery must not go past it.' % name[:-9])
         size = self.segment_size()
         jobs = collections.deque()
         for name in self.histories():
@@ -1201,17 +1204,26 @@ def command_list(repository, options):
             source, len(segments), span, len(set(log.pieces('tails')) - set(log.pieces('segments')))))
 
 
-def command_files(repository, options):
+def find_point(repository, options):
     matches = [point for point in repository.points(options.uncounted) if point['id'].startswith(options.point)]
     if len(matches) != 1 or len(options.point) < 4:
         raise Failure('%d recovery points begin with %s; give at least four digits, and enough to tell it from others.'
                       % (len(matches), shown(options.point)))
+    return matches[0]
+
+
+def command_show(repository, options):
+    print(json.dumps(find_point(repository, options), indent=2))
+
+
+def command_files(repository, options):
+    point = find_point(repository, options)
     repository.load_index()
     if os.geteuid() != 0:
         tell('Not root: all files will belong to the user who runs this; devices and some attributes can not be made.')
-    restore = Restore(repository, matches[0], options.target)
+    restore = Restore(repository, point, options.target)
     restore.run()
-    for missed in matches[0]['missed']:
+    for missed in point['missed']:
         tell('Not in this point since it was made: %s: %s' % (shown(missed['path']), shown(missed['detail'])))
     tell('%d files with %d bytes of data were written to %s.' % (restore.files, restore.bytes, options.target))
 
@@ -1223,8 +1235,9 @@ def command_log(repository, options):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest='command', required=True, metavar='list | files | log')
-    for name, positional in (('list', []), ('files', ['point', 'target']), ('log', ['source', 'target'])):
+    commands = parser.add_subparsers(dest='command', required=True, metavar='list | show | files | log')
+    commands_known = {'list': [], 'show': ['point'], 'files': ['point', 'target'], 'log': ['source', 'target']}
+    for name, positional in commands_known.items():
         command = commands.add_parser(name)
         secret = command.add_mutually_exclusive_group(required=True)
         secret.add_argument('--key', metavar='FILE', help='key file, or a file with 64 hex digits')
@@ -1247,10 +1260,17 @@ def main():
     repository = None
     try:
         repository = open_repository(options)
-        {'list': command_list, 'files': command_files, 'log': command_log}[options.command](repository, options)
+        {'list': command_list, 'show': command_show, 'files': command_files,
+         'log': command_log}[options.command](repository, options)
     except Failure as failure:
         tell('FAILED: %s' % failure)
         return failure.status
+    except concurrent.futures.process.BrokenProcessPool:
+        tell('FAILED: a process that reads the repository was ended by the system: too little memory?')
+        return 1
+    except OSError as error:
+        tell('FAILED: %s' % error)
+        return 1
     except KeyboardInterrupt:
         tell('Interrupted: what was written is incomplete.')
         return 130
