@@ -6,6 +6,7 @@ import pg from 'pg'
 import { RegainError, throwIfInterrupted } from '../../errors.ts'
 import { sourceError } from './connection-errors.ts'
 import { type ConnectionConfig, describeConnection } from './connection-url.ts'
+import { createFastSocket, type FastSocket } from './fast-socket.ts'
 import { ReplicationConnection } from './replication-connection.ts'
 
 /**
@@ -17,12 +18,13 @@ export async function withSql<T>(
   signal: AbortSignal,
   use: (client: pg.Client) => Promise<T>,
 ): Promise<T> {
-  const client = await connect(config, signal, false)
+  const { client } = await connect(config, signal, false)
   const breakOff = (): void => {
     streamOf(client).destroy()
   }
   signal.addEventListener('abort', breakOff, { once: true })
   try {
+    throwIfInterrupted(signal)
     return await use(client)
   } catch (error) {
     throwIfInterrupted(signal)
@@ -38,7 +40,7 @@ export async function connectReplication(
   config: ConnectionConfig,
   signal: AbortSignal,
 ): Promise<ReplicationConnection> {
-  const client = await connect(config, signal, true)
+  const { client, fast } = await connect(config, signal, true)
   const { connection } = client as unknown as PgInternals
   const socket = streamOf(client)
   // From here on the socket speaks with our own framing: pg's queries do not know the replies of replication commands.
@@ -46,6 +48,7 @@ export async function connectReplication(
   socket.removeAllListeners('data')
   connection.removeAllListeners()
   connection.on('error', () => undefined)
+  fast?.share()
   return new ReplicationConnection(socket, config, signal)
 }
 
@@ -58,7 +61,12 @@ function streamOf(client: pg.Client): Socket {
   return (client as unknown as PgInternals).connection.stream
 }
 
-async function connect(config: ConnectionConfig, signal: AbortSignal, replication: boolean): Promise<pg.Client> {
+interface Connected {
+  client: pg.Client
+  fast: FastSocket | null
+}
+
+async function connect(config: ConnectionConfig, signal: AbortSignal, replication: boolean): Promise<Connected> {
   throwIfInterrupted(signal)
   const tls = await tlsOptions(config)
   try {
@@ -91,7 +99,10 @@ async function connectOnce(
   signal: AbortSignal,
   replication: boolean,
   ssl: ConnectionOptions | false,
-): Promise<pg.Client> {
+): Promise<Connected> {
+  throwIfInterrupted(signal)
+  // pg's own handshake keeps pieces of what it reads, so the buffer is shared only after it.
+  const fast = replication && ssl === false ? createFastSocket() : null
   const settings: pg.ClientConfig & { replication?: string; enableChannelBinding: boolean } = {
     host: config.host,
     port: config.port,
@@ -105,6 +116,7 @@ async function connectOnce(
     // Without a password here, pg looks at PGPASSWORD and ~/.pgpass, as every client of PostgreSQL does.
     ...(config.password === undefined ? {} : { password: config.password }),
     ...(replication ? { replication: 'true' } : {}),
+    ...(fast ? { stream: () => fast.socket } : {}),
   }
   const client = new pg.Client(settings)
   // A connection that breaks while idle shows in the next query.
@@ -115,7 +127,7 @@ async function connectOnce(
   signal.addEventListener('abort', breakOff, { once: true })
   try {
     await client.connect()
-    return client
+    return { client, fast }
   } catch (error) {
     streamOf(client).destroy()
     if (error instanceof Error && error.message === 'timeout expired') Object.assign(error, { code: 'ETIMEDOUT' })

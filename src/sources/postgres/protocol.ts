@@ -26,8 +26,7 @@ const MAX_BODY_BYTES = 16 * 1024 * 1024
 
 export interface MessageHandler {
   /**
-   * A piece of a CopyData body, in order, uncopied: valid until the call returns unless the caller of `push` leaves the
-   * chunk alone. `first` and `last` mark the borders of the message; the first piece of a message holds at least one byte.
+   * A piece of a CopyData body, in order, uncopied: valid only until the call returns. `first` and `last` mark the borders of the message; the first piece of a message holds at least one byte.
    */
   copyData(piece: Buffer, first: boolean, last: boolean): void
   /** Any other message, whole. */
@@ -97,7 +96,8 @@ export class MessageParser {
       return
     }
     if (!last) {
-      this.#body.push(piece)
+      // The chunk's memory is used again for the next one.
+      this.#body.push(Buffer.from(piece))
       return
     }
     const body = this.#body.length === 0 ? piece : Buffer.concat([...this.#body, piece])
