@@ -76,6 +76,7 @@ function daemon(overrides: Partial<DaemonPlan> = {}, state = join(scratch, `stat
     },
     plan: () => current(),
     notify: (what) => notified.push(what),
+    stopLimitMs: 200,
   })
   const reload = (next: () => Promise<DaemonPlan>) => {
     current = next
@@ -266,6 +267,27 @@ test('a backup that fails before anything can be noted is not begun again at onc
   stop.abort()
   await ended
   assert.equal(seen.filter((event) => event === failed).length, 1)
+})
+
+test('what does not end in time is left, and told; the state file says that the daemon did not stop in order', async () => {
+  const begun = Promise.withResolvers<void>()
+  const work: DaemonWork = {
+    ...daemonWorkOf(),
+    backup: () => {
+      begun.resolve()
+      return new Promise(() => {})
+    },
+  }
+  const { stop, ended, open } = daemon({ rules: [YEARLY], work })
+  await begun.promise
+  stop.abort()
+  await assert.rejects(
+    ended,
+    (error) => isRegainError(error, 'precondition-failed') && /did not end within/.test(error.message),
+  )
+  const catalog = open()
+  assert.equal(catalog.daemon()?.stoppedAt, null)
+  catalog.close()
 })
 
 /** Work that only says what it was asked. */

@@ -32,6 +32,8 @@ export interface ServeOptions {
   onReload(listener: () => void): () => void
   /** Reads the configuration: at the start, and at every reload. */
   plan(): Promise<DaemonPlan>
+  /** How long a stop may take, in ms; for tests. Default 20 s. */
+  stopLimitMs?: number
   /** Tells the service manager; see notify.ts. */
   notify(state: 'ready' | 'reloading' | 'alive' | 'stopping'): void
 }
@@ -112,7 +114,8 @@ async function run(options: ServeOptions, first: DaemonPlan, state: DaemonState)
     backups: queue.running,
   })
   options.notify('stopping')
-  await withinLimit(Promise.all([followers.ended(), queue.idle(), heart]))
+  const ended = Promise.all([followers.ended(), queue.idle(), heart])
+  await withinLimit(ended, options.stopLimitMs ?? STOP_LIMIT_MS)
   saveDaemon(ambient.now())
   ambient.log('info', 'regain serve has stopped.')
 
@@ -157,15 +160,15 @@ async function beat({ stop, notify }: ServeOptions, write: () => void): Promise<
   }
 }
 
-async function withinLimit(work: Promise<unknown>): Promise<void> {
+async function withinLimit(work: Promise<unknown>, limitMs: number): Promise<void> {
   const timer = new AbortController()
-  const late = delay(STOP_LIMIT_MS, timer.signal).then(() => 'late' as const)
+  const late = delay(limitMs, timer.signal).then(() => 'late' as const)
   const outcome = await Promise.race([work, late])
   timer.abort()
   if (outcome !== 'late') return
   throw new RegainError(
     'precondition-failed',
-    `Something did not end within ${STOP_LIMIT_MS / 1000} seconds and is left to end with the process. ` +
+    `Something did not end within ${limitMs / 1000} seconds and is left to end with the process. ` +
       'Nothing half-done is visible, and the log will be followed on from where it is durable.',
     { hint: 'If this comes again, please report it with the output of regain serve --verbose.' },
   )

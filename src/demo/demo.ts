@@ -101,7 +101,7 @@ async function play(stage: Stage, options: DemoOptions, context: DemoContext): P
   await delay(TAIL_MS / 2, signal)
   const crash = await destroyEverything(shop, writer, protection, folder, narrator, ambient)
 
-  const evidence: Evidence = { runner, stage, shop, narrator, writer, baseline, uploads, tailMs: TAIL_MS }
+  const evidence: Evidence = { runner, stage, shop, narrator, writer, baseline, uploads }
   const played = [await actOne(evidence, accident), await actTwo(evidence, crash)]
   const acts = played.map(({ report }) => report)
 

@@ -57,7 +57,7 @@ function failed(proofs: readonly Proof[]): string[] {
 
 const tables = (client: pg.Client) => proveTables(client, shop.size, baseline, ['orders'])
 const end = async (client: pg.Client) =>
-  (await proveEnd(client, writer.commits, { at: crashedAt, durableUntil: crashedAt - 100, tailMs: 5000 })).proofs
+  (await proveEnd(client, writer.commits, { at: crashedAt, durableUntil: crashedAt - 100, objectiveMs: 5000 })).proofs
 
 test('the shop has about the size that was asked for', () => {
   assert.ok(shop.databaseBytes > MEGABYTES * 0.8e6 && shop.databaseBytes < MEGABYTES * 2e6, String(shop.databaseBytes))

@@ -57,7 +57,7 @@ services:
 }
 
 /** `regain serve --json`, whose log the test reads line by line. */
-function serve(t: TestContext, { config }: Setting) {
+function serve(t: TestContext, { config }: Pick<Setting, 'config'>) {
   const { child, result } = startCommand(LAUNCHER, ['--config', config, '--json', 'serve'])
   t.after(() => end(child, 'SIGKILL'))
   const lines: Record<string, unknown>[] = []
@@ -147,6 +147,39 @@ test('takes the first points, follows the log, and loses nothing when it is aske
   assert.equal(catalog.followers()[0]?.state, 'stopped')
   assert.notEqual(catalog.daemon()?.stoppedAt, null)
   assert.equal((await restoredEvents(setting, 'restored')).length, 100)
+})
+
+test('asked to end in the middle of a backup, it gives the backup up and nothing of it is visible', async (t) => {
+  const directory = await temporaryDirectory(t, 'regain-serve-')
+  await mkdir(join(directory, 'uploads'))
+  const config = join(directory, 'regain.yaml')
+  // Reading begins when the application is at rest, which takes longer than this test waits.
+  await writeFile(
+    config,
+    `version: 1
+state: state
+destinations: { local: { type: local, path: backups } }
+keys: { main: { type: file, path: main.key } }
+services: { shop: { sources: { uploads: { type: files, paths: [uploads], before: "sleep 600" } }, schedule: { full: "0 0 1 1 *" } } }
+`,
+  )
+  const regain = (...args: string[]) => runCommand(LAUNCHER, ['--config', config, ...args])
+  assert.equal((await regain('init', '--yes')).status, 0)
+  const { child, result, logged } = serve(t, { config })
+  await logged('A backup begins.')
+  child.kill('SIGTERM')
+  assert.equal((await result).status, 0)
+  const catalog = openCatalog({ directory: join(directory, 'state'), ambient: testAmbient(), pid: process.pid })
+  t.after(() => catalog.close())
+  assert.deepEqual(
+    catalog.runs().map(({ outcome }) => outcome),
+    ['interrupted'],
+  )
+  const points = jsonLines((await regain('--json', 'points', 'shop')).stdout)
+  assert.ok(
+    points.every((line) => line.type !== 'result' || !JSON.stringify(line).includes('committedAt')),
+    JSON.stringify(points),
+  )
 })
 
 test('survives a crash of the server, its own, and a broken configuration, without a gap', async (t) => {
