@@ -61,6 +61,7 @@ export async function runDemo(options: DemoOptions, context: DemoContext): Promi
     isKept = options.keep
     return report
   } finally {
+    if (context.signal.aborted) context.say('Interrupted: stopping and removing everything …')
     if (!isKept) for (const failure of await stage.strike()) context.say(`Could not be put away: ${failure}`)
   }
 }
