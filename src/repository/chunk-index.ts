@@ -1,7 +1,9 @@
-import { RegainError } from '../errors.ts'
+import { createHash } from 'node:crypto'
+import { isRegainError, RegainError } from '../errors.ts'
 import { mapBounded } from './bounded.ts'
 import { type ChunkLocation, ChunkTable } from './chunk-table.ts'
 import type { GroupPlace } from './compute/messages.ts'
+import { isDamage } from './damage.ts'
 import { decodeIndexSegment, type IndexedPack } from './format/index-segment.ts'
 import { lastComponent, PREFIX } from './format/object-names.ts'
 import { decodeDirectory } from './format/pack.ts'
@@ -88,12 +90,13 @@ export async function readSegments(
   const segments = await mapBounded(names, READS_AT_ONCE, async (name) => {
     try {
       const sealed = await state.storage.get(name, undefined, call)
+      if (createHash('sha256').update(sealed).digest('hex') !== lastComponent(name))
+        throw new RegainError('repository-damaged', `${name} was changed: its bytes no longer give its name.`)
       return decodeIndexSegment(openObject(state.keys, 'I', '', sealed, name), name)
     } catch (error) {
-      if (!(error instanceof RegainError)) throw error
       // Merged into another segment meanwhile: that one was or will be read, or its chunks are simply not reused.
-      if (error.code === 'storage-not-found') return []
-      if (error.code !== 'repository-damaged' || !options.unreadable) throw error
+      if (isRegainError(error, 'storage-not-found')) return []
+      if (!isDamage(error) || !options.unreadable) throw error
       options.unreadable(name, error)
       return []
     }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { RegainError } from '../errors.ts'
 import type { Point } from '../model.ts'
 import { mapBounded } from './bounded.ts'
+import { isDamage } from './damage.ts'
 import { endName, lastComponent, PREFIX, receiptName, sessionName } from './format/object-names.ts'
 import { openRecord, sealRecord } from './format/records.ts'
 import type { RepositoryState } from './repository-state.ts'
@@ -34,7 +35,7 @@ export async function readCommits(
       try {
         return await readCommit(state, id, options.signal)
       } catch (error) {
-        if (!(error instanceof RegainError) || error.code !== 'repository-damaged' || !options.damaged) throw error
+        if (!isDamage(error) || !options.damaged) throw error
         options.damaged(endName(id), error)
         return null
       }

@@ -9,6 +9,7 @@ import type { OpenPoint } from './api.ts'
 import type { ChunkIndex } from './chunk-index.ts'
 import { fetchGroups } from './chunk-reader.ts'
 import type { RestoreReply } from './compute/messages.ts'
+import { isLoss } from './damage.ts'
 import { chunkIds } from './listing-reader.ts'
 import type { RepositoryState } from './repository-state.ts'
 import { FileLayout, type FileUnderWay, type PlannedJob, RestoreWindow } from './restore-plan.ts'
@@ -174,7 +175,7 @@ class Restore {
     try {
       await this.planFile(file)
     } catch (error) {
-      if (!(error instanceof RegainError) || error.code !== 'repository-damaged') throw error
+      if (!isLoss(error)) throw error
       file.lost = error.message
     }
     file.planned = true

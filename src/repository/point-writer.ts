@@ -1,8 +1,9 @@
-import { isRegainError, RegainError, throwIfInterrupted } from '../errors.ts'
+import { RegainError, throwIfInterrupted } from '../errors.ts'
 import type { Entry, Missed, Point } from '../model.ts'
 import type { CommitSummary, PointSession, StartPoint } from './api.ts'
 import { completeReceipts, readCommits } from './commits.ts'
 import { ContentQueue } from './content-queue.ts'
+import { isLoss } from './damage.ts'
 import { chunkIds } from './listing-reader.ts'
 import { ListingWriter } from './listing-writer.ts'
 import { type OpenedPoint, openPointReader } from './open-point.ts'
@@ -215,7 +216,7 @@ class PointWriter implements PointSession {
       return await this.hasAll(from)
     } catch (error) {
       // A chunk list that can't be read any more.
-      if (isRegainError(error, 'repository-damaged') || isRegainError(error, 'storage-not-found')) return false
+      if (isLoss(error)) return false
       throw error
     }
   }

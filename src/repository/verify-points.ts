@@ -1,9 +1,10 @@
-import { isRegainError, throwIfInterrupted } from '../errors.ts'
+import { throwIfInterrupted } from '../errors.ts'
 import { displayPath } from '../filesystem/names.ts'
 import type { Entry, Point } from '../model.ts'
 import type { VerifyOptions, VerifyProblem } from './api.ts'
 import type { ChunkIndex } from './chunk-index.ts'
 import { ChunkReader } from './chunk-reader.ts'
+import { isLoss } from './damage.ts'
 import { packName } from './format/object-names.ts'
 import { decodeDirectory } from './format/pack.ts'
 import { chunkIds, readListing } from './listing-reader.ts'
@@ -103,7 +104,7 @@ async function damagedPaths(state: RepositoryState, check: PointCheck, point: Po
       await checkEntry(read, entry, look)
     }
   } catch (error) {
-    if (!isRegainError(error, 'repository-damaged') && !isRegainError(error, 'storage-not-found')) throw error
+    if (!isLoss(error)) throw error
     const isNamed = [...damaged.values()].some((paths) => paths.includes(LISTING))
     if (!isNamed) add('the listing', error.message)
   } finally {

@@ -1,9 +1,10 @@
-import { isRegainError, RegainError, throwIfInterrupted } from '../errors.ts'
+import { isRegainError, throwIfInterrupted } from '../errors.ts'
 import type { VerifyOptions, VerifyProblem, VerifyReport } from './api.ts'
 import { mapBounded } from './bounded.ts'
 import { listPacks, loadChunkIndex, readSegments } from './chunk-index.ts'
 import type { Commit } from './commits.ts'
 import type { CheckPackReply } from './compute/messages.ts'
+import { isDamage } from './damage.ts'
 import type { IndexedPack } from './format/index-segment.ts'
 import { lastComponent, PREFIX, packName } from './format/object-names.ts'
 import { openObject } from './format/sealed.ts'
@@ -67,17 +68,17 @@ async function checkPacks(
 ): Promise<BadPacks> {
   const listed = await listPacks(state, options.signal)
   const bad = new BadPacks()
+  const entries = new Map(indexed.map((pack) => [pack.name.toString('hex'), pack]))
   const found = (name: string, reply: Omit<VerifyProblem, 'object' | 'hurts'>, lost: 'all' | Uint8Array) => {
     bad.names.add(name)
-    const entry = indexed.find((pack) => pack.name.toString('hex') === name)
+    const entry = entries.get(name)
     if (entry) bad.addIndexed(name, entry.directory, lost === 'all')
     if (lost !== 'all') bad.addLost(lost)
     report.problems.push({ object: packName(name), ...reply, hurts: [] })
   }
-  for (const pack of indexed) {
-    const name = pack.name.toString('hex')
+  for (const [name, pack] of entries) {
     const size = listed.get(name)
-    if (bad.names.has(name) || size === pack.sizeBytes) continue
+    if (size === pack.sizeBytes) continue
     if (size === undefined)
       found(name, { kind: 'missing', detail: `Pack ${name} is in the index but not in the store.` }, 'all')
     else if (!options.readData)
@@ -93,7 +94,8 @@ async function checkPacks(
   const bytesTotal = [...listed.values()].reduce((sum, size) => sum + size, 0)
   await mapBounded([...listed.keys()], state.pool.threadCount * 2, async (name) => {
     throwIfInterrupted(options.signal)
-    const reply = await checkPack(state, name, options.signal)
+    const entry = entries.get(name)
+    const reply = await checkPack(state, name, entry?.directory ?? null, options.signal)
     report.bytesRead += reply.bytesRead
     options.progress({
       phase: 'verifying',
@@ -102,20 +104,28 @@ async function checkPacks(
       filesDone: ++done,
       filesTotal: listed.size,
     })
-    if (reply.problem) found(name, reply.problem, reply.directory ? reply.lostChunks : 'all')
+    // Readers don't open a pack of another size than its index gives, however much of it could be read.
+    const isOpened = entry === undefined || entry.sizeBytes === listed.get(name)
+    if (reply.problem) found(name, reply.problem, isOpened ? (reply.lostChunks ?? 'all') : 'all')
   })
   return bad
 }
 
-async function checkPack(state: RepositoryState, pack: string, signal: AbortSignal): Promise<CheckPackReply> {
-  if (state.storage.localDirectory !== undefined) return state.pool.run<CheckPackReply>({ type: 'check-pack', pack })
+async function checkPack(
+  state: RepositoryState,
+  pack: string,
+  directory: Uint8Array | null,
+  signal: AbortSignal,
+): Promise<CheckPackReply> {
+  const job = { type: 'check-pack', pack, directory: directory && new Uint8Array(directory) } as const
+  if (state.storage.localDirectory !== undefined) return state.pool.run<CheckPackReply>(job)
   try {
     const data = new Uint8Array(await state.storage.get(packName(pack), undefined, { signal })).buffer
-    return await state.pool.run<CheckPackReply>({ type: 'check-pack', pack, data }, [data])
+    return await state.pool.run<CheckPackReply>({ ...job, data }, [data])
   } catch (error) {
     if (!isRegainError(error, 'storage-not-found')) throw error
     const problem = { kind: 'missing', detail: error.message } as const
-    return { bytesRead: 0, problem, lostChunks: new Uint8Array(0), directory: null }
+    return { bytesRead: 0, problem, lostChunks: null }
   }
 }
 
@@ -132,10 +142,9 @@ async function checkLog(state: RepositoryState, options: VerifyOptions, report: 
       decodeLogPiece(openObject(state.keys, name.includes('/histories/') ? 'H' : 'L', name, sealed, name), name)
       report.bytesRead += sealed.length
     } catch (error) {
-      if (!(error instanceof RegainError)) throw error
       // A tail is dropped as soon as its segment is whole: no loss.
-      if (error.code === 'storage-not-found') return
-      if (error.code !== 'repository-damaged') throw error
+      if (isRegainError(error, 'storage-not-found')) return
+      if (!isDamage(error)) throw error
       const detail = `${error.message} Recovery can't go past ${lastComponent(name)} on this branch of the log.`
       report.problems.push({ object: name, kind: 'changed', detail, hurts: [] })
     }

@@ -21,30 +21,26 @@ export function checkPack(keys: DomainKeys, directory: string | null, job: Check
     return {
       bytesRead: 0,
       problem: { kind, detail: `${name} can't be read: ${code}.` },
-      lostChunks: Buffer.alloc(0),
-      directory: null,
+      lostChunks: null,
     }
   }
   const named = createHash('sha256').update(bytes).digest('hex') === job.pack
   const lost: Buffer[] = []
   try {
     const plain = openLeniently(keys, bytes, name)
-    const found = readDirectory(plain, name)
-    for (const group of found.groups) lost.push(...lostOf(keys, plain, group, job.pack))
+    for (const group of readDirectory(plain, job.directory, name)) lost.push(...lostOf(keys, plain, group, job.pack))
     const sound = named && lost.length === 0 && plain.broken.length === 0
     return {
       bytesRead: bytes.length,
       problem: sound ? null : { kind: 'changed', detail: describe(name, plain.broken, lost.length) },
       lostChunks: Buffer.concat(lost),
-      directory: found.bytes,
     }
   } catch (error) {
     if (!(error instanceof RegainError)) throw error
     return {
       bytesRead: bytes.length,
       problem: { kind: 'changed', detail: error.message },
-      lostChunks: Buffer.alloc(0),
-      directory: null,
+      lostChunks: null,
     }
   }
 }
@@ -72,13 +68,14 @@ function openLeniently(keys: DomainKeys, sealed: Buffer, name: string): LenientP
   return { bytes, broken }
 }
 
-function readDirectory(plain: LenientPlain, name: string): { bytes: Buffer; groups: Group[] } {
+/** The index's copy of it is authentic, so it serves where the pack's own may be damaged. */
+function readDirectory(plain: LenientPlain, indexed: Uint8Array | null, name: string): Group[] {
+  if (indexed && plain.broken.length > 0) return decodeDirectory(Buffer.from(indexed), name)
   const footer = plain.bytes.length - FOOTER_BYTES
   if (footer < 0) throw new RegainError('repository-damaged', `${name} is too short to be a pack.`)
   const start = footer - plain.bytes.readUInt32LE(footer)
   if (start < 0) throw new RegainError('repository-damaged', `The directory of ${name} can't be found.`)
-  const bytes = plain.bytes.subarray(start, footer)
-  return { bytes, groups: decodeDirectory(bytes, name) }
+  return decodeDirectory(plain.bytes.subarray(start, footer), name)
 }
 
 function lostOf(keys: DomainKeys, plain: LenientPlain, group: Group, pack: string): Buffer[] {

@@ -174,13 +174,14 @@ export interface RestoreReply {
 export interface CheckPackJob {
   type: 'check-pack'
   pack: string
+  /** As the index has it: tells which chunks of a damaged pack are lost even if its own directory is. Null: not indexed. */
+  directory: Uint8Array | null
   data?: ArrayBuffer
 }
 export interface CheckPackReply {
   bytesRead: number
   /** Null: sound. */
   problem: { kind: 'missing' | 'size' | 'changed' | 'unreadable'; detail: string } | null
-  /** Ids (32 bytes each) of chunks that are lost with it; empty when sound. */
-  lostChunks: Uint8Array
-  directory: Uint8Array | null
+  /** Ids (32 bytes each) of chunks that are lost with it; empty when sound, null if nothing of it can be read. */
+  lostChunks: Uint8Array | null
 }

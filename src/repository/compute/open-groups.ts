@@ -127,16 +127,26 @@ function openFrame(opener: Opener, frame: number, sealed: Uint8Array): Buffer | 
   }
 }
 
-/** The group's stored bytes out of consecutive frames; a frame that could not be opened is its error's text. */
+/**
+ * The group's stored bytes out of consecutive frames; a frame that could not be opened is its error's text. Of a group
+ * that is not compressed, what lies in other frames is as good as ever: zeros stand for the rest, and each chunk's id tells.
+ */
 function assemble(frames: readonly (Buffer | string)[], firstFrame: number, group: GroupPlace): Buffer {
   const out = Buffer.allocUnsafe(group.storedBytes)
   let filled = 0
   let at = group.offset - firstFrame * FRAME_BYTES
   while (filled < group.storedBytes) {
     const frame = frames[Math.floor(at / FRAME_BYTES)] as Buffer | string
-    if (typeof frame === 'string') throw new RegainError('repository-damaged', frame)
     const within = at % FRAME_BYTES
-    const copied = frame.copy(out, filled, within, within + group.storedBytes - filled)
+    const wanted = Math.min(FRAME_BYTES - within, group.storedBytes - filled)
+    if (typeof frame === 'string') {
+      if (group.method === METHOD_ZSTD) throw new RegainError('repository-damaged', frame)
+      out.fill(0, filled, filled + wanted)
+      filled += wanted
+      at += wanted
+      continue
+    }
+    const copied = frame.copy(out, filled, within, within + wanted)
     if (copied === 0) throw new RegainError('repository-damaged', 'A pack is shorter than its index says.')
     filled += copied
     at += copied

@@ -2,6 +2,7 @@ import { closeSync, ftruncateSync, writeSync } from 'node:fs'
 import { RegainError } from '../../errors.ts'
 import { errorCode } from '../../filesystem/libc.ts'
 import { TargetTree } from '../../filesystem/target.ts'
+import { isLoss } from '../damage.ts'
 import { type DomainKeys, ID_BYTES } from '../format/domain-keys.ts'
 import type { RestoreFile, RestoreJob, RestoreReply } from './messages.ts'
 import { type GroupOpener, isChunk } from './open-groups.ts'
@@ -58,8 +59,7 @@ function openGroups(opener: GroupOpener, job: RestoreJob, broken: Map<number, st
   try {
     return opener.open(job.source, (group, detail) => broken.set(group, detail))
   } catch (error) {
-    if (!(error instanceof RegainError) || (error.code !== 'storage-not-found' && error.code !== 'repository-damaged'))
-      throw error
+    if (!isLoss(error)) throw error
     return job.source.groups.map((_, group) => {
       broken.set(group, error.message)
       return null
