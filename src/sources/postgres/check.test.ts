@@ -1,0 +1,87 @@
+import assert from 'node:assert/strict'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { startPostgres, type TestPostgres } from '../../../test/support/postgres.ts'
+import type { Finding } from '../../model.ts'
+import { checkPostgres } from './check.ts'
+import { parseConnectionUrl } from './connection-url.ts'
+
+async function findings(t: TestContext, url: string): Promise<Map<string, Finding>> {
+  const found = await checkPostgres({
+    config: parseConnectionUrl(url),
+    slot: 'regain_shop_db',
+    continuous: true,
+    signal: t.signal,
+  })
+  for (const { severity, code, fix } of found) assert.ok(severity === 'ok' || fix, code)
+  return new Map(found.map((finding) => [finding.code, finding]))
+}
+
+const asRole = (postgres: TestPostgres, role: string): string => postgres.url().replace('postgres@', `${role}@`)
+
+test('a server that is fit says so, with what could be better', async (t) => {
+  const postgres = await startPostgres(t, { major: 18, dataChecksums: true })
+  const found = await findings(t, postgres.url())
+  assert.deepEqual(
+    [...found.values()].filter(({ severity }) => severity === 'error'),
+    [],
+  )
+  assert.deepEqual(
+    [...found.values()].filter(({ severity }) => severity === 'warning').map(({ code }) => code),
+    ['slot-limit'],
+  )
+  assert.match(found.get('slot-limit')?.fix ?? '', /max_slot_wal_keep_size/)
+  assert.match(found.get('summarize-wal')?.fix ?? '', /summarize_wal = on/)
+})
+
+test('a role of its own with only REPLICATION can do everything that is needed', async (t) => {
+  const postgres = await startPostgres(t, {
+    major: 14,
+    dataChecksums: false,
+    settings: { max_slot_wal_keep_size: '1GB', wal_sender_timeout: '1s' },
+  })
+  await postgres.query('create role backup login replication')
+  const found = await findings(t, asRole(postgres, 'backup'))
+  assert.deepEqual(
+    [...found.values()].filter(({ severity }) => severity === 'error'),
+    [],
+  )
+  assert.deepEqual(
+    [...found.values()]
+      .filter(({ severity }) => severity === 'warning')
+      .map(({ code }) => code)
+      .sort(),
+    ['data-checksums', 'wal-sender-timeout'],
+  )
+})
+
+test('each thing that would keep a backup from working is found with its mend', async (t) => {
+  const postgres = await startPostgres(t, {
+    major: 15,
+    settings: { wal_level: 'minimal', max_wal_senders: '0', max_replication_slots: '0' },
+  })
+  const found = await findings(t, postgres.url())
+  for (const code of ['wal-level', 'wal-senders', 'slots', 'replication-rights'])
+    assert.equal(found.get(code)?.severity, 'error', code)
+  assert.match(found.get('wal-level')?.fix ?? '', /wal_level = replica/)
+  assert.match(found.get('slots')?.fix ?? '', /max_replication_slots/)
+
+  await postgres.start({ wal_level: 'replica', max_wal_senders: '5', max_replication_slots: '5' })
+  await postgres.query('create role plain login')
+  const right = (await findings(t, asRole(postgres, 'plain'))).get('replication-rights')
+  assert.deepEqual([right?.severity, right?.fix], ['error', 'ALTER ROLE "plain" REPLICATION;'])
+
+  await writeFile(join(postgres.directory, 'pg_hba.conf'), 'host all all 127.0.0.1/32 trust\n')
+  await postgres.query('select pg_reload_conf()')
+  await postgres.start({ wal_level: 'replica', max_wal_senders: '5', max_replication_slots: '5' })
+  const door = (await findings(t, postgres.url())).get('replication-rights')
+  assert.equal(door?.severity, 'error')
+  assert.match(door?.fix ?? '', /pg_hba\.conf: host replication postgres/)
+
+  await postgres.stop()
+  assert.deepEqual(
+    [...(await findings(t, postgres.url())).values()].map(({ severity, code }) => [severity, code]),
+    [['error', 'connection']],
+  )
+})
