@@ -150,6 +150,11 @@ describe('recover.py', { concurrency: false }, () => {
 
   test('never writes wrong bytes: a flipped bit in any object costs what the messages name, nothing else', async () => {
     const copy = damagedCopy()
+    const packs = objectsOf(copy).filter((name) => name.startsWith('packs/'))
+    for (const pack of packs) flip(join(copy, pack))
+    const lost = await checkFlippedObject(copy, 'every pack')
+    assert.ok(lost.includes('LOST: base: '), lost)
+    for (const pack of packs) flip(join(copy, pack))
     for (const object of someOfEachKind(copy)) {
       flip(join(copy, object))
       if (object.startsWith('log/')) checkFlippedLog(copy, object)
@@ -189,17 +194,20 @@ function damagedCopy(): string {
   return at('damaged')
 }
 
-/** At most two objects of each folder, and all of the log. */
-function someOfEachKind(folder: string): string[] {
-  const seen = new Map<string, number>()
+function objectsOf(folder: string): string[] {
   return readdirSync(folder, { recursive: true, encoding: 'utf8' })
     .filter((name) => statSync(join(folder, name)).isFile() && !/recover.py|FORMAT.txt|__pycache__/.test(name))
     .sort()
-    .filter((name) => {
-      const [kind] = name.split('/') as [string]
-      seen.set(kind, (seen.get(kind) ?? 0) + 1)
-      return kind === 'log' || seen.get(kind)! <= 2
-    })
+}
+
+/** At most two objects of each folder, and all of the log. */
+function someOfEachKind(folder: string): string[] {
+  const seen = new Map<string, number>()
+  return objectsOf(folder).filter((name) => {
+    const [kind] = name.split('/') as [string]
+    seen.set(kind, (seen.get(kind) ?? 0) + 1)
+    return kind === 'log' || seen.get(kind)! <= 2
+  })
 }
 
 /** One bit, two thirds in: in data, beyond headers. Twice is as if never. */
@@ -210,7 +218,8 @@ function flip(path: string): void {
   writeFileSync(path, bytes)
 }
 
-async function checkFlippedObject(copy: string, object: string): Promise<void> {
+/** What recover.py said. */
+async function checkFlippedObject(copy: string, object: string): Promise<string> {
   const target = at('flipped')
   const files = recoverFrom(copy, 'files', '--key', at('main.key'), points.db!, target)
   if (existsSync(target)) {
@@ -220,6 +229,7 @@ async function checkFlippedObject(copy: string, object: string): Promise<void> {
     if (differences.length > 0) assert.equal(files.status, 3, `${object} was flipped: ${files.stderr}`)
   } else assert.notEqual(files.status, 0)
   removeTree(target)
+  return files.stderr
 }
 
 function checkFlippedLog(copy: string, object: string): void {
