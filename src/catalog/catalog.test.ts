@@ -1,7 +1,17 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -205,6 +215,14 @@ const DAMAGES: [name: string, damage: (path: string) => void][] = [
       database.exec('pragma wal_checkpoint(truncate)')
       database.close()
       writeFileSync(path, noise, { flag: 'r+', flush: true })
+    },
+  ],
+  [
+    'noise in the last page alone',
+    (path) => {
+      const bytes = readFileSync(path)
+      bytes.fill(0xa5, bytes.length - 4096)
+      writeFileSync(path, bytes)
     },
   ],
   [

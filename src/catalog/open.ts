@@ -66,7 +66,8 @@ function openMigrated(path: string): DatabaseSync {
   try {
     translated(path, () => {
       const [check] = database.prepare('pragma quick_check(1)').all()
-      if (check?.quick_check !== 'ok') throw new DamagedState(String(check?.quick_check))
+      const finding = String(check?.quick_check)
+      if (finding !== 'ok') throw new DamagedState(finding.replaceAll('\n', ' '))
       database.exec('pragma journal_mode = wal')
       // Losing the last rows in a power cut is fine for a file that may be lost whole; damage is not, and WAL rules it out.
       database.exec('pragma synchronous = normal')

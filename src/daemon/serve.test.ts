@@ -3,7 +3,7 @@ import { EventEmitter, once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, test } from 'node:test'
+import { after, afterEach, test } from 'node:test'
 import { type Catalog, openCatalog } from '../catalog/catalog.ts'
 import { recordBackup } from '../catalog/record.ts'
 import { isRegainError, RegainError } from '../errors.ts'
@@ -14,6 +14,11 @@ import { type DaemonWork, nameOf } from './work.ts'
 const scratch = mkdtempSync(join(tmpdir(), 'regain-daemon-'))
 after(() => rmSync(scratch, { recursive: true, force: true }))
 let directories = 0
+/** Of every daemon of the test that runs: one that fails must not keep the process alive. */
+const stops: AbortController[] = []
+afterEach(() => {
+  for (const stop of stops.splice(0)) stop.abort()
+})
 
 /**
  * A daemon in this process whose work is scripted here: the loop, its state file and its signals are real. `happened`
@@ -21,6 +26,7 @@ let directories = 0
  */
 function daemon(overrides: Partial<DaemonPlan> = {}, state = join(scratch, `state-${directories++}`)) {
   const stop = new AbortController()
+  stops.push(stop)
   const events = new EventEmitter()
   const seen: string[] = []
   const happened = (event: string) => {
