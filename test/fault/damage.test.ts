@@ -31,6 +31,8 @@ import {
  * every way there is. Verification must name it, and whoever restores gets right bytes or is told what is lost.
  */
 const RANDOM_FLIPS = Number(process.env.REGAIN_SOAK_FLIPS ?? 6)
+/** Others are restored from once, to see that a restore does not look at them. */
+const READ_BY_RESTORES = /^(packs|index|ends|sessions)\//
 const META = { until: '2026-01-01T00:00:00Z' }
 
 /** What verification says where it cannot say the object's own name. */
@@ -69,6 +71,7 @@ for (const [kind, makeStore] of Object.entries(STORES))
     let log: SourceLog
     const points = new Map<string, Map<string, string>>()
     const segments = new Map<string, Buffer>()
+    const seen = new Set<string>()
 
     before(async () => {
       folder = temporaryFolder()
@@ -116,7 +119,9 @@ for (const [kind, makeStore] of Object.entries(STORES))
       for (const name of store.names()) {
         const sound = store.read(name)
         const offsets = new Set([...structural(name, sound.length), ...times(RANDOM_FLIPS, () => random(sound.length))])
-        for (const offset of offsets) {
+        for (const [i, offset] of [...offsets].entries()) {
+          // The bytes are looked at by the same code wherever they come from: on disk a part of them is enough.
+          if (kind !== 'memory' && i % 4 !== name.length % 4) continue
           const damaged = Buffer.from(sound)
           damaged[offset] = (damaged[offset] as number) ^ (1 << random(8))
           await withDamage(name, damaged, `${name} at ${offset} of ${sound.length}, seed ${seed}`)
@@ -175,8 +180,12 @@ for (const [kind, makeStore] of Object.entries(STORES))
       try {
         await assertFound(name, damaged === null, about)
         await assertOpensOrRefuses(about)
-        for (const [id, expected] of points) await assertRestoredOrTold(id, expected, about)
-        for (const [segment, bytes] of segments) await assertLogOrTold(segment, bytes, about)
+        const first = !seen.has(name)
+        seen.add(name)
+        if (first || READ_BY_RESTORES.test(name))
+          for (const [id, expected] of points) await assertRestoredOrTold(id, expected, about)
+        if (first || name.startsWith('log/'))
+          for (const [segment, bytes] of segments) await assertLogOrTold(segment, bytes, about)
       } finally {
         store.write(name, sound)
       }
