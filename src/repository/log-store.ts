@@ -1,7 +1,9 @@
+import { createHash } from 'node:crypto'
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { RegainError } from '../errors.ts'
 import type { SourceLog } from './api.ts'
 import { mapBounded } from './bounded.ts'
+import { isDamage } from './damage.ts'
 import { PREFIX } from './format/object-names.ts'
 import { openObject, sealObject } from './format/sealed.ts'
 import type { RepositoryState } from './repository-state.ts'
@@ -21,6 +23,7 @@ const LEVEL = 1
 /** PostgreSQL's segments are at most 1 GiB. */
 const MAX_PIECE_BYTES = 1024 * 1024 * 1024
 const READS_AT_ONCE = 8
+const CREATE_ATTEMPTS = 3
 
 interface Piece {
   bytes: Buffer
@@ -34,6 +37,8 @@ export function sourceLog(state: RepositoryState, source: string): SourceLog {
 class Log implements SourceLog {
   private readonly state: RepositoryState
   private readonly prefix: string
+  /** The tail that was stored last. */
+  private last: { object: string; length: number; sha256: string } | null = null
 
   constructor(state: RepositoryState, prefix: string) {
     this.state = state
@@ -46,8 +51,43 @@ class Log implements SourceLog {
 
   async putTail(branch: string, name: string, offset: number, bytes: Buffer, meta: { until: string }): Promise<void> {
     const object = `${this.prefix}tails/${branch}/${name}/${String(offset).padStart(10, '0')}`
-    // A longer piece from the same offset may take a shorter one's place: after a restart the server sends it again.
-    await this.state.storage.put(object, this.seal(object, 'L', bytes, meta))
+    const sealed = this.seal(object, 'L', bytes, meta)
+    if (!this.isLongerThanLast(object, bytes)) {
+      if (await this.state.storage.create(object, sealed)) return this.remember(object, bytes)
+      if (await this.hasAsMuch(object, bytes, meta)) return
+    }
+    await this.state.storage.put(object, sealed)
+    this.remember(object, bytes)
+  }
+
+  /** The usual case, told without a look at the store: the piece that this process stored last, grown. */
+  private isLongerThanLast(object: string, bytes: Buffer): boolean {
+    const { last } = this
+    return last?.object === object && last.sha256 === digest(bytes.subarray(0, last.length))
+  }
+
+  private remember(object: string, bytes: Buffer): void {
+    this.last = { object, length: bytes.length, sha256: digest(bytes) }
+  }
+
+  /**
+   * After a restart the server sends a piece again, at first less of it than was durable before: a longer piece never
+   * gives way to a shorter one. Rejects with `log-conflict` if they contradict each other.
+   */
+  private async hasAsMuch(object: string, bytes: Buffer, meta: { until: string }): Promise<boolean> {
+    let existing: Piece | null
+    try {
+      existing = await this.readObject(object, 'L')
+    } catch (error) {
+      // What is damaged helps nobody: the piece from the source takes its place.
+      if (isDamage(error)) return false
+      throw error
+    }
+    if (!existing) return false
+    const common = Math.min(existing.bytes.length, bytes.length)
+    if (!existing.bytes.subarray(0, common).equals(bytes.subarray(0, common))) throw conflict(object)
+    if (existing.bytes.length !== bytes.length) return existing.bytes.length > bytes.length
+    return existing.meta.until >= meta.until
   }
 
   async dropTails(branch: string, name: string): Promise<void> {
@@ -93,10 +133,10 @@ class Log implements SourceLog {
     const segment = await this.readObject(`${this.prefix}segments/${branch}/${name}`, 'L')
     if (segment) return { ...segment, whole: true }
     const tails = await this.readTails(branch, name)
-    if (tails) return { ...tails, whole: false }
-    // Finished between the two looks.
+    // Finished between the two looks: its tails may have been dropped, some or all, while they were read.
     const again = await this.readObject(`${this.prefix}segments/${branch}/${name}`, 'L')
-    return again ? { ...again, whole: true } : null
+    if (again) return { ...again, whole: true }
+    return tails ? { ...tails, whole: false } : null
   }
 
   async readHistory(name: string): Promise<Buffer | null> {
@@ -104,13 +144,17 @@ class Log implements SourceLog {
   }
 
   private async createOnce(object: string, kind: 'L' | 'H', bytes: Buffer, meta: { until: string }): Promise<void> {
-    if (await this.state.storage.create(object, this.seal(object, kind, bytes, meta))) return
-    const existing = await this.readObject(object, kind)
-    if (existing && !existing.bytes.equals(bytes))
-      throw new RegainError(
-        'log-conflict',
-        `${object} is already in the repository with other content. It was left as it is; the new content was not stored.`,
-      )
+    for (let attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
+      if (await this.state.storage.create(object, this.seal(object, kind, bytes, meta))) return
+      const existing = await this.readObject(object, kind)
+      if (existing && !existing.bytes.equals(bytes)) throw conflict(object)
+      if (existing) return
+      // Removed between the two calls.
+    }
+    throw new RegainError(
+      'storage-unavailable',
+      `${object} could not be stored: it was there and gone again ${CREATE_ATTEMPTS} times in a row.`,
+    )
   }
 
   /** The longest run from the beginning that the pieces give; pieces may overlap. */
@@ -163,6 +207,17 @@ export function decodeLogPiece(plain: Buffer, object: string): Piece {
   } catch (error) {
     throw new RegainError('repository-damaged', `${object} does not hold what it should.`, { cause: error })
   }
+}
+
+function conflict(object: string): RegainError {
+  return new RegainError(
+    'log-conflict',
+    `${object} is already in the repository with other content. It was left as it is; the new content was not stored.`,
+  )
+}
+
+function digest(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex')
 }
 
 function byPlace(a: { branch: string; name: string }, b: { branch: string; name: string }): number {
