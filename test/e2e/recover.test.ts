@@ -84,11 +84,13 @@ describe('recover.py', { concurrency: false }, () => {
       readdirSync(at('log-back')).sort(),
       [segmentName(1), segmentName(2), segmentName(3), '00000002.history'].sort(),
     )
-    assert.deepEqual(readFileSync(join(at('log-back'), segmentName(1))), segments[0])
-    assert.deepEqual(readFileSync(join(at('log-back'), segmentName(2))), segments[1])
+    const back = (number: number) => readFileSync(join(at('log-back'), segmentName(number)))
+    // Not deepEqual: to show how megabytes differ takes it minutes.
+    assert.ok(back(1).equals(segments[0]!))
+    assert.ok(back(2).equals(segments[1]!))
     const padded = Buffer.alloc(SEGMENT_BYTES)
     segments[2]!.copy(padded, 0, 0, 700 * KIB)
-    assert.deepEqual(readFileSync(join(at('log-back'), segmentName(3))), padded)
+    assert.ok(back(3).equals(padded))
     assert.equal(readFileSync(join(at('log-back'), '00000002.history'), 'utf8'), '1\t0/3000000\tno recovery target\n')
   })
 

@@ -33,7 +33,8 @@ test('what was sealed opens, at every size', () => {
       const sealed = sealObject(keys, 'L', context, plain, Buffer.from(salt))
       assert.equal(sealed.length, sealedSize(size))
       assert.equal(plainSize(sealed.length, 'x'), size)
-      assert.deepEqual(openObject(keys, 'L', context, sealed, 'x'), plain)
+      // Not deepEqual: to show how megabytes differ takes it minutes.
+      assert.ok(openObject(keys, 'L', context, sealed, 'x').equals(plain))
     }),
     { numRuns: 60 },
   )
@@ -88,7 +89,7 @@ test('frames cannot change places, nor come from another object of the same plai
   const frame = (from: Buffer, n: number) =>
     from.subarray(HEADER_BYTES + n * SEALED_FRAME_BYTES, HEADER_BYTES + (n + 1) * SEALED_FRAME_BYTES)
   const build = (...frames: Buffer[]) => Buffer.concat([one.subarray(0, HEADER_BYTES), ...frames])
-  assert.deepEqual(openObject(keys, 'L', 'a', build(frame(one, 0), frame(one, 1), frame(one, 2)), 'x'), plain)
+  assert.ok(openObject(keys, 'L', 'a', build(frame(one, 0), frame(one, 1), frame(one, 2)), 'x').equals(plain))
   for (const mixed of [
     build(frame(one, 1), frame(one, 0), frame(one, 2)),
     build(frame(one, 0), frame(one, 2), frame(one, 1)),
@@ -145,7 +146,7 @@ test('single frames open in any order', () => {
   for (const frame of [2, 0, 1]) {
     const at = HEADER_BYTES + frame * SEALED_FRAME_BYTES
     const opened = opener.open(frame, sealed.subarray(at, Math.min(at + SEALED_FRAME_BYTES, sealed.length)))
-    assert.deepEqual(opened, plain.subarray(frame * FRAME_BYTES, (frame + 1) * FRAME_BYTES))
+    assert.ok(opened.equals(plain.subarray(frame * FRAME_BYTES, (frame + 1) * FRAME_BYTES)))
   }
 })
 
