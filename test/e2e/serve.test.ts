@@ -19,7 +19,7 @@ interface Setting {
   config: string
   catalog: Catalog
   regain(...args: string[]): ReturnType<typeof runCommand>
-  writeConfig(changes?: { files?: string; broken?: boolean }): Promise<void>
+  writeConfig(changes?: { files?: string; broken?: boolean; second?: boolean }): Promise<void>
 }
 
 async function prepare(t: TestContext): Promise<Setting> {
@@ -31,12 +31,12 @@ async function prepare(t: TestContext): Promise<Setting> {
   await writeFile(join(directory, 'uploads', 'a'), 'content')
   await writeFile(join(directory, 'url'), postgres.url(), { mode: 0o600 })
   const config = join(directory, 'regain.yaml')
-  const writeConfig: Setting['writeConfig'] = async ({ files = 'uploads', broken = false } = {}) => {
+  const writeConfig: Setting['writeConfig'] = async ({ files = 'uploads', broken = false, second = false } = {}) => {
     await writeFile(
       config,
       `version: 1
 state: state
-destinations: { local: { type: local, path: backups } }
+destinations: { local: { type: local, path: backups }${second ? ', second: { type: local, path: elsewhere }' : ''} }
 keys: { main: { type: file, path: main.key } }
 services:
   shop:
@@ -90,10 +90,11 @@ function follower(t: TestContext, { catalog }: Setting, what: string, is: (row: 
 }
 
 /** Restores the newest state into a running server, and gives what `events` holds. */
-async function restoredEvents(setting: Setting, name: string): Promise<number[]> {
+async function restoredEvents(setting: Setting, name: string, destination = 'local'): Promise<number[]> {
   const target = join(setting.directory, name)
   try {
-    const restored = await setting.regain('--json', 'restore', 'shop/db', '--to', target, '--start')
+    const args = ['restore', 'shop/db', '--destination', destination, '--to', target, '--start']
+    const restored = await setting.regain('--json', ...args)
     assert.equal(restored.status, 0, restored.stdout + restored.stderr)
     const [, , , port] = (await readFile(join(target, 'postmaster.pid'), 'utf8')).split('\n')
     const url = new URL(setting.postgres.url())
@@ -147,6 +148,21 @@ test('takes the first points, follows the log, and loses nothing when it is aske
   assert.equal(catalog.followers()[0]?.state, 'stopped')
   assert.notEqual(catalog.daemon()?.stoppedAt, null)
   assert.equal((await restoredEvents(setting, 'restored')).length, 100)
+})
+
+test('with two destinations each has points and a log of its own, and recovers alone', async (t) => {
+  const setting = await prepare(t)
+  await setting.writeConfig({ second: true })
+  assert.equal((await setting.regain('init', '--yes')).status, 0)
+  const { child, result, logged } = serve(t, setting)
+  await logged('The backup is complete.', 4)
+  await follower(t, setting, 'streaming', ({ state }) => state === 'streaming')
+  await setting.postgres.query('insert into events select generate_series(1, 10)')
+  child.kill('SIGTERM')
+  assert.equal((await result).status, 0)
+  for (const destination of ['local', 'second']) {
+    assert.equal((await restoredEvents(setting, `from-${destination}`, destination)).length, 10, destination)
+  }
 })
 
 test('asked to end in the middle of a backup, it gives the backup up and nothing of it is visible', async (t) => {
