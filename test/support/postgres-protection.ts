@@ -145,6 +145,8 @@ function follow(
     },
   })
   ended.catch(() => undefined)
+  const tooEarly = ended.then(() => Promise.reject(new Error('the follower ended by itself')))
+  tooEarly.catch(() => undefined)
   t.after(async () => {
     stop.abort()
     await ended.catch(() => undefined)
@@ -157,10 +159,10 @@ function follow(
         'select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end)::text as lsn',
       )
       const goal = parseLsn(row?.lsn ?? '')
-      while (parseLsn(latest.durable) < goal) await Promise.race([changed.promise, ended])
+      while (parseLsn(latest.durable) < goal) await Promise.race([changed.promise, tooEarly])
     },
     async until(timeMs) {
-      while (Date.parse(latest.durableUntil) < timeMs) await Promise.race([changed.promise, ended])
+      while (Date.parse(latest.durableUntil) < timeMs) await Promise.race([changed.promise, tooEarly])
     },
     async stop() {
       stop.abort()

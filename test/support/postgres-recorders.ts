@@ -91,10 +91,28 @@ export class MemoryPoint implements PointWriter {
 /** A log store in memory, with the promises of LogStore. */
 export class MemoryLog implements LogStore {
   readonly segments = new Map<string, { bytes: Buffer; meta: LogMeta }>()
-  readonly tails = new Map<string, { bytes: Buffer; meta: LogMeta }>()
+  /** Segment to offset to piece: a piece takes the place of one with the same offset. */
+  readonly #pieces = new Map<string, Map<number, { bytes: Buffer; meta: LogMeta }>>()
   readonly histories = new Map<string, Buffer>()
   /** Called before anything is stored. */
   onPut: (name: string) => Promise<void> = () => Promise.resolve()
+
+  /** Of each unfinished segment the run from its beginning that the pieces give. */
+  get tails(): Map<string, { bytes: Buffer; meta: LogMeta }> {
+    const tails = new Map<string, { bytes: Buffer; meta: LogMeta }>()
+    for (const [key, pieces] of this.#pieces) {
+      let bytes = Buffer.alloc(0)
+      let meta: LogMeta | null = null
+      for (const [offset, piece] of [...pieces].sort(([a], [b]) => a - b)) {
+        if (offset > bytes.length) break
+        if (offset + piece.bytes.length <= bytes.length) continue
+        bytes = Buffer.concat([bytes.subarray(0, offset), piece.bytes])
+        meta = piece.meta
+      }
+      if (meta) tails.set(key, { bytes, meta })
+    }
+    return tails
+  }
 
   async putSegment(branch: string, name: string, bytes: Buffer, meta: LogMeta): Promise<void> {
     await this.onPut(name)
@@ -108,13 +126,13 @@ export class MemoryLog implements LogStore {
   async putTail(branch: string, name: string, offset: number, bytes: Buffer, meta: LogMeta): Promise<void> {
     await this.onPut(name)
     const key = `${branch}/${name}`
-    const there = this.tails.get(key)?.bytes ?? Buffer.alloc(0)
-    if (offset > there.length) throw new Error(`a tail of ${name} at ${offset} leaves a hole behind ${there.length}`)
-    this.tails.set(key, { bytes: Buffer.concat([there.subarray(0, offset), bytes]), meta })
+    const pieces = this.#pieces.get(key) ?? new Map<number, { bytes: Buffer; meta: LogMeta }>()
+    pieces.set(offset, { bytes: Buffer.from(bytes), meta })
+    this.#pieces.set(key, pieces)
   }
 
   async dropTails(branch: string, name: string): Promise<void> {
-    this.tails.delete(`${branch}/${name}`)
+    this.#pieces.delete(`${branch}/${name}`)
   }
 
   async putHistory(name: string, bytes: Buffer): Promise<void> {

@@ -2,12 +2,25 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { startPostgres, type TestPostgres } from '../../../test/support/postgres.ts'
 import { MemoryLog, testAmbient } from '../../../test/support/postgres-recorders.ts'
-import type { FollowerStatus } from '../contract.ts'
+import type { FollowerStatus, LogMeta } from '../contract.ts'
 import { createLogFollower, type FollowerConfig, parseDurationMs } from './follower.ts'
 import { parseLsn } from './lsn.ts'
 import { segmentName, segmentNumber } from './wal.ts'
 
 const MIB = 1024 * 1024
+
+/** A crash may come after any call: what is durable of an unfinished segment must never become less. */
+class TailKeeper extends MemoryLog {
+  override async putTail(branch: string, name: string, offset: number, bytes: Buffer, meta: LogMeta): Promise<void> {
+    const before = this.tails.get(`${branch}/${name}`)?.bytes ?? Buffer.alloc(0)
+    await super.putTail(branch, name, offset, bytes, meta)
+    const after = this.tails.get(`${branch}/${name}`)?.bytes ?? Buffer.alloc(0)
+    assert.ok(
+      after.subarray(0, before.length).equals(before),
+      `${name} shrank from ${before.length} to ${after.length}`,
+    )
+  }
+}
 
 interface Following {
   warnings: string[]
@@ -44,6 +57,8 @@ function follow(
     },
   })
   ended.catch(() => undefined)
+  const tooEarly = ended.then(() => Promise.reject(new Error('the follower ended by itself')))
+  tooEarly.catch(() => undefined)
   t.after(async () => {
     stop.abort()
     await ended.catch(() => undefined)
@@ -55,7 +70,7 @@ function follow(
     async caughtUp() {
       const [row] = await postgres.query<{ lsn: string }>('select pg_current_wal_flush_lsn()::text as lsn')
       const goal = parseLsn(row?.lsn ?? '')
-      while (parseLsn(latest.durable) < goal) await Promise.race([changed.promise, ended])
+      while (parseLsn(latest.durable) < goal) await Promise.race([changed.promise, tooEarly])
     },
     async stop() {
       stop.abort()
@@ -85,9 +100,9 @@ for (const [major, walSegmentMegabytes] of [
 ] as const) {
   test(`version ${major}: segments of ${walSegmentMegabytes} MiB and the tail are the server's own bytes`, async (t) => {
     const postgres = await startPostgres(t, { major, walSegmentMegabytes })
-    const store = new MemoryLog()
-    const following = follow(t, postgres, store)
-    await write(postgres, 6000 * walSegmentMegabytes)
+    const store = new TailKeeper()
+    const following = follow(t, postgres, store, { tailMs: 20 })
+    for (let i = 0; i < 5; i++) await write(postgres, 1000 * walSegmentMegabytes)
     await following.caughtUp()
     assert.ok(store.segments.size >= 1)
     for (const [key, { bytes }] of store.segments) {
@@ -95,7 +110,7 @@ for (const [major, walSegmentMegabytes] of [
       assert.equal(bytes.length, walSegmentMegabytes * MIB)
       assert.ok((await serverSegment(postgres, name, bytes.length)).equals(bytes), name)
     }
-    const [tail] = store.tails
+    const [tail] = [...store.tails]
     assert.ok(tail)
     assert.ok((await serverSegment(postgres, tail[0].slice(9), tail[1].bytes.length)).equals(tail[1].bytes))
     const [slot] = await postgres.query<{ restart: string }>(
@@ -126,6 +141,48 @@ test('a follower that is stopped or killed goes on where the store ends, without
     numbers.map((_, i) => (numbers[0] ?? 0) + i),
   )
   assert.deepEqual(following.warnings, [])
+})
+
+test('log that a point stored while the follower was down leaves no gap behind it', async (t) => {
+  const postgres = await startPostgres(t, { walSegmentMegabytes: 1 })
+  const store = new MemoryLog()
+  const first = follow(t, postgres, store)
+  await first.caughtUp()
+  await first.stop()
+  await write(postgres, 6000)
+  // What a backup leaves: segments ahead of where the follower stopped.
+  const [row] = await postgres.query<{ name: string }>('select pg_walfile_name(pg_current_wal_lsn()) as name')
+  await postgres.query('select pg_switch_wal()')
+  const ahead = row?.name ?? ''
+  await store.putSegment('00000001', ahead, await serverSegment(postgres, ahead, MIB), {
+    until: new Date(0).toISOString(),
+  })
+  const second = follow(t, postgres, store)
+  await write(postgres, 1000)
+  await second.caughtUp()
+  const numbers = [...store.segments.keys()].map((key) => Number.parseInt(key.slice(-8), 16)).sort((a, b) => a - b)
+  assert.ok(numbers.length >= 4)
+  assert.deepEqual(
+    numbers,
+    numbers.map((_, i) => (numbers[0] ?? 0) + i),
+  )
+  assert.deepEqual(second.warnings, [])
+})
+
+test('an idle log’s last piece says now and then that nothing happened', async (t) => {
+  const postgres = await startPostgres(t)
+  const store = new MemoryLog()
+  const following = follow(t, postgres, store, { tailMs: 30 })
+  await write(postgres, 1)
+  await following.caughtUp()
+  const [clock] = await postgres.query<{ now: Date }>('select clock_timestamp() as now')
+  const goal = (clock?.now.getTime() ?? 0) + 1000
+  const until = (): number => Math.max(...[...store.tails.values()].map(({ meta }) => Date.parse(meta.until)))
+  while (until() < goal) {
+    const put = Promise.withResolvers<void>()
+    store.onPut = async () => put.resolve()
+    await put.promise
+  }
 })
 
 test('every commit older than the tail interval survives kill -9 of the server and the loss of its disk', async (t) => {

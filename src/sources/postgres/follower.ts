@@ -7,7 +7,7 @@ import { type ConnectionConfig, describeConnection, parseConnectionUrl } from '.
 import { claimLog, storeHistory } from './log-identity.ts'
 import { formatLsn, type Lsn, parseLsn } from './lsn.ts'
 import type { ReplicationConnection } from './replication-connection.ts'
-import { positionAt, type ResumePosition, resumePosition } from './resume.ts'
+import { endBefore, positionAt, type ResumePosition, resumePosition } from './resume.ts'
 import { readServerFacts, type ServerFacts } from './server-facts.ts'
 import { checkSlotName, createSlot, dropSlot, readSlot, type Slot } from './slot.ts'
 import type { TimelineHistory } from './timeline.ts'
@@ -97,7 +97,7 @@ class FollowerRun {
       const history = await this.#storeHistories(connection, Number(system?.timeline))
       const slot = await this.#openSlot(connection)
       const here = positionAt(slot.restartLsn ?? parseLsn(system?.xlogpos ?? ''), history, facts.segmentBytes)
-      await this.#streamFrom(connection, { facts, history, kept: here, end: parseLsn(system?.xlogpos ?? '') })
+      await this.#streamFrom(connection, facts, history, here)
     } finally {
       await connection.close()
     }
@@ -143,21 +143,27 @@ class FollowerRun {
     return slot
   }
 
-  /** From where the store ends, if the server still has that; else from what the slot keeps, behind a gap. */
-  async #streamFrom(connection: ReplicationConnection, server: ServerLog): Promise<void> {
-    const { facts, history, kept } = server
+  /** From what the slot keeps; or, if the store's log ends before that and the server still has what is between, from there. */
+  async #streamFrom(
+    connection: ReplicationConnection,
+    facts: ServerFacts,
+    history: TimelineHistory,
+    kept: ResumePosition,
+  ): Promise<void> {
     const listing = await this.#store.list()
-    const stored = resumePosition(listing, history, facts.segmentBytes)
     await this.#dropStaleTails(listing)
-    if (stored) this.#checkNotSetBack(stored, server)
-    if (!stored || (stored.start === kept.start && stored.timeline === kept.timeline))
-      return this.#streamTimelines(connection, server, stored ?? kept)
+    const earlier = endBefore(listing, history, facts.segmentBytes, kept)
+    const next = resumePosition(listing, history, facts.segmentBytes, kept)
+    // Asked only now: a server that is where it should be is further than all that was ever stored of it.
+    const end = parseLsn((await connection.queryRow('IDENTIFY_SYSTEM'))?.xlogpos ?? '')
+    const server = { facts, end }
+    this.#checkNotSetBack(next, server)
     try {
-      await this.#streamTimelines(connection, server, stored)
+      await this.#streamTimelines(connection, server, earlier ?? next)
     } catch (error) {
-      if (sqlStateOf(error) !== WAL_REMOVED || kept.start <= stored.start) throw this.#explain(error)
-      this.#break(`the server no longer has the WAL from ${formatLsn(stored.start)} to ${formatLsn(kept.start)}`)
-      await this.#streamTimelines(connection, server, kept)
+      if (earlier === null || sqlStateOf(error) !== WAL_REMOVED) throw this.#explain(error)
+      this.#break(`the server no longer has the WAL from ${formatLsn(earlier.start)} to ${formatLsn(kept.start)}`)
+      await this.#streamTimelines(connection, server, next)
     }
   }
 
@@ -270,11 +276,9 @@ class FollowerRun {
   }
 }
 
-/** The server's WAL: what it is, how it got there, from where the slot keeps it, and how far it goes. */
 interface ServerLog {
   facts: ServerFacts
-  history: TimelineHistory
-  kept: ResumePosition
+  /** How far its WAL went, after `facts` was read. */
   end: Lsn
 }
 

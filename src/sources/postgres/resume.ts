@@ -1,7 +1,7 @@
 import type { LogListing } from '../contract.ts'
 import type { Lsn } from './lsn.ts'
 import { leftAt, type TimelineHistory, timelineAt } from './timeline.ts'
-import { parseSegmentName, segmentStart } from './wal.ts'
+import { parseSegmentName, segmentName, segmentNumber, segmentStart } from './wal.ts'
 
 /** Where to go on with a log: the beginning of a segment, and the timeline to ask for. */
 export interface ResumePosition {
@@ -10,31 +10,44 @@ export interface ResumePosition {
 }
 
 /**
- * Behind the newest whole segment that lies on the way to the server's current timeline. Null if the store has none:
- * then the slot decides. The position may lie in a gap's far side; older gaps stay gaps.
+ * The first segment that the store does not hold whole, from where the slot keeps the log: what lies before was stored,
+ * by the follower or with a point, and what lies behind may be there in parts.
  */
 export function resumePosition(
   listing: LogListing,
   history: TimelineHistory,
   segmentBytes: number,
+  kept: ResumePosition,
+): ResumePosition {
+  const there = new Set(listing.segments.map(({ name }) => name))
+  let position = kept
+  while (there.has(segmentName(position.timeline, segmentNumber(position.start, segmentBytes), segmentBytes))) {
+    position = positionAt(position.start + BigInt(segmentBytes), history, segmentBytes)
+  }
+  return position
+}
+
+/**
+ * Where the store's log ends, if that is before what the slot keeps: the server may still have what lies between. Null
+ * if it is not, or the store has nothing on the way to the server's timeline.
+ */
+export function endBefore(
+  listing: LogListing,
+  history: TimelineHistory,
+  segmentBytes: number,
+  kept: ResumePosition,
 ): ResumePosition | null {
   let newest: Lsn | null = null
   for (const { name } of listing.segments) {
     const segment = parseSegmentName(name, segmentBytes)
-    if (!segment) continue
-    const left = leftAt(history, segment.timeline)
-    if (left === undefined) continue
+    const left = segment ? leftAt(history, segment.timeline) : undefined
+    if (!segment || left === undefined) continue
     const end = (segment.number + 1n) * BigInt(segmentBytes)
     // What a timeline has behind the fork is not on the way; the fork's own segment comes again with the child.
     if (left !== null && end > left) continue
     if (newest === null || end > newest) newest = end
   }
-  for (const { name } of listing.tails) {
-    const segment = parseSegmentName(name, segmentBytes)
-    if (!segment || newest !== null || leftAt(history, segment.timeline) === undefined) continue
-    newest = segment.number * BigInt(segmentBytes)
-  }
-  return newest === null ? null : positionAt(newest, history, segmentBytes)
+  return newest === null || newest >= kept.start ? null : positionAt(newest, history, segmentBytes)
 }
 
 /** The beginning of the segment that holds `lsn`, on the timeline which serves it. */

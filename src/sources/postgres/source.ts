@@ -81,8 +81,7 @@ async function backup(
   const facts = await readServerFacts(config, options.signal)
   checkSameCluster(writer, facts)
   await claimLog(context.log, facts.systemId)
-  const taken = await takeWithLog(config, slot, context, writer, options, facts)
-  const stopTime = await serverClock(config, options.signal)
+  const { taken, stopTime } = await takeWithLog(config, slot, context, writer, options, facts)
   return {
     kind: 'full',
     root: facts.dataDirectory ?? describeConnection(config),
@@ -114,7 +113,7 @@ async function takeWithLog(
   writer: PointWriter,
   options: SourceOptions,
   facts: ServerFacts,
-): Promise<BaseBackup> {
+): Promise<{ taken: BaseBackup; stopTime: string }> {
   const log = await PointLog.open({
     config,
     store: context.log,
@@ -136,10 +135,11 @@ async function takeWithLog(
         options,
         started: ({ timeline, lsn }) => log.begin(timeline, lsn),
       })
+      const stopTime = await serverClock(config, options.signal)
       options.progress({ phase: 'log', bytesDone: taken.bytes, bytesTotal: taken.bytes })
       await storeHistory(connection, context.log, taken.timeline)
       await log.finish(taken.stopLsn)
-      return taken
+      return { taken, stopTime }
     } finally {
       await connection.close()
     }

@@ -46,10 +46,11 @@ export type WalStreamEnd = { kind: 'stopped' } | { kind: 'timeline-end'; timelin
 /** Whole segments that wait for the store; while one more would, the socket is held. */
 const MAX_PENDING = 1
 const STOP_MS = 10_000
-/** Size from which a tail's piece no longer grows. */
+/** Size from which a tail's piece no longer grows, and with which the next begins. */
 const PIECE_BYTES = 256 * 1024
-/** An idle log's `until` in the store is at most so old. */
-const IDLE_MS = 60_000
+const LAST_PIECE_BYTES = 8 * 1024
+/** An idle log's `until` in the store is at most so many tail intervals old: a minute by default. */
+const IDLE_TAILS = 12
 
 interface Segment {
   start: Lsn
@@ -98,7 +99,8 @@ export class WalStream {
     this.#current = { start: request.start, buffer: Buffer.allocUnsafeSlow(request.segmentBytes) }
     this.#known = request.stored
     this.#shipped = request.stored.length
-    this.#pieceStart = request.stored.length
+    // What an earlier run left in pieces becomes one, as soon as there is more of it.
+    this.#pieceStart = 0
     this.#shippedUntilMs = request.untilMs
     this.#received = request.start
     this.#durable = request.start + BigInt(request.stored.length)
@@ -302,9 +304,9 @@ export class WalStream {
   }
 
   /**
-   * A piece grows in place until it is of some size, and then the next one begins: so a slow log makes few objects, and
-   * what is written again each time stays small. An idle log's last piece is written again now and then, because its
-   * `until` says up to when nothing happened.
+   * The tail's last piece grows in place until it is of some size, and then another begins: so a slow log makes few
+   * objects, and what is written again each time stays small. An idle log's last piece is written again now and then,
+   * because its `until` says up to when nothing happened.
    */
   async #storeTail(): Promise<void> {
     if (!this.#compareKnown()) {
@@ -318,22 +320,29 @@ export class WalStream {
     const end = segment.start + BigInt(to)
     const untilMs = this.#clock.untilMs(end)
     if (to <= from || to < this.#shipped) return
-    if (to === this.#shipped && untilMs < this.#shippedUntilMs + IDLE_MS) return
+    if (to === this.#shipped && untilMs < this.#shippedUntilMs + this.#idleMs()) return
+    const last = to - from > PIECE_BYTES ? to - LAST_PIECE_BYTES : from
+    // The end first: what is there from `from` on may reach further than `last`, and must not become shorter before.
+    await this.#putPiece(segment, last, to, untilMs)
+    if (last > from) await this.#putPiece(segment, from, last, untilMs)
+    this.#shippedUntilMs = untilMs
+    // The segment may have been completed meanwhile: then its beginning is shipped with it.
+    if (this.#current === segment) {
+      this.#shipped = to
+      this.#pieceStart = last
+    }
+    this.#advance(end)
+  }
+
+  #putPiece(segment: Segment, from: number, to: number, untilMs: number): Promise<void> {
     const bytes = segment.buffer.subarray(from, to)
-    await this.#request.store.putTail(
+    return this.#request.store.putTail(
       branchName(this.#request.timeline),
       this.#name(segment),
       from,
       bytes,
       metaOf(untilMs),
     )
-    this.#shippedUntilMs = untilMs
-    // The segment may have been completed meanwhile: then its beginning is shipped with it.
-    if (this.#current === segment) {
-      this.#shipped = to
-      if (to - from >= PIECE_BYTES) this.#pieceStart = to
-    }
-    this.#advance(end)
   }
 
   /**
@@ -377,6 +386,10 @@ export class WalStream {
       server: laterLsn(this.#server, this.#durable),
       untilMs: this.#clock.untilMs(this.#durable),
     })
+  }
+
+  #idleMs(): number {
+    return (this.#request.tailMs ?? Number.POSITIVE_INFINITY) * IDLE_TAILS
   }
 
   #name(segment: Segment): string {
