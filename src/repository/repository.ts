@@ -6,11 +6,13 @@ import type { Point } from '../model.ts'
 import type { OpenPoint, Repository, RepositoryOptions } from './api.ts'
 import { readCommits } from './commits.ts'
 import { ComputePool } from './compute/pool.ts'
+import { isLoss } from './damage.ts'
 import { authenticateClear, decodeClear, encodeClear, type KeyRecord, type RepositoryRecord } from './format/clear.ts'
 import { companions } from './format/companions.ts'
 import { DOMAIN_ID_BYTES, deriveDomainKeys, KEY_BYTES } from './format/domain-keys.ts'
-import { generationName, PREFIX, REPOSITORY } from './format/object-names.ts'
-import { sealRecord } from './format/records.ts'
+import { REPOSITORY } from './format/object-names.ts'
+import { createFirstGeneration } from './generations.ts'
+import { keyName, listKeyNames } from './key-objects.ts'
 import { sourceLog } from './log-store.ts'
 import { openPointReader } from './open-point.ts'
 import { startPoint } from './point-writer.ts'
@@ -21,8 +23,9 @@ const MAX_THREADS = 8
 const MIN_PREFIX_DIGITS = 4
 
 /**
- * Makes a repository in an empty store. Order in which it becomes durable: companions, wrapped key, generation 0, and
- * repository.json last, by create-if-absent: only with it does the repository exist; of two at once, one wins.
+ * Makes a repository in an empty store. Order in which it becomes durable: companions, wrapped key, and repository.json,
+ * by create-if-absent: only with it does the repository exist; of two at once, one wins. Then generation 0, which the
+ * first backup makes if this process dies before it.
  */
 export async function createRepository(options: RepositoryOptions & { service: string }): Promise<Repository> {
   const { storage, ambient } = options
@@ -47,12 +50,8 @@ export async function createRepository(options: RepositoryOptions & { service: s
   }
   const state = stateOf(options, record, key)
   await writeKey(state, options.keys[0] as KeyProvider, key, 'first')
-  const generation = generationName(0)
-  await storage.put(
-    generation,
-    sealRecord(keys, 'G', generation, { generation: 0, tombstones: [] }, ambient.randomBytes(32)),
-  )
   if (!(await storage.create(REPOSITORY, encodeClear(keys, REPOSITORY, record)))) throw exists(storage.description)
+  await createFirstGeneration(state)
   return new OpenRepository(state, key)
 }
 
@@ -98,11 +97,13 @@ async function unwrap(options: RepositoryOptions, record: RepositoryRecord): Pro
 async function readKeyRecords(options: RepositoryOptions, record: RepositoryRecord): Promise<KeyRecord[]> {
   const records: KeyRecord[] = []
   let damaged: unknown = null
-  for await (const object of options.storage.list(PREFIX.keys)) {
+  for (const name of await listKeyNames(options.storage, record)) {
     try {
-      const key = decodeClear<KeyRecord>(await options.storage.get(object.name), object.name, 'key')
+      const key = decodeClear<KeyRecord>(await options.storage.get(name), name, 'key')
       if (key.domain === record.domain && key.epoch === record.epoch) records.push(key)
     } catch (error) {
+      // Another may be as it was written. A store that is away is another matter.
+      if (!isLoss(error)) throw error
       damaged = error
     }
   }
@@ -134,17 +135,14 @@ function stateOf(options: RepositoryOptions, record: RepositoryRecord, key: Buff
 
 async function writeKey(state: RepositoryState, provider: KeyProvider, key: Buffer, label: string): Promise<void> {
   const wrapped = await provider.wrap(key)
-  const siblings: string[] = []
-  for await (const object of state.storage.list(PREFIX.keys)) siblings.push(object.name)
-  const { domain, epoch } = state.keys
-  const name = `${PREFIX.keys}${domain.toString('hex')}-${epoch}-${wrapped.kek}.json`
+  const which = { domain: state.keys.domain.toString('hex'), epoch: state.keys.epoch }
+  const name = keyName(which, wrapped.kek)
   const addedAt = new Date(state.ambient.now()).toISOString()
-  const others = siblings.filter((sibling) => sibling !== name).sort()
+  const others = (await listKeyNames(state.storage, which)).filter((sibling) => sibling !== name)
   const record: KeyRecord = {
     regain: 'key',
     format: 1,
-    domain: domain.toString('hex'),
-    epoch,
+    ...which,
     label,
     addedAt,
     siblings: others,
@@ -199,10 +197,11 @@ class OpenRepository implements Repository {
 
   async keys(): ReturnType<Repository['keys']> {
     const found = []
-    for await (const object of this.state.storage.list(PREFIX.keys)) {
-      const bytes = await this.state.storage.get(object.name)
-      const record = decodeClear<KeyRecord>(bytes, object.name, 'key')
-      authenticateClear(this.state.keys, object.name, bytes, record)
+    const { keys, storage } = this.state
+    for (const name of await listKeyNames(storage, { domain: keys.domain.toString('hex'), epoch: keys.epoch })) {
+      const bytes = await storage.get(name)
+      const record = decodeClear<KeyRecord>(bytes, name, 'key')
+      authenticateClear(keys, name, bytes, record)
       found.push(record)
     }
     return found

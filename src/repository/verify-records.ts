@@ -5,6 +5,7 @@ import { type Commit, readCommits } from './commits.ts'
 import { authenticateClear, decodeClear, type KeyRecord, type RepositoryRecord } from './format/clear.ts'
 import { endName, lastComponent, PREFIX, REPOSITORY, receiptName, sessionName } from './format/object-names.ts'
 import { openRecord, type RecordKinds } from './format/records.ts'
+import { listKeyNames } from './key-objects.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 type Report = (found: VerifyProblem) => void
@@ -26,7 +27,8 @@ export async function checkKeys(state: RepositoryState, signal: AbortSignal, pro
           `${name} is not what was written with the repository. No data is affected.`,
         )
     })
-  const names = await namesUnder(state, PREFIX.keys, signal)
+  const which = { domain: state.keys.domain.toString('hex'), epoch: state.keys.epoch }
+  const names = await listKeyNames(state.storage, which, { signal })
   const expected = new Set<string>()
   for (const name of names)
     await attempt(problem, name, async () => {
@@ -77,9 +79,13 @@ async function checkEach(
   return names.length
 }
 
-/** Every commit opens, has its session and its receipt, and the one it follows; every receipt has its commit. */
+/**
+ * Every commit opens, has its session and its receipt, and the one it follows; every receipt has its commit. Backups may
+ * commit meanwhile, so receipts, which are written after commits, are listed before them to find lost commits.
+ */
 export async function checkCommits(state: RepositoryState, signal: AbortSignal, problem: Report): Promise<Commit[]> {
   const damaged = new Set<string>()
+  const committed = await namesUnder(state, PREFIX.receipts, signal)
   const commits = await readCommits(state, {
     signal,
     damaged: (object, error) => {
@@ -89,8 +95,8 @@ export async function checkCommits(state: RepositoryState, signal: AbortSignal, 
   })
   const known = new Map(commits.map((commit) => [commit.point.id, commit]))
   await checkOrphans(state, known, damaged, signal, problem)
-  const receipts = await namesUnder(state, PREFIX.receipts, signal)
-  for (const name of receipts) {
+  const receipts = new Set(await namesUnder(state, PREFIX.receipts, signal))
+  for (const name of committed) {
     const receipt = await attempt(problem, name, async () =>
       openRecord(state.keys, 'R', name, await state.storage.get(name, undefined, { signal })),
     )
@@ -106,7 +112,7 @@ export async function checkCommits(state: RepositoryState, signal: AbortSignal, 
       })
   }
   for (const { point } of commits) {
-    if (!receipts.includes(receiptName(point.id)))
+    if (!receipts.has(receiptName(point.id)))
       missing(
         problem,
         receiptName(point.id),
@@ -140,7 +146,8 @@ async function checkOrphans(
       async () => openRecord(state.keys, 'E', name, await state.storage.get(name, undefined, { signal })),
       true,
     )
-    if (end?.end === 'commit')
+    // Committed after the points were listed: then its session is there.
+    if (end?.end === 'commit' && (await state.storage.size(sessionName(id), { signal })) === null)
       missing(
         problem,
         sessionName(id),

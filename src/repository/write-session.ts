@@ -3,8 +3,9 @@ import { RegainError, throwIfInterrupted } from '../errors.ts'
 import type { Point } from '../model.ts'
 import { type ChunkIndex, loadChunkIndex } from './chunk-index.ts'
 import { type Commit, readCommit, writeReceipt } from './commits.ts'
-import { endName, generationName, lastComponent, PREFIX, sessionName } from './format/object-names.ts'
-import { type EndRecord, openRecord, sealRecord } from './format/records.ts'
+import { endName, sessionName } from './format/object-names.ts'
+import { type EndRecord, sealRecord } from './format/records.ts'
+import { newestGeneration, readTombstones } from './generations.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 /**
@@ -120,18 +121,6 @@ export async function giveUpSession(state: RepositoryState, id: string, reason: 
   }
 }
 
-async function newestGeneration(state: RepositoryState, signal: AbortSignal): Promise<number> {
-  let newest = -1
-  for await (const object of state.storage.list(PREFIX.generations, { signal }))
-    newest = Math.max(newest, Number(lastComponent(object.name)))
-  if (newest < 0)
-    throw new RegainError(
-      'repository-damaged',
-      'The repository has no generation object: it was removed. No backup can be written safely.',
-    )
-  return newest
-}
-
 async function createSession(
   state: RepositoryState,
   id: string,
@@ -148,22 +137,6 @@ async function createSession(
     // The outcome is unknown: never this name again. A session nobody uses is fenced by the next collection.
     if (error instanceof RegainError && error.code === 'storage-unavailable') return false
     if (error instanceof RegainError && error.code === 'interrupted') await giveUpSession(state, id, 'interrupted')
-    throw error
-  }
-}
-
-/** Null: the generation has been retired meanwhile. */
-async function readTombstones(
-  state: RepositoryState,
-  generation: number,
-  signal: AbortSignal,
-): Promise<Set<string> | null> {
-  const name = generationName(generation)
-  try {
-    const sealed = await state.storage.get(name, undefined, { signal })
-    return new Set(openRecord(state.keys, 'G', name, sealed).tombstones)
-  } catch (error) {
-    if (error instanceof RegainError && error.code === 'storage-not-found') return null
     throw error
   }
 }

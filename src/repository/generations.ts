@@ -1,0 +1,58 @@
+import { isRegainError, RegainError } from '../errors.ts'
+import { generationName, lastComponent, PREFIX } from './format/object-names.ts'
+import { openRecord, sealRecord } from './format/records.ts'
+import type { RepositoryState } from './repository-state.ts'
+
+/** Tombstone generations, as a writer of the removal protocol needs them (write-session.ts). */
+
+/** Where there is data there is a generation: it names what may be removed. */
+const DATA = [PREFIX.packs, PREFIX.index, PREFIX.sessions, PREFIX.ends, PREFIX.receipts]
+
+/** Rejects with `repository-damaged` if there is none though the repository has been used. */
+export async function newestGeneration(state: RepositoryState, signal: AbortSignal): Promise<number> {
+  const newest = await listNewest(state, signal)
+  if (newest !== null) return newest
+  if (await hasData(state, signal))
+    throw new RegainError(
+      'repository-damaged',
+      'The repository has no generation object: it was removed. No backup can be written safely.',
+    )
+  // Whoever made the repository died before its first generation.
+  await createFirstGeneration(state)
+  return 0
+}
+
+/** Null: the generation has been retired meanwhile. */
+export async function readTombstones(
+  state: RepositoryState,
+  generation: number,
+  signal: AbortSignal,
+): Promise<Set<string> | null> {
+  const name = generationName(generation)
+  try {
+    const sealed = await state.storage.get(name, undefined, { signal })
+    return new Set(openRecord(state.keys, 'G', name, sealed).tombstones)
+  } catch (error) {
+    if (isRegainError(error, 'storage-not-found')) return null
+    throw error
+  }
+}
+
+/** Only for a repository that was never written to. */
+export async function createFirstGeneration(state: RepositoryState): Promise<void> {
+  const name = generationName(0)
+  const record = { generation: 0, tombstones: [] }
+  await state.storage.create(name, sealRecord(state.keys, 'G', name, record, state.ambient.randomBytes(32)))
+}
+
+async function listNewest(state: RepositoryState, signal: AbortSignal): Promise<number | null> {
+  let newest: number | null = null
+  for await (const object of state.storage.list(PREFIX.generations, { signal }))
+    newest = Math.max(newest ?? 0, Number(lastComponent(object.name)))
+  return newest
+}
+
+async function hasData(state: RepositoryState, signal: AbortSignal): Promise<boolean> {
+  for (const prefix of DATA) for await (const _ of state.storage.list(prefix, { signal })) return true
+  return false
+}
