@@ -98,8 +98,9 @@ test("Debian's PostgreSQL 15: protected, a table dropped, and brought back to be
 
     const restored = join(cwd, 'restored')
     const restore = await regain(place, 'restore', 'shop', '--to', restored, '--at', good, '--start')
+    // Looked up now: hooks run in order, and the one that removes the directory comes before this one.
+    const server = await findRunningServer(restored)
     t.after(async () => {
-      const server = await findRunningServer(restored)
       if (server !== null) await stopRunningServer(server)
     })
     assert.equal(restore.status, 0, JSON.stringify(restore.last))

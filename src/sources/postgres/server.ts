@@ -140,7 +140,8 @@ async function launch(
     logging_collector: 'off',
     log_destination: 'stderr',
     lc_messages: 'C',
-    external_pid_file: '',
+    // The original's would be that of the server it was copied from.
+    external_pid_file: join(run.private, 'pid'),
     ...options.settings,
   }
   const arguments_ = ['-D', options.directory]
