@@ -1,13 +1,17 @@
 import { RegainError } from '../errors.ts'
-import type { ChunkIndex, ChunkPlace } from './chunk-index.ts'
+import type { ChunkPlace } from './chunk-index.ts'
 import type { GroupPlace, PackGroups } from './compute/messages.ts'
 import { frameSpan, GroupOpener, isChunk, sealedSpan } from './compute/open-groups.ts'
+import type { Copies } from './copies.ts'
+import { isLoss } from './damage.ts'
 import { packName } from './format/object-names.ts'
 import { HEADER_BYTES } from './format/sealed.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 /** Raw groups kept, so that neighbours cost one read. */
 const KEPT_GROUPS = 12
+/** Copies of a chunk that are tried. */
+const MAX_COPIES = 3
 
 /**
  * Reads single chunks, for listings and small files. Every chunk is checked against its id. Bulk data goes through the
@@ -15,26 +19,38 @@ const KEPT_GROUPS = 12
  */
 export class ChunkReader {
   private readonly state: RepositoryState
-  private readonly index: ChunkIndex
+  private readonly copies: Copies
   private readonly signal: AbortSignal
   private readonly opener: GroupOpener
   private readonly kept = new Map<string, Promise<Buffer>>()
 
-  constructor(state: RepositoryState, index: ChunkIndex, signal: AbortSignal) {
+  constructor(state: RepositoryState, copies: Copies, signal: AbortSignal) {
     this.state = state
-    this.index = index
+    this.copies = copies
     this.signal = signal
     this.opener = new GroupOpener(state.keys, state.storage.localDirectory ?? null)
   }
 
   /** A view; do not change it. Rejects with `repository-damaged` if no copy is known or the copy is damaged. */
   async read(id: Uint8Array): Promise<Buffer> {
-    const place = this.index.locate(id)
+    let place = this.copies.locate(id) ?? (await this.copies.locateElsewhere(id, null))
     if (!place)
       throw new RegainError(
         'repository-damaged',
         `Chunk ${Buffer.from(id).toString('hex')} is in no pack: its pack or its index was lost.`,
       )
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.readFrom(place, id)
+      } catch (error) {
+        if (!isLoss(error) || attempt === MAX_COPIES) throw error
+        place = await this.copies.locateElsewhere(id, place.knownPack.name)
+        if (!place) throw error
+      }
+    }
+  }
+
+  private async readFrom(place: ChunkPlace, id: Uint8Array): Promise<Buffer> {
     const raw = await this.group(place)
     const bytes = raw.subarray(place.offset, place.offset + place.length)
     if (!isChunk(this.state.keys, id, bytes))
@@ -51,7 +67,7 @@ export class ChunkReader {
   }
 
   private group(place: ChunkPlace): Promise<Buffer> {
-    const key = `${place.pack}/${place.group}`
+    const key = `${place.knownPack.name}/${place.group}`
     const known = this.kept.get(key)
     if (known) {
       this.kept.delete(key)

@@ -101,6 +101,35 @@ describe('large files', () => {
     await assertRestores(made.repository, point.id, readTree(tree))
   })
 
+  it('that lost a part are told as lost once, and cost no other file', async () => {
+    const tree = join(folder.path, 'hurt')
+    writeTree(tree, { 'a-before': someBytes('hurt before', 5 * MIB), long: someBytes('hurt', 150 * MIB), z: 'after' })
+    const memory = openMemoryStorage()
+    const hurt = await createTestRepository(memory, folder.path)
+    const { point } = await backUp(hurt.repository, tree)
+    const expected = readTree(tree)
+    expected.delete('long')
+    const packs = [...memory.objects].filter(([name]) => name.startsWith('packs/'))
+    const large = packs.filter(([, bytes]) => bytes.length > 20 * MIB)
+    assert.ok(large.length >= 3)
+    for (const [name, bytes] of large) {
+      const damaged = Buffer.from(bytes)
+      damaged[10 * MIB] = (damaged[10 * MIB] as number) ^ 1
+      for (const change of [damaged, null]) {
+        if (change) memory.objects.set(name, change)
+        else memory.objects.delete(name)
+        const { tree: restored, missed, files } = await restore(hurt.repository, point.id)
+        const lost = missed.map(({ path }) => path).filter((path) => path !== 'a-before')
+        assert.deepEqual(lost, ['long'])
+        assert.equal(files, 3 - missed.length)
+        assert.equal(restored.has('long'), false)
+        assert.equal(restored.get('z'), expected.get('z'))
+      }
+      memory.objects.set(name, bytes)
+    }
+    await hurt.repository.close()
+  })
+
   for (const [what, change] of Object.entries(CHANGES))
     for (const size of [1000, 3 * MIB, RANGE + 5 * MIB])
       it(`of ${size} bytes are told as changed, or are of one later moment, when one ${what}`, async () => {

@@ -1,24 +1,26 @@
 import { ftruncateSync, mkdirSync, readdirSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { RegainError, throwIfInterrupted } from '../errors.ts'
+import { isRegainError, RegainError, throwIfInterrupted } from '../errors.ts'
 import { errorCode } from '../filesystem/libc.ts'
 import { displayPath } from '../filesystem/names.ts'
 import { TargetTree } from '../filesystem/target.ts'
 import type { Entry, EntryPath, Missed } from '../model.ts'
 import type { OpenPoint } from './api.ts'
-import type { ChunkIndex } from './chunk-index.ts'
 import { fetchGroups } from './chunk-reader.ts'
 import type { RestoreReply } from './compute/messages.ts'
+import type { Copies } from './copies.ts'
 import { isLoss } from './damage.ts'
 import { chunkIds } from './listing-reader.ts'
 import type { RepositoryState } from './repository-state.ts'
-import { FileLayout, type FileUnderWay, type PlannedJob, RestoreWindow } from './restore-plan.ts'
+import { FileLayout, type FileUnderWay, type PlannedJob, RestoreWindow, type WantedChunk } from './restore-plan.ts'
 
 /** Content planned at once: large enough that a pack's groups are read once, small enough to stay flat in memory. */
 const WINDOW_BYTES = 128 * 1024 * 1024
 const WINDOW_FILES = 8192
 const JOBS_PER_THREAD = 4
 const MAX_MISSED_KEPT = 1000
+/** Copies of a chunk that are tried. */
+const MAX_COPIES = 3
 
 interface Listing {
   entries(): AsyncIterable<Entry>
@@ -34,7 +36,7 @@ type Options = Parameters<OpenPoint['materialize']>[1]
  */
 export async function materialize(
   state: RepositoryState,
-  index: ChunkIndex,
+  copies: Copies,
   listing: Listing,
   directory: string,
   options: Options,
@@ -42,7 +44,7 @@ export async function materialize(
   makeEmptyDirectory(directory)
   const tree = TargetTree.open(directory)
   try {
-    const restore = new Restore(state, index, listing, tree, directory, options)
+    const restore = new Restore(state, copies, listing, tree, directory, options)
     await restore.writeFiles()
     await restore.finishTree()
     options.progress({ phase: 'syncing', bytesDone: restore.bytes, filesDone: restore.files })
@@ -80,7 +82,7 @@ class Restore {
   readonly missed: Missed[] = []
   private missedCount = 0
   private readonly state: RepositoryState
-  private readonly index: ChunkIndex
+  private readonly copies: Copies
   private readonly listing: Listing
   private readonly tree: TargetTree
   private readonly directory: string
@@ -92,14 +94,14 @@ class Restore {
 
   constructor(
     state: RepositoryState,
-    index: ChunkIndex,
+    copies: Copies,
     listing: Listing,
     tree: TargetTree,
     directory: string,
     options: Options,
   ) {
     this.state = state
-    this.index = index
+    this.copies = copies
     this.listing = listing
     this.tree = tree
     this.directory = directory
@@ -186,7 +188,7 @@ class Restore {
   private async planFile(file: FileUnderWay): Promise<void> {
     const layout = new FileLayout(file.entry)
     for await (const id of chunkIds((list) => this.listing.readChunk(list), file.entry)) {
-      const place = this.index.locate(id)
+      const place = this.copies.locate(id) ?? (await this.copies.locateElsewhere(id, null))
       if (!place)
         throw new RegainError('repository-damaged', 'A chunk of it is in no pack: its pack or its index was lost.')
       this.window.add(file, id, place, layout.place(place.length))
@@ -218,21 +220,58 @@ class Restore {
     this.tree.closeFile(this.tree.createFile(file.entry.path))
   }
 
-  private async run(planned: PlannedJob): Promise<void> {
-    const job = { ...planned.job, source: await fetchGroups(this.state, planned.job.source, this.options.signal) }
-    const reply = await this.state.pool.run<RestoreReply>(job)
+  private async run(planned: PlannedJob, attempt = 1): Promise<void> {
+    const reply = await this.execute(planned)
     this.bytes += reply.bytes
     for (const { file, detail } of reply.warnings)
       this.warnAttributes((planned.files[file] as FileUnderWay).entry, [detail])
-    for (const { file, detail } of reply.lost) (planned.files[file] as FileUnderWay).lost ??= detail
+    const again = await this.findElsewhere(planned, reply, attempt)
+    const unfinished = new Set<FileUnderWay>()
+    for (const { file, made } of reply.unfinished) {
+      const underWay = planned.files[file] as FileUnderWay
+      underWay.made = made
+      unfinished.add(underWay)
+    }
+    for (const file of planned.files) file.jobs--
+    const jobs = again.plan(this.directory, this.ownership)
     for (const file of planned.files) {
-      file.jobs--
-      if (planned.single.has(file)) {
-        if (file.lost !== null) this.lose(file)
-        // More of it may wait in the window: finishing it now would set attributes, or remove it, too early.
-      } else if (file.jobs === 0 && file.planned && !this.window.files.has(file)) this.finishFile(file)
+      const isDone = planned.single.has(file) && !unfinished.has(file) && file.lost === null
+      // More of it may wait in the window: finishing it now would set attributes, or remove it, too early.
+      if (!isDone && file.jobs === 0 && file.planned && !this.window.files.has(file)) this.finishFile(file)
     }
     this.options.progress({ phase: 'writing', bytesDone: this.bytes, filesDone: this.files })
+    for (const job of jobs) {
+      for (const file of job.files) if (!job.single.has(file)) this.make(file)
+      await this.run(job, attempt + 1)
+    }
+  }
+
+  private async execute(planned: PlannedJob): Promise<RestoreReply> {
+    try {
+      const source = await fetchGroups(this.state, planned.job.source, this.options.signal)
+      return await this.state.pool.run<RestoreReply>({ ...planned.job, source })
+    } catch (error) {
+      // As a thread says it that finds the file of a pack gone.
+      if (!isRegainError(error, 'storage-not-found')) throw error
+      const lost = planned.chunks.map((_, chunk) => ({ chunk, detail: error.message }))
+      const unfinished = planned.files.flatMap((file, number) =>
+        planned.single.has(file) ? [{ file: number, made: false }] : [],
+      )
+      return { bytes: 0, lost, unfinished, warnings: [] }
+    }
+  }
+
+  /** Other copies of what was lost; files for which there is none are lost. */
+  private async findElsewhere(planned: PlannedJob, reply: RestoreReply, attempt: number): Promise<RestoreWindow> {
+    const window = new RestoreWindow()
+    for (const { chunk, detail } of reply.lost) {
+      const { id, pieces } = planned.chunks[chunk] as WantedChunk
+      const place = attempt < MAX_COPIES ? await this.copies.locateElsewhere(id, planned.job.source.pack) : null
+      for (const { file, ...piece } of pieces)
+        if (place) window.add(file, id, place, [piece])
+        else file.lost ??= detail
+    }
+    return window
   }
 
   /** For files whose content the threads do not finish: empty, all holes, or written by several jobs. */

@@ -4,6 +4,7 @@ import type { OpenPoint } from './api.ts'
 import { type ChunkIndex, loadChunkIndex } from './chunk-index.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import { readCommit } from './commits.ts'
+import { Copies } from './copies.ts'
 import { chunkIds, dataRanges, findEntry, readListing } from './listing-reader.ts'
 import { materialize } from './materialize.ts'
 import { pinPoint } from './pins.ts'
@@ -35,7 +36,8 @@ export async function openPointReader(
     const unreadable = (segment: string, error: RegainError) =>
       state.ambient.log('error', error.message, { object: segment })
     const index = loaded ?? (await loadChunkIndex(state, { signal, unreadable }))
-    return new PointReader(state, commit.point, new ChunkReader(state, index, signal), index, unpin)
+    const reload = (excluded: ReadonlySet<string>) => loadChunkIndex(state, { signal, excluded, unreadable })
+    return new PointReader(state, commit.point, new Copies(index, reload), unpin, signal)
   } catch (error) {
     await unpin()
     throw error
@@ -61,20 +63,14 @@ class PointReader implements OpenedPoint {
   readonly point: Point
   private readonly state: RepositoryState
   private readonly chunks: ChunkReader
-  private readonly index: ChunkIndex
+  private readonly copies: Copies
   private readonly unpin: () => Promise<void>
 
-  constructor(
-    state: RepositoryState,
-    point: Point,
-    chunks: ChunkReader,
-    index: ChunkIndex,
-    unpin: () => Promise<void>,
-  ) {
+  constructor(state: RepositoryState, point: Point, copies: Copies, unpin: () => Promise<void>, signal: AbortSignal) {
     this.state = state
     this.point = point
-    this.chunks = chunks
-    this.index = index
+    this.copies = copies
+    this.chunks = new ChunkReader(state, copies, signal)
     this.unpin = unpin
   }
 
@@ -130,7 +126,7 @@ class PointReader implements OpenedPoint {
   materialize: OpenPoint['materialize'] = (directory, options) =>
     materialize(
       this.state,
-      this.index,
+      this.copies,
       { entries: () => this.entries(), readChunk: this.readChunk },
       directory,
       options,

@@ -27,7 +27,7 @@ interface Piece {
   position: number
 }
 
-interface WantedChunk {
+export interface WantedChunk {
   id: Buffer
   place: ChunkPlace
   pieces: Piece[]
@@ -41,7 +41,7 @@ export class RestoreWindow {
   readonly files = new Set<FileUnderWay>()
 
   add(file: FileUnderWay, id: Buffer, place: ChunkPlace, pieces: Omit<Piece, 'file'>[]): void {
-    const key = `${place.pack}/${place.group}/${place.offset}`
+    const key = `${place.knownPack.name}/${place.group}/${place.offset}`
     let chunk = this.chunks.get(key)
     if (!chunk) {
       chunk = { id, place, pieces: [] }
@@ -55,7 +55,7 @@ export class RestoreWindow {
   /** Jobs that each read one stretch of one pack. */
   plan(target: string, ownership: boolean): PlannedJob[] {
     const sorted = [...this.chunks.values()].sort(
-      (a, b) => a.place.pack - b.place.pack || a.place.group - b.place.group || a.place.offset - b.place.offset,
+      (a, b) => comparePacks(a.place, b.place) || a.place.group - b.place.group || a.place.offset - b.place.offset,
     )
     const stretches: WantedChunk[][] = []
     let current: WantedChunk[] = []
@@ -75,14 +75,22 @@ export class RestoreWindow {
 export interface PlannedJob {
   job: RestoreJob
   files: FileUnderWay[]
+  /** In the order of the job's. */
+  chunks: readonly WantedChunk[]
   /** These files are this job's alone: the thread makes and finishes them. */
   single: ReadonlySet<FileUnderWay>
+}
+
+/** Places may come from indexes that were read at different times, so only names tell packs apart. */
+function comparePacks(a: ChunkPlace, b: ChunkPlace): number {
+  if (a.knownPack.name === b.knownPack.name) return 0
+  return a.knownPack.name < b.knownPack.name ? -1 : 1
 }
 
 function near(current: readonly WantedChunk[], next: WantedChunk): boolean {
   const first = (current[0] as WantedChunk).place
   const last = (current[current.length - 1] as WantedChunk).place
-  if (first.pack !== next.place.pack) return false
+  if (comparePacks(first, next.place) !== 0) return false
   const end = next.place.groupPlace.offset + next.place.groupPlace.storedBytes
   const gap = next.place.groupPlace.offset - (last.groupPlace.offset + last.groupPlace.storedBytes)
   return gap <= GAP_BYTES && end - first.groupPlace.offset <= JOB_SPAN_BYTES
@@ -125,7 +133,7 @@ function encodeJob(chunks: readonly WantedChunk[], target: string, ownership: bo
     places,
     pieces,
   }
-  return { job, files, single }
+  return { job, files, chunks, single }
 }
 
 /** Walks a file's chunks along its data ranges and says for each where its bytes go. */

@@ -235,10 +235,14 @@ describe('the writer of the removal protocol', () => {
     assert.equal(sessions[1], sessionName(point.id))
   })
 
-  it('refuses when there is no generation at all', async () => {
+  it('refuses when the generation is gone from a repository that holds data, and makes the first of one that does not', async () => {
     memory.objects.delete(generationName(0))
+    await backUp(made.repository, tree)
+    assert.deepEqual(names(PREFIX.generations), [generationName(0)])
+    memory.objects.delete(generationName(0))
+    const sessions = names(PREFIX.sessions)
     await assert.rejects(made.repository.startPoint(startRequest()), { code: 'repository-damaged' })
-    assert.deepEqual(names(PREFIX.sessions), [])
+    assert.deepEqual(names(PREFIX.sessions), sessions)
   })
 
   it('does not reuse what is in tombstoned packs, neither by reference nor by content', async () => {

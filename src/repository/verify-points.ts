@@ -4,6 +4,7 @@ import type { Entry, Point } from '../model.ts'
 import type { VerifyOptions, VerifyProblem } from './api.ts'
 import type { ChunkIndex } from './chunk-index.ts'
 import { ChunkReader } from './chunk-reader.ts'
+import { Copies } from './copies.ts'
 import { isLoss } from './damage.ts'
 import { packName } from './format/object-names.ts'
 import { decodeDirectory } from './format/pack.ts'
@@ -89,7 +90,8 @@ async function damagedPaths(state: RepositoryState, check: PointCheck, point: Po
     if (where === null) add('the index', path)
     else if (where !== 'readable') add(packName(where), path)
   }
-  const reader = new ChunkReader(state, check.readable, check.options.signal)
+  const copies = new Copies(check.readable, async () => check.index)
+  const reader = new ChunkReader(state, copies, check.options.signal)
   const read = (id: Uint8Array) => {
     look(Buffer.from(id), LISTING)
     return reader.read(id)

@@ -164,8 +164,10 @@ export interface RestoreFile {
 }
 export interface RestoreReply {
   bytes: number
-  /** Files that could not be made whole. */
-  lost: { file: number; detail: string }[]
+  /** Chunks that were not written: this copy of them is gone or damaged. */
+  lost: { chunk: number; detail: string }[]
+  /** Files that were given with their entry and miss chunks: not finished, and made only if something was written. */
+  unfinished: { file: number; made: boolean }[]
   /** Attributes that could not be set. */
   warnings: { file: number; detail: string }[]
 }

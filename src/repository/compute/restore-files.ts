@@ -29,8 +29,8 @@ export function closeTargets(): void {
 }
 
 /**
- * Writes verified chunks into the target's files. A damaged chunk writes nothing: every file it belongs to is reported
- * lost, and the main thread removes what there is of it.
+ * Writes verified chunks into the target's files. A damaged chunk writes nothing: it is reported, and the main thread
+ * finds another copy, or removes what there is of the files that it belongs to.
  */
 export function restoreFiles(keys: DomainKeys, opener: GroupOpener, job: RestoreJob): RestoreReply {
   const run = new RestoreRun(targetTree(job.target), job)
@@ -47,7 +47,8 @@ export function restoreFiles(keys: DomainKeys, opener: GroupOpener, job: Restore
           ? null
           : 'A chunk of it does not match its identity.'
         : broken.get(group)
-      for (; job.pieces[piece * PIECE_NUMBERS] === chunk; piece++) run.write(piece, bytes, lost ?? null)
+      if (lost) run.reply.lost.push({ chunk, detail: lost })
+      for (; job.pieces[piece * PIECE_NUMBERS] === chunk; piece++) run.write(piece, lost ? undefined : bytes)
     }
     return run.reply
   } finally {
@@ -68,11 +69,11 @@ function openGroups(opener: GroupOpener, job: RestoreJob, broken: Map<number, st
 }
 
 class RestoreRun {
-  readonly reply: RestoreReply = { bytes: 0, lost: [], warnings: [] }
+  readonly reply: RestoreReply = { bytes: 0, lost: [], unfinished: [], warnings: [] }
   private readonly tree: TargetTree
   private readonly job: RestoreJob
   private readonly left: Uint32Array
-  private readonly lost = new Set<number>()
+  private readonly unfinished = new Set<number>()
   private readonly made = new Set<number>()
   private readonly open = new Map<number, number>()
 
@@ -83,7 +84,7 @@ class RestoreRun {
     for (let at = 3; at < job.pieces.length; at += PIECE_NUMBERS) this.left[job.pieces[at] as number]!++
   }
 
-  write(piece: number, chunk: Uint8Array | undefined, lost: string | null): void {
+  write(piece: number, chunk: Uint8Array | undefined): void {
     const at = piece * PIECE_NUMBERS
     const [, from, length, file, position] = this.job.pieces.subarray(at, at + PIECE_NUMBERS) as unknown as [
       number,
@@ -92,8 +93,8 @@ class RestoreRun {
       number,
       number,
     ]
-    if (lost !== null) this.lose(file, lost)
-    else if (chunk && !this.lost.has(file)) {
+    if (!chunk) this.unfinished.add(file)
+    else {
       writeFully(this.handle(file), chunk, from, length, position)
       this.reply.bytes += length
     }
@@ -105,14 +106,10 @@ class RestoreRun {
     for (const file of [...this.open.keys()]) this.closeFile(file)
   }
 
-  private lose(file: number, detail: string): void {
-    if (!this.lost.has(file)) this.reply.lost.push({ file, detail })
-    this.lost.add(file)
-  }
-
   private finish(file: number): void {
     const { entry } = this.job.files[file] as RestoreFile
-    if (entry && !this.lost.has(file)) {
+    if (entry && this.unfinished.has(file)) this.reply.unfinished.push({ file, made: this.made.has(file) })
+    else if (entry) {
       const fd = this.handle(file)
       if (entry.extents) ftruncateSync(fd, entry.size ?? 0)
       for (const detail of this.tree.setAttributes(entry, { ownership: this.job.ownership }, fd))

@@ -1,0 +1,43 @@
+import type { ChunkIndex, ChunkPlace } from './chunk-index.ts'
+
+/** Packs that may turn out to be gone or damaged before their chunks are only looked for in what is known already. */
+const MAX_RELOADS = 32
+
+/**
+ * Where a reader finds chunks. A repack may remove the pack that a reader was about to read: the removal protocol
+ * guarantees that some copy exists, not a particular one, so index and packs are then read again, without that pack. The same
+ * helps where a copy is damaged and there happens to be another.
+ */
+export class Copies {
+  private readonly index: ChunkIndex
+  private readonly reload: (without: ReadonlySet<string>) => Promise<ChunkIndex>
+  private readonly without = new Set<string>()
+  private other: Promise<ChunkIndex> | null = null
+  private reloads = 0
+
+  constructor(index: ChunkIndex, reload: (without: ReadonlySet<string>) => Promise<ChunkIndex>) {
+    this.index = index
+    this.reload = reload
+  }
+
+  /** As of the beginning. Null: in no pack then known, see `locateElsewhere`. */
+  locate(id: Uint8Array): ChunkPlace | null {
+    return this.index.locate(id)
+  }
+
+  /** A copy that is not in `pack` (hex), nor in any pack that was given here before. `pack` null: `locate` found none. */
+  async locateElsewhere(id: Uint8Array, pack: string | null): Promise<ChunkPlace | null> {
+    const isNews = this.other === null || (pack !== null && !this.without.has(pack))
+    if (pack !== null) this.without.add(pack)
+    if (isNews && this.reloads < MAX_RELOADS) {
+      this.reloads++
+      this.other = this.reload(new Set(this.without))
+      // Whoever asks hears of the failure; the next one tries again.
+      this.other.catch(() => {
+        this.other = null
+      })
+    }
+    const place = (await this.other)?.locate(id) ?? null
+    return place && this.without.has(place.knownPack.name) ? null : place
+  }
+}
