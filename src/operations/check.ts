@@ -3,6 +3,7 @@ import { RegainError, throwIfInterrupted } from '../errors.ts'
 import type { Finding } from '../model.ts'
 import type { LogStore } from '../sources/contract.ts'
 import type { Application, Reporting } from './context.ts'
+import { daemonFindings } from './daemon-findings.ts'
 import { openServiceKey, withRepository } from './repositories.ts'
 import { openSource } from './sources.ts'
 import { destinationsOf, selectTargets, type Target } from './targets.ts'
@@ -59,6 +60,7 @@ async function checkTarget(
     throwIfInterrupted(reporting.signal)
     await checkDestination(application, target, destination, report)
   }
+  for (const finding of daemonFindings(application, service)) report({ ...about, ...finding })
   for (const source of target.sources) {
     throwIfInterrupted(reporting.signal)
     const destination = application.config.destinations[service.destinations[0]!]!
