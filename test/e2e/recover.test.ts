@@ -142,6 +142,22 @@ describe('recover.py', { concurrency: false }, () => {
     assert.deepEqual(diffTrees(database, await describeTree(at('no-index'))), [])
   })
 
+  test('is not misled by a key of a repository that was begun at the same place and lost', async () => {
+    const copy = damagedCopy()
+    const storage = await createLocalStorage(at('begun'))
+    const keys = [await openKeyFile(at('main.key'))]
+    for (let i = 0; i < 3; i++) {
+      await (await createRepository({ storage, keys, ambient, workers: 1, service: 'lost' })).close()
+      cpSync(at('begun/keys'), join(copy, 'keys'), { recursive: true })
+      rmSync(at('begun/repository.json'))
+    }
+    await storage.close()
+    const { status, stdout, stderr } = recoverFrom(copy, 'list', '--key', at('main.key'))
+    assert.equal(status, 0, stderr)
+    assert.match(stdout, new RegExp(`^${points.db!.slice(0, 12)} `, 'm'))
+    assert.match(stderr, /Repository of service shop/)
+  })
+
   test('works without repository.json, and says so', () => {
     const copy = damagedCopy()
     rmSync(join(copy, 'repository.json'))

@@ -702,26 +702,39 @@ def open_repository(options):
         raise Failure('%s is not a repository: it has no wrapped key in keys/.' % folder)
     kek = key_from_file(options.key) if options.key else None
     passphrase = None if options.key else passphrase_of(options)
+    fitting = []
     for name in names:
-        try:
-            with open(os.path.join(folder, 'keys', name), 'rb') as file:
-                record, _ = clear_record(file.read())
-            if record['regain'] != 'key' or record['format'] != 1:
-                raise ValueError('not a wrapped key of format 1')
-            domain, wrapped = bytes.fromhex(record['domain']), base64.b64decode(record['wrapped'])
-            epoch, argon2 = record['epoch'], record.get('argon2id')
-            if len(domain) != 16 or not isinstance(epoch, int) or not 0 <= epoch < 1 << 32:
-                raise ValueError('impossible domain or epoch')
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            tell('keys/%s is not usable: %s' % (name, error))
-            continue
-        candidate = kek or (argon2 and key_from_passphrase(passphrase, argon2))
-        key = candidate and unwrap(candidate, wrapped)
+        record = wrapped_key(folder, name)
+        argon2 = record and record.get('argon2id')
+        candidate = record and (kek or (argon2 and key_from_passphrase(passphrase, argon2)))
+        key = candidate and unwrap(candidate, base64.b64decode(record['wrapped']))
         if key:
-            keys = DomainKeys(key, domain, epoch)
-            check_identity(folder, keys)
-            return Repository(folder, keys)
-    raise Failure('This key does not open the repository.', 12)
+            keys = DomainKeys(key, bytes.fromhex(record['domain']), record['epoch'])
+            fitting.append((identity_problem(folder, keys), keys))
+            if fitting[-1][0] is None:
+                break
+    if not fitting:
+        raise Failure('This key does not open the repository.', 12)
+    trouble, keys = fitting[-1] if fitting[-1][0] is None else fitting[0]
+    if trouble:
+        tell('WARNING: repository.json is missing or was changed (%s). Every object is still checked by itself.' % trouble)
+    return Repository(folder, keys)
+
+
+def wrapped_key(folder, name):
+    """A key object's record; None if it is not usable. It is not authenticated: what it unwraps to is."""
+    try:
+        with open(os.path.join(folder, 'keys', name), 'rb') as file:
+            record, _ = clear_record(file.read())
+        if record['regain'] != 'key' or record['format'] != 1:
+            raise ValueError('not a wrapped key of format 1')
+        base64.b64decode(record['wrapped'])
+        if len(bytes.fromhex(record['domain'])) != 16 or not isinstance(record['epoch'], int) or record['epoch'] >> 32:
+            raise ValueError('impossible domain or epoch')
+        return record
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        tell('keys/%s is not usable: %s' % (name, error))
+        return None
 
 
 def passphrase_of(options):
@@ -734,17 +747,21 @@ def passphrase_of(options):
         raise Failure('The passphrase can not be read: %s' % error, 12)
 
 
-def check_identity(folder, keys):
-    """repository.json is not needed to read anything; that it is genuine says that the key and the folder belong together."""
+def identity_problem(folder, keys):
+    """repository.json is not needed to read anything, but it says which key and domain are this repository's: others
+    may lie beside them, of one that was begun here at the same time and lost. None if it is genuine under these keys."""
     try:
         with open(os.path.join(folder, 'repository.json'), 'rb') as file:
             record, text = clear_record(file.read())
         mac = hmac.new(keys.clear, b'repository.json\0' + text, 'sha256').hexdigest()
         if not hmac.compare_digest(mac, str(record.get('mac'))):
-            raise ValueError('its authentication code does not match')
+            return 'its authentication code does not match'
+        if record['domain'] != keys.domain.hex() or record['epoch'] != keys.epoch:
+            return 'it speaks of another key'
         tell('Repository of service %s.' % shown(str(record['service'])))
+        return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        tell('WARNING: repository.json is missing or was changed (%s). Every object is still checked by itself.' % error)
+        return str(error)
 
 
 # ---------------------------------------------------------------------------------------------- writing files
