@@ -26,13 +26,43 @@ export interface Keepalive {
   replyNow: boolean
 }
 
+export interface WalReaderHandler {
+  header(message: WalHeader | Keepalive): void
+  /** WAL behind the last header, from `offset` of `piece` on, uncopied. */
+  wal(piece: Buffer, offset: number): void
+}
+
+/** Puts the pieces of CopyData together again: headers whole, WAL as it comes. Unknown kinds of messages are skipped. */
+export class WalReader {
+  readonly #handler: WalReaderHandler
+  readonly #header = Buffer.alloc(WAL_HEADER_BYTES)
+  #filled = 0
+
+  constructor(handler: WalReaderHandler) {
+    this.#handler = handler
+  }
+
+  push(piece: Buffer, first: boolean): void {
+    if (first) this.#filled = 0
+    const length = headerBytes((this.#filled === 0 ? piece[0] : this.#header[0]) ?? 0)
+    let offset = 0
+    if (this.#filled < length) {
+      offset = piece.copy(this.#header, this.#filled, 0, length - this.#filled)
+      this.#filled += offset
+      if (this.#filled < length) return
+      this.#handler.header(parseWalMessage(this.#header))
+    }
+    if (length === WAL_HEADER_BYTES && offset < piece.length) this.#handler.wal(piece, offset)
+  }
+}
+
 /** How many bytes the header of a message takes, by its first byte; 0 if it is of no known kind. */
-export function headerBytes(kind: number): number {
+function headerBytes(kind: number): number {
   if (kind === 0x77) return WAL_HEADER_BYTES
   return kind === 0x6b ? KEEPALIVE_BYTES : 0
 }
 
-export function parseWalMessage(header: Buffer): WalHeader | Keepalive {
+function parseWalMessage(header: Buffer): WalHeader | Keepalive {
   if (header[0] === 0x77) {
     return {
       kind: 'wal',

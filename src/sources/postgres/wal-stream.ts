@@ -1,12 +1,13 @@
 import { isRegainError, RegainError } from '../../errors.ts'
 import type { Ambient } from '../../model.ts'
-import type { LogMeta, LogStore } from '../contract.ts'
+import type { LogStore } from '../contract.ts'
 import { settlesWithin } from './bounded.ts'
 import { LogClock, type LogMark } from './log-clock.ts'
 import { formatLsn, type Lsn, laterLsn, parseLsn } from './lsn.ts'
 import type { ReplicationConnection, ResultSet } from './replication-connection.ts'
+import { TailWriter } from './tail-writer.ts'
 import { branchName, conflictName, segmentName, segmentNumber, segmentOffset } from './wal.ts'
-import { encodeStatus, headerBytes, parseWalMessage, WAL_HEADER_BYTES } from './wal-messages.ts'
+import { encodeStatus, type Keepalive, type WalHeader, WalReader } from './wal-messages.ts'
 
 export interface WalStreamRequest {
   connection: ReplicationConnection
@@ -46,9 +47,6 @@ export type WalStreamEnd = { kind: 'stopped' } | { kind: 'timeline-end'; timelin
 /** Whole segments that wait for the store; while one more would, the socket is held. */
 const MAX_PENDING = 1
 const STOP_MS = 10_000
-/** Size from which a tail's piece no longer grows, and with which the next begins. */
-const PIECE_BYTES = 256 * 1024
-const LAST_PIECE_BYTES = 8 * 1024
 /** An idle log's `until` in the store is at most so many tail intervals old: a minute by default. */
 const IDLE_TAILS = 12
 
@@ -65,16 +63,11 @@ interface Segment {
 export class WalStream {
   readonly #request: WalStreamRequest
   readonly #clock: LogClock
-  readonly #header = Buffer.alloc(WAL_HEADER_BYTES)
-  #headerFilled = 0
+  readonly #reader: WalReader
   #current: Segment
   #filled = 0
-  /** Of the current segment: bytes durable as tails. */
-  #shipped: number
-  /** Where the tail's growing piece begins. */
-  #pieceStart: number
-  #shippedUntilMs: number
-  #known: Buffer
+  /** Of the current segment. */
+  #tail: TailWriter
   #received: Lsn
   #durable: Lsn
   #server: Lsn
@@ -97,11 +90,11 @@ export class WalStream {
     this.#request = request
     this.#clock = new LogClock(request.untilMs, request.mark)
     this.#current = { start: request.start, buffer: Buffer.allocUnsafeSlow(request.segmentBytes) }
-    this.#known = request.stored
-    this.#shipped = request.stored.length
-    // What an earlier run left in pieces becomes one, as soon as there is more of it.
-    this.#pieceStart = 0
-    this.#shippedUntilMs = request.untilMs
+    this.#tail = this.#tailOf(request.start, request.stored)
+    this.#reader = new WalReader({
+      header: (message) => this.#onHeader(message),
+      wal: (piece, offset) => this.#append(piece, offset),
+    })
     this.#received = request.start
     this.#durable = request.start + BigInt(request.stored.length)
     this.#server = request.start
@@ -123,9 +116,9 @@ export class WalStream {
     storing.catch(() => undefined)
     try {
       await connection.run(this.#command(), {
-        copyStart: () => (this.#copying = true),
-        copyData: (piece, first) => this.#onCopyData(piece, first),
-        copyDone: () => this.#onServerDone(),
+        copyStart: () => this.#onCopyStart(),
+        copyData: (piece, first) => this.#reader.push(piece, first),
+        copyDone: () => this.#finish(),
         resultSet: (set) => this.#onNextTimeline(set),
       })
       this.#finish()
@@ -173,24 +166,9 @@ export class WalStream {
     return `START_REPLICATION ${slot === null ? '' : `SLOT "${slot}" `}PHYSICAL ${formatLsn(start)} TIMELINE ${timeline}`
   }
 
-  #onCopyData(piece: Buffer, first: boolean): void {
+  #onHeader(message: WalHeader | Keepalive): void {
     if (this.#stopping) return
-    let offset = 0
-    if (first) this.#headerFilled = 0
-    const length = headerBytes(this.#headerFilled === 0 ? (piece[0] ?? 0) : (this.#header[0] ?? 0))
-    if (length === 0) return
-    if (this.#headerFilled < length) {
-      offset = piece.copy(this.#header, this.#headerFilled, 0, length - this.#headerFilled)
-      this.#headerFilled += offset
-      if (this.#headerFilled < length) return
-      this.#onHeader()
-    }
-    this.#append(piece, offset)
-  }
-
-  #onHeader(): void {
-    const message = parseWalMessage(this.#header)
-    if (message.serverEnd > this.#server) this.#server = message.serverEnd
+    this.#server = laterLsn(this.#server, message.serverEnd)
     this.#clock.onMessage(message.serverEnd, message.clockMs)
     if (message.kind === 'keepalive') {
       if (message.replyNow) this.#sendStatus(false)
@@ -204,7 +182,14 @@ export class WalStream {
     }
   }
 
+  #onCopyStart(): void {
+    this.#copying = true
+    // Stopped before it began: what would end the stream has been done already.
+    if (this.#stopping) this.#request.connection.sendCopyDone()
+  }
+
   #append(bytes: Buffer, from: number): void {
+    if (this.#stopping) return
     for (let offset = from; offset < bytes.length; ) {
       const copied = bytes.copy(this.#current.buffer, this.#filled, offset)
       offset += copied
@@ -215,13 +200,12 @@ export class WalStream {
   }
 
   #completeSegment(): void {
-    this.#compareKnown()
+    this.#compareTail()
     this.#pending.push(this.#current)
     const start = this.#current.start + BigInt(this.#request.segmentBytes)
     this.#current = { start, buffer: this.#spare.pop() ?? Buffer.allocUnsafeSlow(this.#request.segmentBytes) }
     this.#filled = 0
-    this.#shipped = 0
-    this.#pieceStart = 0
+    this.#tail = this.#tailOf(start, Buffer.alloc(0))
     if (this.#pending.length > MAX_PENDING && !this.#held) {
       this.#held = true
       this.#request.connection.pause()
@@ -229,25 +213,14 @@ export class WalStream {
     this.#wake?.()
   }
 
-  /** Pair assertion: the tails that the store had of this segment must be what the server sends now. */
-  #compareKnown(): boolean {
-    const known = this.#known
-    if (known.length === 0 || this.#filled < known.length) return true
-    this.#known = Buffer.alloc(0)
-    if (this.#current.buffer.subarray(0, known.length).equals(known)) return true
-    const name = this.#name(this.#current)
-    this.#request.conflict(
-      name,
-      new RegainError(
-        'log-conflict',
-        `The unfinished segment ${name} in the repository holds other bytes than the server sends now.`,
-      ),
-    )
+  /** Whether the tails that the store had of this segment are what the server sends now. */
+  #compareTail(): boolean {
+    const { buffer } = this.#current
+    if (this.#tail.agrees(buffer, this.#filled)) return true
+    const name = this.#name(this.#current.start)
+    const what = `The unfinished segment ${name} in the repository holds other bytes than the server sends now.`
+    this.#request.conflict(name, new RegainError('log-conflict', what))
     return false
-  }
-
-  #onServerDone(): void {
-    this.#finish()
   }
 
   #onNextTimeline(set: ResultSet): void {
@@ -290,11 +263,12 @@ export class WalStream {
   }
 
   async #storeSegment(segment: Segment): Promise<void> {
-    const name = this.#name(segment)
+    const name = this.#name(segment.start)
     const branch = branchName(this.#request.timeline)
     const end = segment.start + BigInt(this.#request.segmentBytes)
     try {
-      await this.#request.store.putSegment(branch, name, segment.buffer, metaOf(this.#clock.untilMs(end)))
+      const until = new Date(this.#clock.untilMs(end)).toISOString()
+      await this.#request.store.putSegment(branch, name, segment.buffer, { until })
       await this.#request.store.dropTails(branch, name)
     } catch (error) {
       if (!isRegainError(error, 'log-conflict')) throw error
@@ -303,46 +277,12 @@ export class WalStream {
     this.#advance(end)
   }
 
-  /**
-   * The tail's last piece grows in place until it is of some size, and then another begins: so a slow log makes few
-   * objects, and what is written again each time stays small. An idle log's last piece is written again now and then,
-   * because its `until` says up to when nothing happened.
-   */
   async #storeTail(): Promise<void> {
-    if (!this.#compareKnown()) {
-      await this.#request.store.dropTails(branchName(this.#request.timeline), this.#name(this.#current))
-      this.#shipped = 0
-      this.#pieceStart = 0
-    }
-    const segment = this.#current
-    const from = this.#pieceStart
-    const to = this.#filled
-    const end = segment.start + BigInt(to)
-    const untilMs = this.#clock.untilMs(end)
-    if (to <= from || to < this.#shipped) return
-    if (to === this.#shipped && untilMs < this.#shippedUntilMs + this.#idleMs()) return
-    const last = to - from > PIECE_BYTES ? to - LAST_PIECE_BYTES : from
-    // The end first: what is there from `from` on may reach further than `last`, and must not become shorter before.
-    await this.#putPiece(segment, last, to, untilMs)
-    if (last > from) await this.#putPiece(segment, from, last, untilMs)
-    this.#shippedUntilMs = untilMs
-    // The segment may have been completed meanwhile: then its beginning is shipped with it.
-    if (this.#current === segment) {
-      this.#shipped = to
-      this.#pieceStart = last
-    }
-    this.#advance(end)
-  }
-
-  #putPiece(segment: Segment, from: number, to: number, untilMs: number): Promise<void> {
-    const bytes = segment.buffer.subarray(from, to)
-    return this.#request.store.putTail(
-      branchName(this.#request.timeline),
-      this.#name(segment),
-      from,
-      bytes,
-      metaOf(untilMs),
-    )
+    const tail = this.#tail
+    if (!this.#compareTail()) await tail.drop()
+    const { buffer, start } = this.#current
+    const end = start + BigInt(this.#filled)
+    if (await tail.ship(buffer, this.#filled, this.#clock.untilMs(end))) this.#advance(end)
   }
 
   /**
@@ -388,21 +328,16 @@ export class WalStream {
     })
   }
 
-  #idleMs(): number {
-    return (this.#request.tailMs ?? Number.POSITIVE_INFINITY) * IDLE_TAILS
+  #tailOf(start: Lsn, stored: Buffer): TailWriter {
+    const { store, timeline, tailMs, untilMs } = this.#request
+    const idleMs = (tailMs ?? Number.POSITIVE_INFINITY) * IDLE_TAILS
+    return new TailWriter({ store, branch: branchName(timeline), name: this.#name(start), stored, untilMs, idleMs })
   }
 
-  #name(segment: Segment): string {
-    return segmentName(
-      this.#request.timeline,
-      segmentNumber(segment.start, this.#request.segmentBytes),
-      this.#request.segmentBytes,
-    )
+  #name(start: Lsn): string {
+    const { segmentBytes, timeline } = this.#request
+    return segmentName(timeline, segmentNumber(start, segmentBytes), segmentBytes)
   }
-}
-
-function metaOf(untilMs: number): LogMeta {
-  return { until: new Date(untilMs).toISOString() }
 }
 
 function stopped(): RegainError {
