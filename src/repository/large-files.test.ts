@@ -17,15 +17,18 @@ import {
   backUp,
   createTestRepository,
   entriesOf,
+  hand,
   readTree,
   restore,
   someBytes,
   startRequest,
   type TestRepository,
   temporaryFolder,
+  uninterrupted,
   writeTree,
 } from '../../test/support/repository.ts'
-import type { Entry, Missed } from '../model.ts'
+import type { Entry, Missed, Progress } from '../model.ts'
+import { type FaultScript, withFaults } from '../storage/fault.ts'
 import { openMemoryStorage } from '../storage/memory.ts'
 
 const MIB = 1024 * 1024
@@ -128,6 +131,70 @@ describe('large files', () => {
       memory.objects.set(name, bytes)
     }
     await hurt.repository.close()
+  })
+
+  it('are not finished while their last part waits to be planned, however slow the listing is', async () => {
+    const tree = join(folder.path, 'slow')
+    writeTree(tree, { long: someBytes('slow', 150 * MIB) })
+    const memory = openMemoryStorage()
+    let script: FaultScript = () => null
+    const slow = await createTestRepository(
+      withFaults(memory, (call) => script(call)),
+      folder.path,
+    )
+    const session = await slow.repository.startPoint(startRequest())
+    await hand(session, tree)
+    // After the long file comes so much of a listing that it takes many reads.
+    const other = { type: 'symlink', mode: 0o777, uid: 0, gid: 0, mtime: '1', target: 'x'.repeat(4000) } as const
+    for (let i = 0; i < 4000; i++) await session.add({ ...other, path: `many-${String(i).padStart(5, '0')}` })
+    const point = await session.commit({ ...SUMMARY, missed: [] })
+    const reader = await slow.repository.openPoint(point.id, { signal: uninterrupted() })
+    let listing = ''
+    script = (call) => {
+      if (call.operation === 'get') listing = call.name
+      return null
+    }
+    await reader.entries().next()
+    let started = 0
+    let ended = 0
+    let waiting: (() => void)[] = []
+    const idle = async () => {
+      while (ended < started)
+        await new Promise<void>((resolve) => {
+          waiting.push(resolve)
+        })
+    }
+    script = (call) => {
+      if (call.operation !== 'get') return null
+      if (call.name === listing) return { kind: 'call', when: 'before', run: idle }
+      // A job reads a pack's header and a range of it.
+      if (call.name.startsWith('packs/')) started += 0.5
+      return null
+    }
+    const warnings: string[] = []
+    const progress = ({ phase }: Progress) => {
+      if (phase === 'writing') ended++
+      for (const resolve of waiting) resolve()
+      waiting = []
+    }
+    const [name, bytes] = [...memory.objects].find(([one]) => one.startsWith('packs/') && one !== listing)!
+    memory.objects.set(name, bytes.map((byte, i) => (i === 9 * MIB ? byte ^ 1 : byte)) as Buffer)
+    const select = (entry: Entry) => !entry.path.startsWith('many')
+    const to = join(folder.path, 'slow-restored')
+    const summary = await reader.materialize(to, {
+      signal: uninterrupted(),
+      progress,
+      warn: (w) => warnings.push(w),
+      select,
+    })
+    assert.deepEqual(
+      summary.missed.map(({ path }) => path),
+      ['long'],
+    )
+    assert.equal(summary.files, 0)
+    assert.deepEqual([...readTree(to).keys()], [''])
+    await reader.close()
+    await slow.repository.close()
   })
 
   for (const [what, change] of Object.entries(CHANGES))
