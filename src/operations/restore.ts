@@ -1,6 +1,6 @@
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { throwIfInterrupted } from '../errors.ts'
+import { isRegainError, throwIfInterrupted } from '../errors.ts'
 import type { Point } from '../model.ts'
 import type { RestoreSummary } from '../sources/contract.ts'
 import type { Application, Reporting } from './context.ts'
@@ -23,7 +23,8 @@ export interface RestoreOutcome extends RestoreSummary {
 
 /**
  * Carries out exactly the plan, part by part, reporting each by `onOutcome` as it ends. Rejects with the first failure:
- * what that part had written is removed again (its target was empty), finished parts stay.
+ * what that part had written is removed again (its target was empty), finished parts stay. Nothing is removed where
+ * someone else turned out to write too.
  */
 export async function restore(
   application: Application,
@@ -70,9 +71,18 @@ async function restorePart(application: Application, part: RestorePart, reportin
       durationMs: Math.max(0, ambient.now() - startedMs),
     }
   } catch (error) {
-    await takeBack(application, part, reporting)
+    if (isRegainError(error, 'target-not-empty')) await tellOfOthers(part, reporting)
+    else await takeBack(application, part, reporting)
     throw error
   }
+}
+
+/** The target was empty when the plan was made: what is there now may be another restore's, or a person's. */
+async function tellOfOthers(part: RestorePart, reporting: Reporting): Promise<void> {
+  if (!(await holdsAnything(part.directory))) return
+  reporting.warn(
+    `Nothing was removed from ${part.directory}, since not all of it may be this restore's. Do not take it for a whole one.`,
+  )
 }
 
 /**
@@ -81,6 +91,7 @@ async function restorePart(application: Application, part: RestorePart, reportin
  */
 async function takeBack(application: Application, part: RestorePart, reporting: Reporting): Promise<void> {
   if (part.start) {
+    if (!(await holdsAnything(part.directory))) return
     reporting.warn(`${part.directory} holds an unfinished restore. Do not use it; remove it before the next try.`)
     return
   }
@@ -93,4 +104,10 @@ async function takeBack(application: Application, part: RestorePart, reporting: 
     application.ambient.log('debug', `Taking back: ${asRegainError(error, reporting.signal).message}`)
     reporting.warn(`${part.directory} holds an unfinished restore that could not be removed. Do not use it.`)
   }
+}
+
+/** False too for a directory that cannot be read: the failure that is being told says why. */
+async function holdsAnything(directory: string): Promise<boolean> {
+  const names = await readdir(directory).catch(() => [])
+  return names.length > 0
 }

@@ -1,0 +1,71 @@
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { loadConfiguration } from '../../src/config/load.ts'
+import { isRegainError } from '../../src/errors.ts'
+import { drivers } from '../../src/main.ts'
+import { backup } from '../../src/operations/backup.ts'
+import type { Application } from '../../src/operations/context.ts'
+import { init } from '../../src/operations/init.ts'
+import { restore } from '../../src/operations/restore.ts'
+import { planRestore } from '../../src/operations/restore-plan.ts'
+import { LAUNCHER } from '../support/command.ts'
+
+/** What becomes of a restore's target when another writer comes to it between the plan and its execution. */
+
+const CONFIGURATION = `version: 1
+state: state
+destinations: { local: { type: local, path: backups } }
+keys: { main: { type: file, path: main.key } }
+services: { shop: { sources: { files: { type: files, paths: [data] } } } }
+`
+
+let home: string
+let application: Application
+const warnings: string[] = []
+const reporting = {
+  signal: new AbortController().signal,
+  progress: () => {},
+  warn: (message: string) => void warnings.push(message),
+}
+
+before(async () => {
+  home = await mkdtemp(join(tmpdir(), 'regain-target-'))
+  await mkdir(join(home, 'data'))
+  for (let number = 0; number < 20; number++) await writeFile(join(home, 'data', `file-${number}`), `content ${number}`)
+  const path = join(home, 'regain.yaml')
+  await writeFile(path, CONFIGURATION)
+  const config = await loadConfiguration({ path, environment: {} })
+  const ambient = { now: Date.now, randomBytes, log: () => {} }
+  application = {
+    version: 'test',
+    ambient,
+    environment: {},
+    launcher: LAUNCHER,
+    processId: process.pid,
+    config,
+    drivers,
+  }
+  await init(application)
+  await backup(application, { target: 'shop', kind: 'full' }, reporting, () => {})
+})
+after(() => rm(home, { recursive: true }))
+
+test('what another writer put into the target meanwhile is neither overwritten nor removed', async () => {
+  const to = join(home, 'target')
+  const request = { target: 'shop', to, at: { kind: 'latest' as const }, path: null, start: false }
+  const first = await planRestore(application, request, reporting)
+  const second = await planRestore(application, request, reporting)
+  await restore(application, first, reporting, () => {})
+
+  await assert.rejects(
+    restore(application, second, reporting, () => {}),
+    (error) => isRegainError(error, 'target-not-empty'),
+  )
+  assert.equal((await readdir(to)).length, 20)
+  assert.equal(await readFile(join(to, 'file-7'), 'utf8'), 'content 7')
+  assert.match(warnings.join('\n'), /Nothing was removed/)
+})
