@@ -22,7 +22,8 @@ export interface ApplyOptions {
 }
 
 /**
- * The order matters: chown clears set-user-ID bits and file capabilities, so mode and attributes come after it; setting
+ * The order matters: chown clears set-user-ID bits and file capabilities, so mode and attributes come after it; user.*
+ * attributes need the right to write, which the mode may take from its owner, so they come before the mode; setting
  * an ACL rewrites the mode's group bits from the mask it holds, which are the very bits of the mode kept; all of them
  * leave the modification time alone but writing content does not, so the time is last.
  */
@@ -91,12 +92,17 @@ function apply(entry: Entry, options: ApplyOptions, setters: Setters): string[] 
     attempt(`owner ${entry.uid}:${entry.gid} could not be set`, () => setters.chown(entry.uid, entry.gid))
   const mode = safeMode(entry, owned, problems)
   const { chmod, readMode } = setters
-  if (chmod !== null) attempt(`mode ${octal(mode)} could not be set`, () => chmod(mode))
-  for (const [name, value] of Object.entries(entry.xattrs ?? {})) {
-    attempt(`extended attribute ${name} could not be set`, () =>
-      setters.setXattr(pathToBytes(name), Buffer.from(value, 'base64')),
-    )
+  const xattrs = Object.entries(entry.xattrs ?? {})
+  const setXattrs = (chosen: [string, string][]) => {
+    for (const [name, value] of chosen) {
+      attempt(`extended attribute ${name} could not be set`, () =>
+        setters.setXattr(pathToBytes(name), Buffer.from(value, 'base64')),
+      )
+    }
   }
+  setXattrs(xattrs.filter(([name]) => name.startsWith('user.')))
+  if (chmod !== null) attempt(`mode ${octal(mode)} could not be set`, () => chmod(mode))
+  setXattrs(xattrs.filter(([name]) => !name.startsWith('user.')))
   // Linux drops set-group-ID silently when the user is not in the group, at chmod and again when an ACL is set.
   if (readMode !== null && (mode & 0o6000) !== 0) {
     attempt('mode could not be read back', () => {

@@ -1,17 +1,16 @@
-import { createHash } from 'node:crypto'
 import { RegainError } from '../errors.ts'
 import type { Point } from '../model.ts'
 import { mapBounded } from './bounded.ts'
 import { isDamage } from './damage.ts'
 import { endName, lastComponent, PREFIX, receiptName, sessionName } from './format/object-names.ts'
-import { openRecord, sealRecord } from './format/records.ts'
+import { openHashedRecord, sealRecord } from './format/records.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 const READS_AT_ONCE = 16
 
 export interface Commit {
   point: Point
-  /** SHA-256 (hex) of the commit object. */
+  /** SHA-256 (hex) of the commit object's plaintext: it stays when the object is sealed anew under another epoch. */
   sha256: string
 }
 
@@ -56,11 +55,11 @@ export async function readCommit(state: RepositoryState, id: string, signal?: Ab
     if (error instanceof RegainError && error.code === 'storage-not-found') return null
     throw error
   }
-  const end = openRecord(state.keys, 'E', name, sealed)
+  const { record: end, sha256 } = openHashedRecord(state.keys, 'E', name, sealed)
   if (end.session !== id || (end.end === 'commit' && end.point.id !== id))
     throw new RegainError('repository-damaged', `${name} speaks of another session.`)
   if (end.end === 'aborted') return null
-  return { point: end.point, sha256: createHash('sha256').update(sealed).digest('hex') }
+  return { point: end.point, sha256 }
 }
 
 /** Whether the point counts at this moment. */

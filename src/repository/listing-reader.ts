@@ -1,30 +1,46 @@
 import { RegainError } from '../errors.ts'
 import { comparePaths, type Entry, type EntryPath } from '../model.ts'
 import { ID_BYTES } from './format/domain-keys.ts'
-import { decodePage, type PageReference } from './format/listing-page.ts'
+import { decodePage, type Page, type PageReference } from './format/listing-page.ts'
 
 type ReadChunk = (id: Uint8Array) => Promise<Buffer>
 
 /** All entries below a root page, in order; at most one page of each level is held. */
-export async function* readListing(read: ReadChunk, root: string): AsyncGenerator<Entry, void, undefined> {
-  const page = decodePage(await read(Buffer.from(root, 'hex')))
+export async function* readListing(
+  read: ReadChunk,
+  root: string,
+  above: number = Number.POSITIVE_INFINITY,
+): AsyncGenerator<Entry, void, undefined> {
+  const page = await readPage(read, root, above)
   if ('entries' in page) {
     yield* page.entries
     return
   }
-  for (const reference of page.pages) yield* readListing(read, reference.page)
+  for (const reference of page.pages) yield* readListing(read, reference.page, page.level)
+}
+
+/** Levels fall from the root to the leaves, so a walk ends. */
+async function readPage(read: ReadChunk, id: string, above: number): Promise<Page> {
+  const page = decodePage(await read(Buffer.from(id, 'hex')))
+  if (page.level >= above) throw new RegainError('repository-damaged', 'The pages of a listing contradict each other.')
+  return page
 }
 
 /** The entry of a path, or null; reads one page of each level. */
-export async function findEntry(read: ReadChunk, root: string, path: EntryPath): Promise<Entry | null> {
-  const page = decodePage(await read(Buffer.from(root, 'hex')))
+export async function findEntry(
+  read: ReadChunk,
+  root: string,
+  path: EntryPath,
+  above: number = Number.POSITIVE_INFINITY,
+): Promise<Entry | null> {
+  const page = await readPage(read, root, above)
   if ('entries' in page) return page.entries.find((entry) => entry.path === path) ?? null
   let below: PageReference | undefined
   for (const reference of page.pages) {
     if (comparePaths(reference.first, path) > 0) break
     below = reference
   }
-  return below ? findEntry(read, below.page, path) : null
+  return below ? findEntry(read, below.page, path, page.level) : null
 }
 
 /** Ids of a file's chunks, in order, 32 bytes each; long lists are read piece by piece. */

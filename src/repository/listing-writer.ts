@@ -1,7 +1,8 @@
 import { RegainError } from '../errors.ts'
+import { displayPath } from '../filesystem/names.ts'
 import { comparePaths, type Entry, type EntryPath } from '../model.ts'
 import type { DomainKeys } from './format/domain-keys.ts'
-import { PageCutter, type PageReference, pageHead } from './format/listing-page.ts'
+import { MAX_LINE_BYTES, PageCutter, type PageReference, pageHead } from './format/listing-page.ts'
 
 /** Entries of a source that delivers in any order are kept in memory, as JSON, up to this size: some two million files. */
 const MAX_UNSORTED_BYTES = 512 * 1024 * 1024
@@ -32,6 +33,12 @@ export class ListingWriter {
 
   add(entry: Entry): void {
     const line = { path: entry.path, json: `${JSON.stringify(entry)}\n` }
+    if (line.json.length > MAX_LINE_BYTES)
+      throw new RegainError(
+        'source-unsuitable',
+        `${displayPath(entry.path)} has ${line.json.length} bytes of attributes, links or holes: more than a listing can hold. Nothing was committed.`,
+        { hint: 'Leave it out with exclude, or reduce its extended attributes.' },
+      )
     this.entries++
     if (!this.unsorted) {
       this.append(line)

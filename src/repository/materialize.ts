@@ -91,6 +91,7 @@ class Restore {
   private readonly running = new Set<Promise<void>>()
   private failure: { error: unknown } | null = null
   private window = new RestoreWindow()
+  private hasHardLinks = false
 
   constructor(
     state: RepositoryState,
@@ -114,7 +115,8 @@ class Restore {
     try {
       for await (const entry of this.selected()) {
         if (entry.type === 'directory') this.tree.makeDirectory(entry.path)
-        else if (entry.type !== 'file' || entry.hardLink !== undefined) continue
+        else if (entry.hardLink !== undefined) this.hasHardLinks = true
+        else if (entry.type !== 'file') continue
         else if (this.options.last?.(entry)) last.push(entry)
         else await this.writeFile(entry)
       }
@@ -135,7 +137,9 @@ class Restore {
     await this.flush()
   }
 
+  /** A hard link may lead into any folder, and a folder's mode may lock it: then all links come before all modes. */
   async finishTree(): Promise<void> {
+    if (this.hasHardLinks) for await (const entry of this.selected()) this.makeOther(entry)
     const open: Entry[] = []
     const closeUntil = (path: EntryPath | null) => {
       for (let last = open.at(-1); last && (path === null || !isBelow(path, last.path)); last = open.at(-1)) {
@@ -146,10 +150,15 @@ class Restore {
     for await (const entry of this.selected()) {
       closeUntil(entry.path)
       if (entry.type === 'directory') open.push(entry)
-      else if (entry.hardLink !== undefined) this.finishOther(entry, this.tree.createHardLink(entry), false)
-      else if (entry.type !== 'file') this.finishOther(entry, this.tree.createOther(entry), true)
+      else if (!this.hasHardLinks) this.makeOther(entry)
     }
     closeUntil(null)
+  }
+
+  private makeOther(entry: Entry): void {
+    if (entry.hardLink !== undefined) this.finishOther(entry, this.tree.createHardLink(entry), false)
+    else if (entry.type !== 'file' && entry.type !== 'directory')
+      this.finishOther(entry, this.tree.createOther(entry), true)
   }
 
   /** Entries in order, each one's folder proven to be a folder of this listing that came before it. */

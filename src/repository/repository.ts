@@ -9,7 +9,7 @@ import { ComputePool } from './compute/pool.ts'
 import { isLoss } from './damage.ts'
 import { authenticateClear, decodeClear, encodeClear, type KeyRecord, type RepositoryRecord } from './format/clear.ts'
 import { companions } from './format/companions.ts'
-import { DOMAIN_ID_BYTES, deriveDomainKeys, KEY_BYTES } from './format/domain-keys.ts'
+import { DOMAIN_ID_BYTES, deriveDomainKeys, KEY_BYTES, KNOWN_EPOCH } from './format/domain-keys.ts'
 import { REPOSITORY } from './format/object-names.ts'
 import { createFirstGeneration } from './generations.ts'
 import { keyName, listKeyNames } from './key-objects.ts'
@@ -62,6 +62,11 @@ export async function createRepository(options: RepositoryOptions & { service: s
 export async function openRepository(options: RepositoryOptions): Promise<Repository> {
   const bytes = await readRepositoryRecord(options)
   const record = decodeClear<RepositoryRecord>(bytes, REPOSITORY, 'repository')
+  if (record.epoch !== KNOWN_EPOCH)
+    throw new RegainError(
+      'repository-version',
+      `The repository is in key epoch ${record.epoch}, which this version of Regain does not know.`,
+    )
   const key = await unwrap(options, record)
   const state = stateOf(options, record, key)
   authenticateClear(state.keys, REPOSITORY, bytes, record)

@@ -82,7 +82,7 @@ export async function commitSession(state: RepositoryState, point: Point): Promi
       'session-fenced',
       'The backup took so long that removal of old data ended it. Nothing of it is visible.',
     )
-  const own = createHash('sha256').update(sealed).digest('hex')
+  const own = createHash('sha256').update(JSON.stringify(record)).digest('hex')
   if (commit.sha256 !== own) throw new RegainError('repository-damaged', `${name} is not what this backup wrote.`)
   await tryReceipt(state, commit)
   return commit

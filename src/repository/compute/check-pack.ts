@@ -73,6 +73,8 @@ function readDirectory(plain: LenientPlain, indexed: Uint8Array | null, name: st
   if (indexed && plain.broken.length > 0) return decodeDirectory(Buffer.from(indexed), name)
   const footer = plain.bytes.length - FOOTER_BYTES
   if (footer < 0) throw new RegainError('repository-damaged', `${name} is too short to be a pack.`)
+  if (plain.bytes.readUInt32LE(footer + 4) !== 0)
+    throw new RegainError('repository-version', `${name} ends in a part that this version of Regain does not know.`)
   const start = footer - plain.bytes.readUInt32LE(footer)
   if (start < 0) throw new RegainError('repository-damaged', `The directory of ${name} can't be found.`)
   return decodeDirectory(plain.bytes.subarray(start, footer), name)

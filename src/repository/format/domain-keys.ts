@@ -3,7 +3,14 @@ import { createHmac, hkdfSync } from 'node:crypto'
 /**
  * docs/format.md, Keys. Everything a key domain needs, derived from its one random 32-byte key: HKDF-SHA-256 with the
  * domain's id and epoch as salt and a label for each purpose, so that no key serves two.
+ *
+ * What names content (chunk ids, boundaries, pages) comes from `identity`, the first epoch's, and must outlive a replaced
+ * domain key: otherwise every id, every listing and every point would change with it. What seals is the epoch's own. A
+ * later epoch's key object will carry `identity` wrapped; this version knows epoch 1 only.
  */
+export const KNOWN_EPOCH = 1
+
+/** See above. */
 export interface DomainKeys {
   /** 16 random bytes. */
   readonly domain: Buffer
@@ -26,18 +33,20 @@ export const DOMAIN_ID_BYTES = 16
 export const ID_BYTES = 32
 
 export function deriveDomainKeys(key: Buffer, domain: Buffer, epoch: number): DomainKeys {
-  const salt = Buffer.alloc(DOMAIN_ID_BYTES + 4)
-  domain.copy(salt)
-  salt.writeUInt32LE(epoch, DOMAIN_ID_BYTES)
-  const derive = (label: string) => Buffer.from(hkdfSync('sha256', key, salt, `regain v1 ${label}`, KEY_BYTES))
+  const epochSalt = Buffer.alloc(DOMAIN_ID_BYTES + 4)
+  domain.copy(epochSalt)
+  epochSalt.writeUInt32LE(epoch, DOMAIN_ID_BYTES)
+  const derive = (from: Buffer, salt: Buffer, label: string) =>
+    Buffer.from(hkdfSync('sha256', from, salt, `regain v1 ${label}`, KEY_BYTES))
+  const identity = derive(key, epochSalt, 'identity')
   return {
     domain,
     epoch,
-    id: derive('chunk id'),
-    chunker: derive('chunker'),
-    seal: derive('seal'),
-    listing: derive('listing'),
-    clear: derive('clear'),
+    id: derive(identity, domain, 'chunk id'),
+    chunker: derive(identity, domain, 'chunker'),
+    listing: derive(identity, domain, 'listing'),
+    seal: derive(key, epochSalt, 'seal'),
+    clear: derive(key, epochSalt, 'clear'),
   }
 }
 

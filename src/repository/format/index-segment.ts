@@ -30,6 +30,11 @@ export function decodeIndexSegment(bytes: Buffer, name: string): IndexedPack[] {
   for (let at = 0; at < bytes.length; ) {
     if (at + HEAD_BYTES > bytes.length)
       throw new RegainError('repository-damaged', `${name} ends in the middle of a record.`)
+    if (bytes.readUInt32LE(at + 36) !== 0)
+      throw new RegainError(
+        'repository-version',
+        `${name} has records of a kind that this version of Regain does not know.`,
+      )
     const directoryAt = at + HEAD_BYTES
     const size = directorySize(bytes.subarray(directoryAt), name)
     packs.push({

@@ -20,6 +20,10 @@ export interface PageReference {
 
 const MIN_PAGE_BYTES = 16 * 1024
 export const MAX_PAGE_BYTES = 1024 * 1024
+/** A line longer than this makes no page that a pack can hold. */
+export const MAX_LINE_BYTES = 4 * 1024 * 1024
+/** Far more than the largest tree needs; a hostile page can't send a reader in circles. */
+const MAX_LEVEL = 32
 /** On average one record in 512 may end a page. */
 const CUT_MASK = 0x1ff
 
@@ -54,6 +58,7 @@ export function decodePage(bytes: Buffer): Page {
   try {
     const lines = bytes.toString('utf8').split('\n')
     const { level } = JSON.parse(lines[0] as string) as { level: number }
+    if (!Number.isInteger(level) || level < 0 || level > MAX_LEVEL || lines.at(-1) !== '') throw new Error('not a page')
     const records = lines.slice(1, -1).map((line) => JSON.parse(line) as unknown)
     return level === 0 ? { level: 0, entries: records as Entry[] } : { level, pages: records as PageReference[] }
   } catch (error) {

@@ -17,7 +17,7 @@ import {
 
 const damaged = (error: unknown) => isRegainError(error, 'repository-damaged')
 
-const chunkSizes = fc.array(fc.integer({ min: 0, max: 100_000 }), { minLength: 1, maxLength: 8 })
+const chunkSizes = fc.array(fc.integer({ min: 1, max: 100_000 }), { minLength: 1, maxLength: 8 })
 
 /** Directories as a writer makes them: groups end to end, chunks end to end in each. */
 const directories: fc.Arbitrary<Group[]> = fc

@@ -103,7 +103,7 @@ export function decodeDirectory(bytes: Buffer, name: string): Group[] {
     for (let c = 0; c < chunkCount; c++, at += CHUNK_RECORD_BYTES) {
       const offset = bytes.readUInt32LE(at + ID_BYTES)
       const length = bytes.readUInt32LE(at + ID_BYTES + 4)
-      if (offset + length > group.rawBytes) throw damaged(name)
+      if (length === 0 || offset + length > group.rawBytes) throw damaged(name)
       group.chunks.push({ id: bytes.subarray(at, at + ID_BYTES), offset, length })
     }
     groups.push(group)

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { RegainError } from '../../errors.ts'
 import type { Point } from '../../model.ts'
 import type { DomainKeys } from './domain-keys.ts'
@@ -19,7 +20,7 @@ export type EndRecord =
 /** Written after the commit, for verification only: tells a lost commit from one that never was. */
 export interface ReceiptRecord {
   session: string
-  /** SHA-256 (hex) of the commit object. */
+  /** SHA-256 (hex) of the commit object's plaintext. */
   commit: string
 }
 
@@ -59,9 +60,20 @@ export function openRecord<K extends keyof RecordKinds & SealedKind>(
   name: string,
   sealed: Buffer,
 ): RecordKinds[K] {
+  return openHashedRecord(keys, kind, name, sealed).record
+}
+
+/** Also the SHA-256 (hex) of the plaintext. */
+export function openHashedRecord<K extends keyof RecordKinds & SealedKind>(
+  keys: DomainKeys,
+  kind: K,
+  name: string,
+  sealed: Buffer,
+): { record: RecordKinds[K]; sha256: string } {
   const plain = openObject(keys, kind, name, sealed, name)
   try {
-    return JSON.parse(plain.toString('utf8')) as RecordKinds[K]
+    const record = JSON.parse(plain.toString('utf8')) as RecordKinds[K]
+    return { record, sha256: createHash('sha256').update(plain).digest('hex') }
   } catch (error) {
     throw new RegainError('repository-damaged', `${name} does not hold what its kind says.`, { cause: error })
   }

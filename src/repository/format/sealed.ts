@@ -138,6 +138,11 @@ export class Opener {
       keys.epoch !== bytes.readUInt32LE(8 + DOMAIN_ID_BYTES)
     )
       throw new RegainError('repository-damaged', `${name} belongs to another key domain or epoch.`)
+    if (bytes.readUInt32LE(12 + DOMAIN_ID_BYTES) !== 0)
+      throw new RegainError(
+        'repository-version',
+        `${name} uses a part of the header that this version of Regain does not know, or was changed.`,
+      )
     const { key, commitment } = objectKey(keys, kind, bytes.subarray(SALT_OFFSET, SALT_OFFSET + 32))
     if (!timingSafeEqual(commitment, bytes.subarray(COMMITMENT_OFFSET, HEADER_BYTES)))
       throw new RegainError('repository-damaged', `${name} was not sealed with this key, or its header was changed.`)

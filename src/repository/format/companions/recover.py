@@ -294,8 +294,9 @@ class DomainKeys:
     def __init__(self, key, domain, epoch):
         salt = domain + struct.pack('<I', epoch)
         self.domain, self.epoch = domain, epoch
-        self.id, self.seal, self.clear = (
-            hkdf(key, salt, b'regain v1 ' + label, 32) for label in (b'chunk id', b'seal', b'clear'))
+        identity, self.seal, self.clear = (
+            hkdf(key, salt, b'regain v1 ' + label, 32) for label in (b'identity', b'seal', b'clear'))
+        self.id = hkdf(identity, domain, b'regain v1 chunk id', 32)
 
 
 # ---------------------------------------------------------------------------------------------- sealed objects
