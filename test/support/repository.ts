@@ -57,7 +57,9 @@ export function testAmbient(startMs = Date.UTC(2026, 0, 1)): TestAmbient {
 
 /** In memory where there is plenty: what a disk syncs hundreds of times over tells these tests nothing. */
 export function temporaryFolder(): { path: string; remove(): void } {
-  const path = mkdtempSync(join(hasRoom('/dev/shm') ? '/dev/shm' : tmpdir(), 'regain-engine-'))
+  // A child that is going to be killed works in its parent's folder, which the parent removes.
+  const parent = process.env.REGAIN_TEST_FOLDER ?? (hasRoom('/dev/shm') ? '/dev/shm' : tmpdir())
+  const path = mkdtempSync(join(parent, 'regain-engine-'))
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) }
 }
 
