@@ -92,6 +92,7 @@ class Restore {
   private failure: { error: unknown } | null = null
   private window = new RestoreWindow()
   private hasHardLinks = false
+  private hasLost = false
 
   constructor(
     state: RepositoryState,
@@ -130,8 +131,13 @@ class Restore {
     this.throwIfFailed()
   }
 
-  /** All else is durable first, so that these files are there only if all is. */
+  /** All else is durable first, so that these files are there only if all is; and only if nothing was lost. */
   private async writeLast(entries: readonly Entry[]): Promise<void> {
+    if (this.hasLost) {
+      const detail = 'It was held back, because other files are lost.'
+      for (const entry of entries) this.miss({ path: displayPath(entry.path), reason: 'damaged', detail })
+      return
+    }
     this.tree.syncFilesystem()
     for (const entry of entries) await this.writeFile(entry)
     await this.flush()
@@ -300,6 +306,7 @@ class Restore {
 
   /** Better no file than a wrong one. */
   private lose(file: FileUnderWay): void {
+    this.hasLost = true
     this.tree.removeFile(file.entry.path)
     this.files--
     this.miss({ path: displayPath(file.entry.path), reason: 'damaged', detail: file.lost ?? '' })

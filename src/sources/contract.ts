@@ -110,7 +110,10 @@ export interface PointReader {
 
 export interface MaterializeOptions extends SourceOptions {
   select?(entry: Entry): boolean
-  /** Few, small files that are written when all others are durable: what makes an unfinished restore unusable. */
+  /**
+   * Few, small files that are written when all others are durable, and not at all (`missed`, damaged) if any was lost:
+   * without them an unfinished restore can't be used by mistake.
+   */
   last?(entry: Entry): boolean
   /** False: files belong to the user who runs the restore (needed when not root). Default true when root. */
   ownership?: boolean

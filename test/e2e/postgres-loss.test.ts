@@ -145,3 +145,25 @@ test('a point whose own log is gone is refused, and a backup against a store of 
   await assert.rejects(protection.takePoint(postgres), { code: 'log-conflict' })
   assert.equal((await protection.repository.points()).length, 1)
 })
+
+test('a point with a lost file is refused, and what was restored of it can not be started', async (t) => {
+  const postgres = await startPostgres(t)
+  const protection = await protect(t)
+  await writeRows(postgres, 1, 3)
+  await protection.takePoint(postgres)
+  const packs: { name: string; size: number }[] = []
+  for await (const object of protection.storage.list('packs/')) packs.push(object)
+  // The largest holds the cluster's files; listings are in a small one of their own.
+  const { name, size } = packs.reduce((largest, pack) => (pack.size > largest.size ? pack : largest))
+  const bytes = await protection.storage.get(name)
+  const middle = Math.floor(size / 2)
+  bytes[middle] = bytes[middle]! ^ 1
+  await protection.storage.put(name, bytes)
+
+  const directory = join(await temporaryDirectory(t), 'restored')
+  await assert.rejects(protection.restore(postgres, { kind: 'latest' }, directory, { start: true }), {
+    code: 'repository-damaged',
+  })
+  await assert.rejects(stat(join(directory, 'global/pg_control')), { code: 'ENOENT' })
+  assert.ok(await stat(join(directory, 'PG_VERSION')))
+})

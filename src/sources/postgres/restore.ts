@@ -1,4 +1,5 @@
 import { RegainError } from '../../errors.ts'
+import type { Entry } from '../../model.ts'
 import type { LogStore, PointReader, RestoreSummary, RestoreTarget, SourceOptions } from '../contract.ts'
 import { type BinarySearch, findPostgres } from './binaries.ts'
 import { checkTablespaceTarget, prepareDataDirectory } from './data-directory.ts'
@@ -6,6 +7,9 @@ import { positionsOf } from './positions.ts'
 import { planRecovery } from './recovery-log.ts'
 import { restoreUser } from './server-user.ts'
 import { recover } from './start-recovery.ts'
+
+/** Written last, and only if all the rest of the cluster is there. */
+const CONTROL_FILE = 'global/pg_control'
 
 export interface RestoreContext {
   store: LogStore
@@ -36,7 +40,10 @@ export async function restorePostgres(
   const binaries = target.start ? await findPostgres(positions.major, context.search) : null
   await checkTablespaceTarget(directory, positions)
 
-  const summary = await reader.materialize(directory, { ...options, ownership: false })
+  // Without its control file no server starts, so a restore that was killed can't be taken for a whole one.
+  const last = (entry: Entry) => entry.path === CONTROL_FILE
+  const summary = await reader.materialize(directory, { ...options, last, ownership: false })
+  refuseIncomplete(summary, directory)
   const user = await restoreUser(directory)
   await prepareDataDirectory({ directory, positions, plan, fetchCommand: context.fetchCommand, user })
   if ((positions.settings.archive_mode ?? 'off') !== 'off') {
@@ -59,4 +66,16 @@ export async function restorePostgres(
     reached: report.lastTransaction ?? positions.stopTime,
     connection: server.url(context.user, context.database),
   }
+}
+
+/** A cluster that lacks a file must not run: it would look healthy until somebody asks for what is gone. */
+function refuseIncomplete(summary: RestoreSummary, directory: string): void {
+  const lost = summary.missed.filter((missed) => missed.reason === 'damaged')
+  const [first] = lost
+  if (!first) return
+  throw new RegainError(
+    'repository-damaged',
+    `${lost.length} files of this point are lost, ${first.path} among them (${first.detail}). What could be read is in ${directory}, without its control file, so that no server starts on it.`,
+    { hint: 'Restore another point: regain points. Which are hurt says: regain verify --read-data' },
+  )
 }
