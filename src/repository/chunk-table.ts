@@ -1,3 +1,5 @@
+import { RegainError } from '../errors.ts'
+
 /**
  * Where each known chunk is: an open-addressing table in shared memory, read by every thread without a lock once it is
  * built. 24 bytes a slot:
@@ -15,6 +17,9 @@ const SLOT_WORDS = 6
 const INITIAL_SLOTS = 1 << 12
 /** 2^26 slots, 1.5 GiB: some 45 million chunks in one session or repository index. Address space, not memory. */
 const MAX_BYTES = (1 << 26) * SLOT_WORDS * 4
+
+/** Slot word 3 has 20 bits for the pack: 32 TiB of full ones. */
+export const MAX_PACKS = 2 ** 20 - 1
 
 /** The lock and counters of a growing table, in shared memory of their own. */
 const LOCK = 0
@@ -86,8 +91,13 @@ export class ChunkTable {
     }
   }
 
-  /** Adds or keeps (the first copy wins). For one thread that builds the table. `pack` < 2^20 - 1, `group` < 2^12. */
+  /** Adds or keeps (the first copy wins). For one thread that builds the table. `pack` < MAX_PACKS, `group` < 2^12. */
   add(id: Uint8Array, location: ChunkLocation): void {
+    if (location.pack >= MAX_PACKS)
+      throw new RegainError(
+        'repository-version',
+        `The repository has more than ${MAX_PACKS} packs: too many for this version.`,
+      )
     const slot = this.find(id)
     if (this.words[slot + 3] !== 0) return
     writeId(this.words, slot, id)
