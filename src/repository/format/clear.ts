@@ -56,7 +56,22 @@ export function decodeClear<R extends RepositoryRecord | KeyRecord>(
       'repository-version',
       `${name} has format ${String((record as R).format)}; this version of Regain knows format 1.`,
     )
+  if (!hasShape(record as Record<string, unknown>, kind))
+    throw new RegainError('repository-damaged', `${name} does not hold what it should: it was changed.`)
   return record as R & { mac: string }
+}
+
+/** What is used before the record can be authenticated, because it leads to the key. */
+function hasShape(record: Record<string, unknown>, kind: 'repository' | 'key'): boolean {
+  const texts = kind === 'key' ? ['type', 'kek', 'wrapped'] : ['id', 'service']
+  return (
+    texts.every((field) => typeof record[field] === 'string') &&
+    typeof record.domain === 'string' &&
+    /^[0-9a-f]{32}$/.test(record.domain) &&
+    Number.isInteger(record.epoch) &&
+    (record.epoch as number) >= 1 &&
+    (record.epoch as number) < 2 ** 32
+  )
 }
 
 /** Throws `repository-damaged` unless the exact bytes are what encodeClear wrote. */
