@@ -210,8 +210,8 @@ export interface FollowerStatus {
   durable: string
   server: string
   lagBytes: number
-  /** RFC 3339 UTC: everything the source had committed by then is durable. */
-  durableUntil: string
+  /** RFC 3339 UTC: everything the source had committed by then is durable. Null: not known yet. */
+  durableUntil: string | null
   /** Why a new point should be taken now: the log has a break that no earlier point can cross. Absent: it has none. */
   needsPoint?: string
 }

@@ -132,7 +132,7 @@ function follow(
   warnings: string[],
 ): Following {
   const stop = new AbortController()
-  let latest: FollowerStatus = { durable: '0/0', server: '0/0', lagBytes: 0, durableUntil: '1970-01-01T00:00:00Z' }
+  let latest: FollowerStatus = { durable: '0/0', server: '0/0', lagBytes: 0, durableUntil: null }
   let changed = Promise.withResolvers<void>()
   const follower = createLogFollower({ url: postgres.url(), slot: SLOT, tailMs }, log, testAmbient())
   const ended = follower.run({
@@ -162,7 +162,8 @@ function follow(
       while (parseLsn(latest.durable) < goal) await Promise.race([changed.promise, tooEarly])
     },
     async until(timeMs) {
-      while (Date.parse(latest.durableUntil) < timeMs) await Promise.race([changed.promise, tooEarly])
+      while (latest.durableUntil === null || Date.parse(latest.durableUntil) < timeMs)
+        await Promise.race([changed.promise, tooEarly])
     },
     async stop() {
       stop.abort()

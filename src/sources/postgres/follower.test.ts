@@ -51,6 +51,8 @@ function follow(
     signal: AbortSignal.any([stop.signal, t.signal]),
     warn: (message) => void warnings.push(message),
     status: (status) => {
+      const { durableUntil } = status
+      assert.ok(durableUntil === null || durableUntil > '2020', `durable until ${durableUntil}`)
       latest = status
       changed.resolve()
       changed = Promise.withResolvers()

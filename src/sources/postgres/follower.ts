@@ -270,7 +270,8 @@ class FollowerRun {
       durable: formatLsn(status.durable),
       server: formatLsn(status.server),
       lagBytes: Number(status.server - status.durable),
-      durableUntil: new Date(status.untilMs).toISOString(),
+      // 0: this run has neither met the log's clock nor found a tail that says its moment.
+      durableUntil: status.untilMs === 0 ? null : new Date(status.untilMs).toISOString(),
       ...(this.#needsPoint === undefined ? {} : { needsPoint: this.#needsPoint }),
     })
   }
