@@ -271,3 +271,15 @@ test('no configuration', async () => {
   })
   await assert.rejects(loadConfiguration({ path: folder, environment: {} }), { code: 'config-not-found' })
 })
+
+test('aliases that contain themselves, or multiply without bound, are a mistake with its place', async () => {
+  assert.match(
+    (await mistakes('version: 1\nkeys: &a [*a]\n'))[0] ?? '',
+    /^regain\.yaml:2:\d+: keys: is nested too deeply/,
+  )
+  const ten = (name: string) => `[${Array(10).fill(name).join(',')}]`
+  const laughs = ['version: 1', `a: &a ${ten('x')}`]
+  for (const [before, name] of ['ab', 'bc', 'cd', 'de', 'ef', 'fg', 'gh'])
+    laughs.push(`${name}: &${name} ${ten(`*${before}`)}`)
+  assert.match((await mistakes(laughs.join('\n')))[0] ?? '', /too large/)
+})

@@ -1,10 +1,14 @@
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { isAlias, isMap, isScalar, isSeq, type Node } from 'yaml'
-import { type Mistake, type ParsedFile, type Path, pathText } from './mistakes.ts'
+import { invalidConfiguration, type Mistake, type ParsedFile, type Path, pathText } from './mistakes.ts'
 
 /** Settings that hold a secret: they may come from a file, and are masked when shown. */
 const SECRET_SETTINGS = ['url', 'passphrase']
+
+/** Far beyond any configuration. Aliases could ask for more than this machine holds, or for themselves without end. */
+const MAX_DEPTH = 50
+const MAX_NODES = 100_000
 
 const REFERENCE = /\$(\$\{|\{([^}]*)\})/g
 const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]*$/
@@ -22,7 +26,8 @@ export interface References {
 
 /**
  * Replaces `${NAME}` by the environment's variable and, in secret settings, `file:PATH` by that file's text without its
- * last newline. `$${` stands for `${` itself. The values found are never part of a message.
+ * last newline. `$${` stands for `${` itself. The values found are never part of a message. Rejects with
+ * `config-invalid` if the document's aliases make it endless or huge.
  */
 export async function resolveReferences(
   file: ParsedFile,
@@ -30,10 +35,16 @@ export async function resolveReferences(
   directory: string,
 ): Promise<References> {
   const found: References = { value: undefined, written: new Map(), missing: [], mistakes: [] }
+  let nodes = 0
   found.value = await walk(file.document.contents, [])
   return found
 
   async function walk(node: Node | null, path: Path): Promise<unknown> {
+    nodes++
+    if (path.length > MAX_DEPTH || nodes > MAX_NODES) {
+      const message = `${pathText(path.slice(0, 1))}: is nested too deeply or too large; do its aliases (*) contain themselves?`
+      throw invalidConfiguration(file, [{ offset: node?.range?.[0] ?? 0, message }])
+    }
     if (isAlias(node)) return walk(node.resolve(file.document) ?? null, path)
     if (isMap(node)) {
       // No prototype: a key called __proto__ is a key like any other.
