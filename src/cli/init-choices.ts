@@ -80,7 +80,7 @@ function choiceOf(found: FoundServer, session: Session): PostgresChoice {
   const user = session.host.environment.USER ?? session.host.environment.LOGNAME
   if (user === 'postgres' && found.host.startsWith('/'))
     return { kind: 'socket', folder: found.host, port: found.port, user }
-  return { kind: 'found', port: found.port }
+  return { kind: 'found', folder: found.host.startsWith('/') ? found.host : null, port: found.port }
 }
 
 function defaultDestination(session: Session): string {

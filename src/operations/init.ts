@@ -8,6 +8,10 @@ import { hasStoredObjects } from './repositories.ts'
 import { type EnsuredRepository, initRepositories } from './repository.ts'
 import { destinationsOf, selectTargets } from './targets.ts'
 
+/** Where Debian's psql looks by itself. */
+const DEBIAN_SOCKETS = '/var/run/postgresql'
+const DEFAULT_PORT = 5432
+
 const NAME = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/
 
 /** What a new configuration is to protect, as a person chose it. */
@@ -22,8 +26,8 @@ export interface InitChoices {
 export type PostgresChoice =
   /** As the person gave it. A password in it goes to a file of its own. */
   | { kind: 'url'; url: string }
-  /** A server that was found: a role and its password are made up, for the person to create. */
-  | { kind: 'found'; port: number }
+  /** A server that was found, by its socket in `folder` if not null: a role and its password are made up. */
+  | { kind: 'found'; folder: string | null; port: number }
   /** Connects as this user of the system over the socket, without a password. */
   | { kind: 'socket'; folder: string; port: number; user: string }
 
@@ -58,7 +62,7 @@ export async function writeConfiguration(
     if (connection?.createRole) {
       const file = join(directory, `${choices.service}-db.sql`)
       await writeNew(file, connection.createRole, 0o600, made)
-      createRole = `sudo -u postgres psql < ${file}`
+      createRole = `sudo -u postgres psql${connection.psqlOptions} < ${shellWord(file)}`
     }
     const text = configurationTemplate({
       service: choices.service,
@@ -131,15 +135,18 @@ interface Connection {
   url: string
   hasSecret: boolean
   createRole: string | null
+  /** What psql needs to reach this server over its socket, with a leading space; empty where its defaults do. */
+  psqlOptions: string
 }
 
 function connectionOf({ postgres }: InitChoices, ambient: Pick<Ambient, 'randomBytes'>): Connection | null {
   if (postgres === null) return null
-  if (postgres.kind === 'url') return { url: postgres.url, hasSecret: hasPassword(postgres.url), createRole: null }
+  if (postgres.kind === 'url')
+    return { url: postgres.url, hasSecret: hasPassword(postgres.url), createRole: null, psqlOptions: '' }
   if (postgres.kind === 'socket') {
     const { folder, port, user } = postgres
     const query = new URLSearchParams({ host: folder, port: String(port), user })
-    return { url: `postgres:///postgres?${query}`, hasSecret: false, createRole: null }
+    return { url: `postgres:///postgres?${query}`, hasSecret: false, createRole: null, psqlOptions: '' }
   }
   // Hexadecimal: nothing in it needs quoting in SQL or in a URL.
   const password = ambient.randomBytes(18).toString('hex')
@@ -150,7 +157,18 @@ function connectionOf({ postgres }: InitChoices, ambient: Pick<Ambient, 'randomB
       '-- Makes the role that Regain connects as. REPLICATION lets it read the whole cluster, as any backup must.\n' +
       `CREATE ROLE regain LOGIN REPLICATION PASSWORD '${password}';\n` +
       'GRANT pg_monitor TO regain;\n',
+    psqlOptions: psqlOptions(postgres.folder, postgres.port),
   }
+}
+
+function psqlOptions(folder: string | null, port: number): string {
+  const host = folder === null || folder === DEBIAN_SOCKETS ? '' : ` -h ${shellWord(folder)}`
+  return port === DEFAULT_PORT ? host : `${host} -p ${port}`
+}
+
+/** For people to paste: quoted only where a shell would read it otherwise. */
+function shellWord(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
 }
 
 function hasPassword(text: string): boolean {
