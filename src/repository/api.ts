@@ -109,7 +109,7 @@ export interface OpenPoint {
 }
 
 export interface SourceLog {
-  putSegment(branch: string, name: string, bytes: Buffer, meta: { until: string }): Promise<void>
+  putSegment(branch: string, name: string, bytes: Buffer, meta: { until: string; follows?: string }): Promise<void>
   putTail(branch: string, name: string, offset: number, bytes: Buffer, meta: { until: string }): Promise<void>
   dropTails(branch: string, name: string): Promise<void>
   putHistory(name: string, bytes: Buffer): Promise<void>

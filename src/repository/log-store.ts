@@ -25,9 +25,15 @@ const MAX_PIECE_BYTES = 1024 * 1024 * 1024
 const READS_AT_ONCE = 8
 const CREATE_ATTEMPTS = 3
 
+interface PieceMeta {
+  until: string
+  /** Name of the segment before it on this branch, if the store held that when this one was put. */
+  follows?: string
+}
+
 interface Piece {
   bytes: Buffer
-  meta: { until: string }
+  meta: PieceMeta
 }
 
 export function sourceLog(state: RepositoryState, source: string): SourceLog {
@@ -45,7 +51,7 @@ class Log implements SourceLog {
     this.prefix = prefix
   }
 
-  async putSegment(branch: string, name: string, bytes: Buffer, meta: { until: string }): Promise<void> {
+  async putSegment(branch: string, name: string, bytes: Buffer, meta: PieceMeta): Promise<void> {
     await this.createOnce(`${this.prefix}segments/${branch}/${name}`, 'L', bytes, meta)
   }
 
@@ -143,7 +149,7 @@ class Log implements SourceLog {
     return (await this.readObject(`${this.prefix}histories/${name}`, 'H'))?.bytes ?? null
   }
 
-  private async createOnce(object: string, kind: 'L' | 'H', bytes: Buffer, meta: { until: string }): Promise<void> {
+  private async createOnce(object: string, kind: 'L' | 'H', bytes: Buffer, meta: PieceMeta): Promise<void> {
     for (let attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
       if (await this.state.storage.create(object, this.seal(object, kind, bytes, meta))) return
       const existing = await this.readObject(object, kind)
@@ -178,7 +184,7 @@ class Log implements SourceLog {
     return pieces.length === 0 ? null : { bytes: Buffer.concat(pieces), meta: { until } }
   }
 
-  private seal(object: string, kind: 'L' | 'H', bytes: Buffer, meta: { until: string }): Buffer {
+  private seal(object: string, kind: 'L' | 'H', bytes: Buffer, meta: PieceMeta): Buffer {
     const head = Buffer.from(`${JSON.stringify({ ...meta, bytes: bytes.length })}\n`)
     const body = zstdCompressSync(bytes, { params: { [constants.ZSTD_c_compressionLevel]: LEVEL } })
     return sealObject(this.state.keys, kind, object, Buffer.concat([head, body]), this.state.ambient.randomBytes(32))
@@ -199,11 +205,12 @@ class Log implements SourceLog {
 export function decodeLogPiece(plain: Buffer, object: string): Piece {
   try {
     const lineEnd = plain.indexOf(0x0a)
-    const head = JSON.parse(plain.toString('utf8', 0, lineEnd)) as { until: string; bytes: number }
+    const head = JSON.parse(plain.toString('utf8', 0, lineEnd)) as PieceMeta & { bytes: number }
     if (!(head.bytes >= 0 && head.bytes <= MAX_PIECE_BYTES)) throw new Error('impossible size')
     const bytes = zstdDecompressSync(plain.subarray(lineEnd + 1), { maxOutputLength: Math.max(1, head.bytes) })
     if (bytes.length !== head.bytes) throw new Error('wrong size')
-    return { bytes, meta: { until: head.until } }
+    const { until, follows } = head
+    return { bytes, meta: { until, ...(follows === undefined ? {} : { follows }) } }
   } catch (error) {
     throw new RegainError('repository-damaged', `${object} does not hold what it should.`, { cause: error })
   }

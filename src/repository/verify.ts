@@ -135,11 +135,16 @@ async function checkLog(state: RepositoryState, options: VerifyOptions, report: 
   for await (const object of state.storage.list(prefix, { signal: options.signal })) names.push(object.name)
   report.logSegments = names.filter((name) => name.includes('/segments/')).length
   if (!options.readData) return
+  const there = new Set(names)
+  const gone = new Set<string>()
   await mapBounded(names, READS_AT_ONCE, async (name) => {
     throwIfInterrupted(options.signal)
     try {
       const sealed = await state.storage.get(name, undefined, { signal: options.signal })
-      decodeLogPiece(openObject(state.keys, name.includes('/histories/') ? 'H' : 'L', name, sealed, name), name)
+      const plain = openObject(state.keys, name.includes('/histories/') ? 'H' : 'L', name, sealed, name)
+      const { follows } = decodeLogPiece(plain, name).meta
+      const before = follows === undefined ? name : `${name.slice(0, name.lastIndexOf('/') + 1)}${follows}`
+      if (!there.has(before)) gone.add(before)
       report.bytesRead += sealed.length
     } catch (error) {
       // A tail is dropped as soon as its segment is whole: no loss.
@@ -149,4 +154,8 @@ async function checkLog(state: RepositoryState, options: VerifyOptions, report: 
       report.problems.push({ object: name, kind: 'changed', detail, hurts: [] })
     }
   })
+  for (const object of gone) {
+    const detail = `The log segment ${object} was stored and is gone. Recovery can't cross it on this branch of the log.`
+    report.problems.push({ object, kind: 'missing', detail, hurts: [] })
+  }
 }

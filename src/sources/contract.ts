@@ -180,6 +180,8 @@ export interface LogStore {
 export interface LogMeta {
   /** RFC 3339 UTC, by the source's clock where the protocol tells it: the moment up to which this piece holds the log. */
   until: string
+  /** Whole segments: the segment of this branch that the store held right before it. Verification misses it if it goes. */
+  follows?: string
 }
 
 export interface LogListing {

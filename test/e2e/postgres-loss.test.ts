@@ -97,6 +97,11 @@ test('a missing segment is named before anything is written, with the furthest m
   const victim = whole.at(-2)
   assert.ok(victim && whole.length > 5)
   await protection.storage.delete(`log/db/segments/00000001/${victim}`)
+  const report = await protection.repository.verify({ readData: true, signal: t.signal, progress: () => undefined })
+  assert.deepEqual(
+    report.problems.map(({ object, kind }) => `${kind} ${object}`),
+    [`missing log/db/segments/00000001/${victim}`],
+  )
 
   const directory = join(await temporaryDirectory(t), 'restored')
   const last = rows.at(-1)?.at ?? ''

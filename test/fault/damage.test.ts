@@ -33,6 +33,8 @@ import {
 const RANDOM_FLIPS = Number(process.env.REGAIN_SOAK_FLIPS ?? 6)
 /** Others are restored from once, to see that a restore does not look at them. */
 const READ_BY_RESTORES = /^(packs|index|ends|sessions)\//
+const FIRST_SEGMENT = '000000010000000000000001'
+const NEWEST_SEGMENT = '000000010000000000000002'
 const META = { until: '2026-01-01T00:00:00Z' }
 
 /** What verification says where it cannot say the object's own name. */
@@ -46,8 +48,10 @@ const NAMED_OTHERWISE: Record<string, (object: string) => string | null> = {
 
 /** What verification cannot find, with the reason. */
 const NOT_FOUND: Record<string, (object: string) => boolean> = {
-  'a log object that is removed: the engine does not know which positions a log must have; a gap in it is for the source that wrote it to tell (regain points shows the windows), and a tail is removed as a matter of course':
-    (object) => object.startsWith('log/'),
+  'a tail that is removed, as a matter of course once its segment is whole': (object) => object.includes('/tails/'),
+  'a history: which timelines a log must have is for the source that wrote it to tell': (object) =>
+    object.includes('/histories/'),
+  'the newest segment, which no other follows': (object) => object === `log/db/segments/00000001/${NEWEST_SEGMENT}`,
 }
 
 interface Store {
@@ -95,9 +99,12 @@ for (const [kind, makeStore] of Object.entries(STORES))
         points.set(point.id, readTree(tree))
       }
       log = made.repository.log('db')
-      for (const name of ['000000010000000000000001', '000000010000000000000002']) {
+      for (const [name, meta] of [
+        [FIRST_SEGMENT, META],
+        [NEWEST_SEGMENT, { ...META, follows: FIRST_SEGMENT }],
+      ] as const) {
         segments.set(name, someBytes(name, 50_000))
-        await log.putSegment('00000001', name, segments.get(name)!, META)
+        await log.putSegment('00000001', name, segments.get(name)!, meta)
       }
       segments.set('000000010000000000000003', someBytes('tail', 9000))
       await log.putTail('00000001', '000000010000000000000003', 0, someBytes('tail', 9000).subarray(0, 5000), META)

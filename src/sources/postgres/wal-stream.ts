@@ -70,6 +70,7 @@ export class WalStream {
   #tail: TailWriter
   #received: Lsn
   #durable: Lsn
+  #lastStored: string | null = null
   #server: Lsn
   #pending: Segment[] = []
   readonly #spare: Buffer[] = []
@@ -268,13 +269,24 @@ export class WalStream {
     const end = segment.start + BigInt(this.#request.segmentBytes)
     try {
       const until = new Date(this.#clock.untilMs(end)).toISOString()
-      await this.#request.store.putSegment(branch, name, segment.buffer, { until })
+      const follows = await this.#segmentBefore(segment.start)
+      await this.#request.store.putSegment(branch, name, segment.buffer, { until, ...(follows ? { follows } : {}) })
       await this.#request.store.dropTails(branch, name)
     } catch (error) {
       if (!isRegainError(error, 'log-conflict')) throw error
       await this.#noteConflict(name, error)
     }
+    this.#lastStored = name
     this.#advance(end)
+  }
+
+  /** Name of the segment before this one if the store has it: of our own, or at the start as a listing says. */
+  async #segmentBefore(start: Lsn): Promise<string | null> {
+    if (this.#lastStored !== null) return this.#lastStored
+    if (start === 0n) return null
+    const name = this.#name(start - BigInt(this.#request.segmentBytes))
+    const { segments } = await this.#request.store.list()
+    return segments.some((segment) => segment.name === name) ? name : null
   }
 
   async #storeTail(): Promise<void> {
