@@ -9,12 +9,15 @@ export async function copyTrees(trees: readonly string[], target: string): Promi
   for (const tree of trees) await execute({ argv: ['cp', '-a', '--parents', tree, target] })
 }
 
-/** Regular files below, in a fixed order. */
+/** Regular files below, in a fixed order. Links to folders are not followed: real trees have circles of them. */
 export function filesBelow(directory: string): string[] {
-  return readdirSync(directory, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name))
-    .sort()
+  const files: string[] = []
+  for (const entry of readdirSync(directory, { withFileTypes: true })) {
+    const path = join(directory, entry.name)
+    if (entry.isDirectory()) for (const below of filesBelow(path)) files.push(below)
+    else if (entry.isFile()) files.push(path)
+  }
+  return files.sort()
 }
 
 /** Appends a line to one file in a hundred, chosen by the hash of its name and the round. Returns how many. */
