@@ -66,8 +66,12 @@ test('each thing that would keep a backup from working is found with its mend', 
     assert.equal(found.get(code)?.severity, 'error', code)
   assert.match(found.get('wal-level')?.fix ?? '', /wal_level = replica/)
   assert.match(found.get('slots')?.fix ?? '', /max_replication_slots/)
+  assert.match(found.get('replication-rights')?.fix ?? '', /raise max_connections or max_wal_senders/)
 
   await postgres.start({ wal_level: 'replica', max_wal_senders: '5', max_replication_slots: '5' })
+  const elsewhere = postgres.url().replace(/\/postgres(?=$|\?)/, '/absent')
+  assert.match((await findings(t, elsewhere)).get('connection')?.fix ?? '', /name of the database in the URL/)
+
   await postgres.query('create role plain login')
   const right = (await findings(t, asRole(postgres, 'plain'))).get('replication-rights')
   assert.deepEqual([right?.severity, right?.fix], ['error', 'ALTER ROLE "plain" REPLICATION;'])

@@ -2,7 +2,7 @@ import type pg from 'pg'
 import { isRegainError } from '../../errors.ts'
 import type { Finding } from '../../model.ts'
 import { connectReplication, withSql } from './connection.ts'
-import { quoteIdentifier } from './connection-errors.ts'
+import { quoteIdentifier, sqlStateOf } from './connection-errors.ts'
 import { type ConnectionConfig, describeConnection, isLoopback } from './connection-url.ts'
 import { readServerFacts, type ServerFacts } from './server-facts.ts'
 
@@ -100,6 +100,13 @@ function checkTransport(config: ConnectionConfig, settings: ServerSettings): Fin
   }
 }
 
+/** By SQLSTATE: insufficient_privilege, and what a missing line in pg_hba.conf is called. */
+const REPLICATION_FIXES: Record<string, (config: ConnectionConfig) => string> = {
+  '42501': ({ user }) => `ALTER ROLE ${quoteIdentifier(user)} REPLICATION;`,
+  '28000': ({ user }) =>
+    `Add to pg_hba.conf: host replication ${user} <this machine's address>/32 scram-sha-256 -- then: SELECT pg_reload_conf();`,
+}
+
 /** Rights and pg_hba.conf at once, by trying. */
 async function checkReplication({ config, signal }: CheckRequest): Promise<Finding> {
   try {
@@ -107,15 +114,9 @@ async function checkReplication({ config, signal }: CheckRequest): Promise<Findi
     await connection.query('IDENTIFY_SYSTEM').finally(() => connection.close())
     return ok('replication-rights', `The role ${config.user} may replicate.`)
   } catch (error) {
-    const role = quoteIdentifier(config.user)
     const finding = asFinding('replication-rights', error)
-    const isRole = /permission|must be superuser|REPLICATION/.test(finding.message)
-    return {
-      ...finding,
-      fix: isRole
-        ? `ALTER ROLE ${role} REPLICATION;`
-        : `Add to pg_hba.conf: host replication ${config.user} <this machine's address>/32 scram-sha-256 -- then: SELECT pg_reload_conf();`,
-    }
+    const fix = REPLICATION_FIXES[sqlStateOf(error)]
+    return fix ? { ...finding, fix: fix(config) } : finding
   }
 }
 

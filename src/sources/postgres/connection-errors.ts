@@ -47,7 +47,11 @@ const KNOWN: Record<string, KnownError> = {
   EACCES: { code: 'source-unsuitable', message: 'this user may not use the Unix socket' },
   '28P01': {
     code: 'source-unsuitable',
-    hint: () => 'Correct the password in the URL, or in the variable it comes from.',
+    hint: () => 'Correct the password in the URL, or in the variable or file that it comes from.',
+  },
+  '3D000': {
+    code: 'source-unsuitable',
+    hint: () => 'Correct the name of the database in the URL; any that exists will do, such as postgres.',
   },
   '28000': {
     code: 'source-unsuitable',
