@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { chmod, mkdir, readFile, readlink, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -37,6 +38,32 @@ test('tablespaces go beside the copy, unlogged tables are empty, and the origina
   await copy.query('delete from placed')
   assert.equal((await postgres.query<{ n: string }>('select count(*) as n from placed'))[0]?.n, '1500')
   await following.stop()
+})
+
+test('what a failed restore leaves of tablespaces is named with --start, and put away without', async (t) => {
+  const postgres = await startPostgres(t, { major: 15 })
+  const protection = await protect(t)
+  const disk = testPostgres(t, postgres.binaries, join(await temporaryDirectory(t), 'disk'))
+  await mkdir(disk.directory)
+  await disk.giveToServer()
+  await postgres.query(`create tablespace fast location '${disk.directory}'`)
+  // Only the copy, which is started after it, will look for this.
+  await postgres.query(`alter system set shared_preload_libraries = 'is_not_there'`)
+  await protection.takePoint(postgres)
+
+  const folder = await temporaryDirectory(t)
+  const started = join(folder, 'started')
+  await assert.rejects(protection.restore(postgres, { kind: 'latest' }, started, { start: true }))
+  const named = `${started}.tablespaces holds the tablespaces of the unfinished restore: remove it with that.`
+  assert.ok(existsSync(`${started}.tablespaces`))
+  assert.ok(protection.warnings.includes(named), protection.warnings.join('\n'))
+
+  // A folder where a file is to be written makes a late step fail.
+  await mkdir(join(postgres.directory, 'recovery.signal.part'))
+  await protection.takePoint(postgres)
+  const failed = join(folder, 'failed')
+  await assert.rejects(protection.restore(postgres, { kind: 'latest' }, failed))
+  assert.equal(existsSync(`${failed}.tablespaces`), false)
 })
 
 /** The log as plain files, and a program that fetches them as `regain log fetch` does. */
@@ -86,6 +113,11 @@ test('a copy that is started by hand fetches its log by itself; a failure of tha
   await copy.start()
   await untilPromoted(copy)
   assert.equal((await readRows(copy)).length, 20)
+
+  // It has taken its original's place, and is lost in turn: what it was started with is in its own backup.
+  await protection.takePoint(copy)
+  const { postgres: second } = await protection.recover(postgres, { kind: 'latest' })
+  assert.equal((await readRows(second)).length, 20)
 })
 
 async function untilPromoted(postgres: TestPostgres): Promise<void> {

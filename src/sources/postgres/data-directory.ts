@@ -18,8 +18,11 @@ export interface PrepareRequest {
   user: ServerUser | null
 }
 
-/** Files of a running or recovering server that must not be taken for the copy's. */
-const STALE = ['postmaster.pid', 'postmaster.opts', 'standby.signal', 'recovery.signal']
+/**
+ * Of a running or recovering server, and of a server that was itself restored and started by hand: must not be taken
+ * for the copy's.
+ */
+const STALE = ['postmaster.pid', 'postmaster.opts', 'standby.signal', 'recovery.signal', RECOVERY_FOLDER]
 
 /**
  * Makes a restored data directory ready to recover: tablespaces beside it, recovery.signal, settings and the script that
@@ -27,7 +30,7 @@ const STALE = ['postmaster.pid', 'postmaster.opts', 'standby.signal', 'recovery.
  */
 export async function prepareDataDirectory(request: PrepareRequest): Promise<void> {
   const { directory, positions, plan } = request
-  for (const name of STALE) await rm(join(directory, name), { force: true })
+  for (const name of STALE) await rm(join(directory, name), { recursive: true, force: true })
   await moveTablespaces(directory, positions)
   for (const { name, text } of await missingConfiguration(directory, positions.settings))
     await writeDurably(join(directory, name), text)
@@ -51,7 +54,7 @@ export function tablespacesDirectory(directory: string): string {
 
 /** Rejects with `target-not-empty` if something is where tablespaces would go. Before anything is written. */
 export async function checkTablespaceTarget(directory: string, positions: Positions): Promise<void> {
-  if (outside(positions).length === 0) return
+  if (!hasTablespacesOutside(positions)) return
   const names = await readdir(tablespacesDirectory(directory)).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return []
     throw new RegainError(
@@ -80,6 +83,10 @@ export async function writeDurably(path: string, text: string, owner: ServerUser
     await file.close()
   }
   await rename(part, path)
+}
+
+export function hasTablespacesOutside(positions: Positions): boolean {
+  return outside(positions).length > 0
 }
 
 /** Tablespaces of a folder of their own; those "in place" are part of the data directory. */

@@ -1,9 +1,16 @@
+import { rm } from 'node:fs/promises'
 import { RegainError } from '../../errors.ts'
 import type { Entry } from '../../model.ts'
 import type { LogStore, PointReader, RestoreSummary, RestoreTarget, SourceOptions } from '../contract.ts'
-import { type BinarySearch, findPostgres } from './binaries.ts'
-import { checkTablespaceTarget, prepareDataDirectory } from './data-directory.ts'
-import { positionsOf } from './positions.ts'
+import { type BinarySearch, findPostgres, type PostgresBinaries } from './binaries.ts'
+import {
+  checkTablespaceTarget,
+  hasTablespacesOutside,
+  prepareDataDirectory,
+  tablespacesDirectory,
+} from './data-directory.ts'
+import type { RecoveryPlan } from './plan.ts'
+import { type Positions, positionsOf } from './positions.ts'
 import { planRecovery } from './recovery-log.ts'
 import { restoreUser } from './server-user.ts'
 import { recover } from './start-recovery.ts'
@@ -44,6 +51,23 @@ export async function restorePostgres(
   const last = (entry: Entry) => entry.path === CONTROL_FILE
   const summary = await reader.materialize(directory, { ...options, last, ownership: false })
   refuseIncomplete(summary, directory)
+  try {
+    return { ...summary, ...(await bringUp(positions, plan, binaries, target, options, context)) }
+  } catch (error) {
+    await putAwayTablespaces(positions, target, options)
+    throw error
+  }
+}
+
+/** From the files of the point to a directory that recovers by itself, or with binaries to a server that has. */
+async function bringUp(
+  positions: Positions,
+  plan: RecoveryPlan,
+  binaries: PostgresBinaries | null,
+  { directory }: RestoreTarget,
+  options: SourceOptions,
+  context: RestoreContext,
+): Promise<Pick<RestoreSummary, 'reached' | 'connection'>> {
   const user = await restoreUser(directory)
   await prepareDataDirectory({ directory, positions, plan, fetchCommand: context.fetchCommand, user })
   if ((positions.settings.archive_mode ?? 'off') !== 'off') {
@@ -51,7 +75,7 @@ export async function restorePostgres(
       'archive_mode is off in the restored copy, so that it does not write to the archive of its original: see postgresql.auto.conf.',
     )
   }
-  if (!binaries) return summary
+  if (!binaries) return {}
 
   const { server, report } = await recover({ binaries, directory, plan, store: context.store, user, options })
   server.release()
@@ -61,11 +85,18 @@ export async function restorePostgres(
     )
   }
   return {
-    ...summary,
     // Without a transaction in the log, the state is that of the point's own end.
     reached: report.lastTransaction ?? positions.stopTime,
     connection: server.url(context.user, context.database),
   }
+}
+
+/** They lie beside the target, where whoever takes a failed restore back does not look. Nothing was there before. */
+async function putAwayTablespaces(positions: Positions, target: RestoreTarget, options: SourceOptions): Promise<void> {
+  if (!hasTablespacesOutside(positions)) return
+  const folder = tablespacesDirectory(target.directory)
+  if (target.start) options.warn(`${folder} holds the tablespaces of the unfinished restore: remove it with that.`)
+  else await rm(folder, { recursive: true, force: true })
 }
 
 /** A cluster that lacks a file must not run: it would look healthy until somebody asks for what is gone. */
