@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { mkdir, readdir, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isRegainError, throwIfInterrupted } from '../errors.ts'
 import type { Point } from '../model.ts'
@@ -23,8 +23,8 @@ export interface RestoreOutcome extends RestoreSummary {
 
 /**
  * Carries out exactly the plan, part by part, reporting each by `onOutcome` as it ends. Rejects with the first failure:
- * what that part had written is removed again (its target was empty), finished parts stay. Nothing is removed where
- * someone else turned out to write too.
+ * what that part had written is removed again (its target was empty) or, where it may be needed, said to be unfinished;
+ * finished parts stay. Nothing is removed where someone else turned out to write too.
  */
 export async function restore(
   application: Application,
@@ -37,14 +37,19 @@ export async function restore(
   if (plan.parts.length > 1) await mkdir(plan.root, { recursive: true, mode: 0o711 })
   for (const part of plan.parts) {
     throwIfInterrupted(reporting.signal)
-    const outcome = await restorePart(application, part, reporting)
+    const outcome = await restorePart(application, plan, part, reporting)
     outcomes.push(outcome)
     onOutcome(outcome)
   }
   return outcomes
 }
 
-async function restorePart(application: Application, part: RestorePart, reporting: Reporting): Promise<RestoreOutcome> {
+async function restorePart(
+  application: Application,
+  plan: RestorePlan,
+  part: RestorePart,
+  reporting: Reporting,
+): Promise<RestoreOutcome> {
   const { ambient } = application
   const { service, source, destination, point } = part
   const startedMs = ambient.now()
@@ -72,7 +77,8 @@ async function restorePart(application: Application, part: RestorePart, reportin
     }
   } catch (error) {
     if (isRegainError(error, 'target-not-empty')) await tellOfOthers(part, reporting)
-    else await takeBack(application, part, reporting)
+    else if (part.start || isRegainError(error, 'repository-damaged')) await tellOfUnfinished(part, reporting)
+    else await takeBack(application, plan, part, reporting)
     throw error
   }
 }
@@ -86,19 +92,27 @@ async function tellOfOthers(part: RestorePart, reporting: Reporting): Promise<vo
 }
 
 /**
- * Half a restore must not be mistaken for a whole one. With `start` a server's own traces may be all that tells why it
- * did not come up, so the directory is kept and the person told.
+ * Kept with `start`, since a server's own traces may be all that tells why it did not come up; and when the repository is
+ * damaged, since what could be read may be all that there is.
  */
-async function takeBack(application: Application, part: RestorePart, reporting: Reporting): Promise<void> {
-  if (part.start) {
-    if (!(await holdsAnything(part.directory))) return
-    reporting.warn(`${part.directory} holds an unfinished restore. Do not use it; remove it before the next try.`)
-    return
-  }
+async function tellOfUnfinished(part: RestorePart, reporting: Reporting): Promise<void> {
+  if (!(await holdsAnything(part.directory))) return
+  reporting.warn(`${part.directory} holds an unfinished restore. Do not use it; remove it before the next try.`)
+}
+
+/** Half a restore must not be mistaken for a whole one. */
+async function takeBack(
+  application: Application,
+  plan: RestorePlan,
+  part: RestorePart,
+  reporting: Reporting,
+): Promise<void> {
   try {
     for (const name of await readdir(part.directory)) {
       await rm(join(part.directory, name), { recursive: true, force: true })
     }
+    // Below the root there was nothing: with this folder left in it, the same command would be refused.
+    if (part.directory !== plan.root) await rmdir(part.directory)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
     application.ambient.log('debug', `Taking back: ${asRegainError(error, reporting.signal).message}`)

@@ -20,7 +20,9 @@ const CONFIGURATION = `version: 1
 state: state
 destinations: { local: { type: local, path: backups } }
 keys: { main: { type: file, path: main.key } }
-services: { shop: { sources: { files: { type: files, paths: [data] } } } }
+services:
+  shop: { sources: { files: { type: files, paths: [data] } } }
+  pair: { sources: { one: { type: files, paths: [data] }, two: { type: files, paths: [data] } } }
 `
 
 let home: string
@@ -68,4 +70,23 @@ test('what another writer put into the target meanwhile is neither overwritten n
   assert.equal((await readdir(to)).length, 20)
   assert.equal(await readFile(join(to, 'file-7'), 'utf8'), 'content 7')
   assert.match(warnings.join('\n'), /Nothing was removed/)
+})
+
+test('what is taken back leaves nothing that would keep the same command from working', async () => {
+  await backup(application, { target: 'pair', kind: 'full' }, reporting, () => {})
+  const to = join(home, 'again')
+  const request = { target: 'pair', to, at: { kind: 'latest' as const }, path: null, start: false }
+  const interruption = new AbortController()
+  const interrupted = { ...reporting, signal: interruption.signal, progress: () => interruption.abort() }
+  const plan = await planRestore(application, request, reporting)
+  await assert.rejects(
+    restore(application, plan, interrupted, () => {}),
+    (error) => isRegainError(error, 'interrupted'),
+  )
+  assert.deepEqual(await readdir(to), [])
+  const outcomes = await restore(application, await planRestore(application, request, reporting), reporting, () => {})
+  assert.deepEqual(
+    outcomes.map(({ files }) => files),
+    [20, 20],
+  )
 })
