@@ -35,6 +35,7 @@ export function changeOnePercent(files: readonly string[], round: number): numbe
 
 export async function describeTrees(trees: readonly string[]): Promise<string> {
   const bytes = (await execute({ argv: ['du', '-sc', '--block-size=1', ...trees] })).trim().split('\n').at(-1)
-  const files = (await execute({ argv: ['find', ...trees, '-xdev'] })).split('\n').length - 1
+  const dots = await execute({ argv: ['sh', '-c', 'find "$@" -xdev -printf . | wc -c', 'sh', ...trees] })
+  const files = Number(dots.trim())
   return `${(Number.parseInt(bytes ?? '0', 10) / 1e9).toFixed(2)} GB on disk, ${files.toLocaleString('en-US')} files and folders`
 }

@@ -103,12 +103,28 @@ function compress(raw: Buffer, level: number): Buffer {
 }
 
 function compresses(bytes: Uint8Array): boolean {
-  if (bytes.length < SAMPLE_BYTES * 2) return true
+  if (bytes.length < SAMPLE_BYTES * 2 || !looksRandom(bytes)) return true
   const middle = (bytes.length - SAMPLE_BYTES) >>> 1
   const sample = Buffer.from(bytes.buffer, bytes.byteOffset + middle, SAMPLE_BYTES)
   if (compress(sample, 1).length < SAMPLE_BYTES * WORTHWHILE) return true
   // The middle may be a picture in a document: ask the beginning too before giving up on the whole chunk.
   return compress(Buffer.from(bytes.buffer, bytes.byteOffset, SAMPLE_BYTES), 1).length < SAMPLE_BYTES * WORTHWHILE
+}
+
+const LOOKS = 512
+/** The sum of squares of 512 evenly spread bytes' counts is 1534 on average; anything with a pattern gives far more. */
+const RANDOM_LIMIT = 2200
+const counts = new Uint16Array(256)
+
+/** A look at a few bytes, some microseconds: what is plainly not random needs no trial compression. */
+function looksRandom(bytes: Uint8Array): boolean {
+  counts.fill(0)
+  // An odd stride, so that it does not step along with the records of a table.
+  const stride = Math.floor(bytes.length / LOOKS) | 1
+  for (let look = 0, at = 0; look < LOOKS && at < bytes.length; look++, at += stride) counts[bytes[at] as number]!++
+  let squares = 0
+  for (let value = 0; value < 256; value++) squares += (counts[value] as number) ** 2
+  return squares < RANDOM_LIMIT
 }
 
 class GroupBuffer {

@@ -65,6 +65,20 @@ describe('a repository', () => {
     assert.deepEqual(new Map(memory.objects), before)
   })
 
+  it('is not made anew over one that lost its repository.json', async () => {
+    const { repository, key } = await createTestRepository(storage, folder.path)
+    opened(repository)
+    await backUp(repository, tree)
+    const record = memory.objects.get(REPOSITORY)!
+    memory.objects.delete(REPOSITORY)
+    const before = new Map(memory.objects)
+    await assert.rejects(createTestRepository(storage, folder.path), { code: 'repository-damaged' })
+    await assert.rejects(openTestRepository(storage, key), { code: 'repository-damaged' })
+    assert.deepEqual(new Map(memory.objects), before)
+    memory.objects.set(REPOSITORY, record)
+    opened(await openTestRepository(storage, key))
+  })
+
   it('opens with any of its keys, and with no other', async () => {
     const { repository, key } = await createTestRepository(storage, folder.path)
     opened(repository)

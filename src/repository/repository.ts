@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto'
 import { availableParallelism } from 'node:os'
-import { RegainError } from '../errors.ts'
+import { isRegainError, RegainError } from '../errors.ts'
 import type { KeyProvider } from '../keys/contract.ts'
 import type { Point } from '../model.ts'
+import type { Storage } from '../storage/contract.ts'
 import type { OpenPoint, Repository, RepositoryOptions } from './api.ts'
 import { readCommits } from './commits.ts'
 import { ComputePool } from './compute/pool.ts'
@@ -10,7 +11,7 @@ import { isLoss } from './damage.ts'
 import { authenticateClear, decodeClear, encodeClear, type KeyRecord, type RepositoryRecord } from './format/clear.ts'
 import { companions } from './format/companions.ts'
 import { DOMAIN_ID_BYTES, deriveDomainKeys, KEY_BYTES, KNOWN_EPOCH } from './format/domain-keys.ts'
-import { REPOSITORY } from './format/object-names.ts'
+import { PREFIX, REPOSITORY } from './format/object-names.ts'
 import { createFirstGeneration } from './generations.ts'
 import { keyName, listKeyNames } from './key-objects.ts'
 import { sourceLog } from './log-store.ts'
@@ -19,17 +20,22 @@ import { startPoint } from './point-writer.ts'
 import type { RepositoryState } from './repository-state.ts'
 import { verifyRepository } from './verify.ts'
 
+const DATA = [PREFIX.generations, PREFIX.ends, PREFIX.sessions, PREFIX.packs, PREFIX.log]
 const MAX_THREADS = 8
 const MIN_PREFIX_DIGITS = 4
 
 /**
  * Makes a repository in an empty store. Order in which it becomes durable: companions, wrapped key, and repository.json,
  * by create-if-absent: only with it does the repository exist; of two at once, one wins. Then generation 0, which the
- * first backup makes if this process dies before it.
+ * first backup makes if this process dies before it. Rejects with `repository-exists`, or with `repository-damaged` where
+ * only repository.json is gone: a second one would shut out all that the first one's key had sealed.
  */
 export async function createRepository(options: RepositoryOptions & { service: string }): Promise<Repository> {
   const { storage, ambient } = options
+  // Data comes after repository.json, so where data is seen and then no repository.json, that was lost.
+  const isUsed = await holdsData(storage)
   if ((await storage.size(REPOSITORY)) !== null) throw exists(storage.description)
+  if (isUsed) throw lostRecord(storage.description)
   const key = ambient.randomBytes(KEY_BYTES)
   const domain = ambient.randomBytes(DOMAIN_ID_BYTES)
   const keys = deriveDomainKeys(key, domain, 1)
@@ -77,12 +83,30 @@ async function readRepositoryRecord(options: RepositoryOptions): Promise<Buffer>
   try {
     return await options.storage.get(REPOSITORY)
   } catch (error) {
-    if (error instanceof RegainError && error.code === 'storage-not-found')
+    if (isRegainError(error, 'storage-not-found')) {
+      if (await holdsData(options.storage)) throw lostRecord(options.storage.description)
       throw new RegainError('repository-not-found', `There is no repository at ${options.storage.description}.`, {
         cause: error,
       })
+    }
     throw error
   }
+}
+
+/** Whether anything is there that is only ever written to a repository which exists. */
+async function holdsData(storage: Storage): Promise<boolean> {
+  for (const prefix of DATA) for await (const _ of storage.list(prefix)) return true
+  return false
+}
+
+function lostRecord(where: string): RegainError {
+  return new RegainError(
+    'repository-damaged',
+    `The repository at ${where} has lost its ${REPOSITORY}; what else was stored is still there. Nothing was changed.`,
+    {
+      hint: `Bring ${REPOSITORY} back from a copy of this repository. Without it only recover.py can restore: docs/how-to/recover-without-regain.md`,
+    },
+  )
 }
 
 async function unwrap(options: RepositoryOptions, record: RepositoryRecord): Promise<Buffer> {
