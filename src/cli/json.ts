@@ -45,6 +45,8 @@ export function createJsonOutput(
       }),
     log: (level, message, fields) => {
       if (isVerbose || level === 'error') writeLog(logLine(level, message, fields))
+      // What people read beside the result, programs must not miss.
+      if (level === 'error') write({ type: 'warning', message })
     },
     end: () => {},
   }

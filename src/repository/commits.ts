@@ -81,13 +81,20 @@ export async function writeReceipt(state: RepositoryState, commit: Commit, signa
   )
 }
 
+/** Of all points that were ever known to be committed. */
+export async function receiptIds(state: RepositoryState, signal?: AbortSignal): Promise<Set<string>> {
+  const receipts = new Set<string>()
+  for await (const object of state.storage.list(PREFIX.receipts, signal ? { signal } : {}))
+    receipts.add(lastComponent(object.name))
+  return receipts
+}
+
 /** Gives each point that counts its receipt, if it has none. */
 export async function completeReceipts(
   state: RepositoryState,
   commits: readonly Commit[],
   signal: AbortSignal,
 ): Promise<void> {
-  const receipts = new Set<string>()
-  for await (const object of state.storage.list(PREFIX.receipts, { signal })) receipts.add(lastComponent(object.name))
+  const receipts = await receiptIds(state, signal)
   for (const commit of commits) if (!receipts.has(commit.point.id)) await writeReceipt(state, commit, signal)
 }

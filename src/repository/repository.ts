@@ -5,13 +5,13 @@ import type { KeyProvider } from '../keys/contract.ts'
 import type { Point } from '../model.ts'
 import type { Storage } from '../storage/contract.ts'
 import type { OpenPoint, Repository, RepositoryOptions } from './api.ts'
-import { readCommits } from './commits.ts'
+import { readCommits, receiptIds } from './commits.ts'
 import { ComputePool } from './compute/pool.ts'
 import { isLoss } from './damage.ts'
 import { authenticateClear, decodeClear, encodeClear, type KeyRecord, type RepositoryRecord } from './format/clear.ts'
 import { companions } from './format/companions.ts'
 import { DOMAIN_ID_BYTES, deriveDomainKeys, KEY_BYTES, KNOWN_EPOCH } from './format/domain-keys.ts'
-import { PREFIX, REPOSITORY } from './format/object-names.ts'
+import { lastComponent, PREFIX, REPOSITORY } from './format/object-names.ts'
 import { createFirstGeneration } from './generations.ts'
 import { keyName, listKeyNames } from './key-objects.ts'
 import { sourceLog } from './log-store.ts'
@@ -194,10 +194,17 @@ class OpenRepository implements Repository {
   }
 
   async points(filter: { source?: string } = {}): Promise<Point[]> {
+    // Listed before the commits: a receipt is written after its commit, so one without a commit tells of a lost point.
+    const committed = await receiptIds(this.state)
     const commits = await readCommits(this.state, {
-      damaged: (object, error) =>
-        this.state.ambient.log('error', `A recovery point can't be read: ${error.message}`, { object }),
+      damaged: (object, error) => {
+        committed.delete(lastComponent(object))
+        this.state.ambient.log('error', `A recovery point can't be read: ${error.message}`, { object })
+      },
     })
+    for (const { point } of commits) committed.delete(point.id)
+    for (const id of committed)
+      this.state.ambient.log('error', `Recovery point ${id} was committed and is gone: see regain verify.`)
     return commits
       .map((commit) => commit.point)
       .filter((point) => filter.source === undefined || point.source === filter.source)

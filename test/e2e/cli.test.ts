@@ -441,6 +441,22 @@ describe('what goes wrong', () => {
     assert.ok([3, 4].includes(restore.status ?? 0), restore.stderr)
   })
 
+  test('a newest point that is lost is told, not passed over in silence', async () => {
+    const cwd = await protectedPlace()
+    await writeFile(join(cwd, 'data/a.txt'), 'second\n')
+    const { last } = await json(cwd, 'backup', 'shop')
+    const ends = join(cwd, 'backups/shop/ends')
+    await rm(join(ends, answer(last).point.id))
+    const restore = await json(cwd, 'restore', 'shop', '--to', 'older')
+    assert.equal(restore.status, 0)
+    const warnings = restore.lines.filter(({ type }) => type === 'warning').map(({ message }) => String(message))
+    assert.ok(
+      warnings.some((message) => message.includes(`${answer(last).point.id} was committed and is gone`)),
+      warnings.join('\n'),
+    )
+    assert.match((await regain(cwd, 'points')).stderr, /was committed and is gone/)
+  })
+
   test('one destination failing does not keep the other from its point, and the last line says so', async () => {
     const cwd = await protectedPlace()
     const config = await readFile(join(cwd, 'regain.yaml'), 'utf8')
