@@ -33,7 +33,11 @@ export const ERRORS = {
     retryable: false,
     hint: 'Choose a moment inside the window that regain points shows.',
   },
-  'repository-not-found': { exit: 10, retryable: false, hint: 'Make it with: regain init' },
+  'repository-not-found': {
+    exit: 10,
+    retryable: false,
+    hint: 'If it was there before, find out whether its disk is mounted. Else make it with: regain init',
+  },
   'repository-exists': { exit: 6, retryable: false, hint: 'Use the existing repository, or name another place.' },
   'repository-version': { exit: 1, retryable: false, hint: 'Use a version of Regain that knows this format.' },
   'repository-damaged': {
