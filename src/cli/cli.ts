@@ -49,10 +49,11 @@ export async function runCli(args: readonly string[], host: Host): Promise<numbe
     const program: Command = createProgram(host, stdout)
     for (const name of names) await register(program, name)
     await program.parseAsync(args, { from: 'user' })
-    if (stdout.failure !== null) throw stdout.failure
   } catch (error) {
     status = report(error, output, host.signal)
   }
+  const lost = await stdout.settle()
+  if (lost !== null && status === 0) status = report(lost, output, host.signal)
   output.end()
   return status
 

@@ -24,8 +24,15 @@ export class StandardOutput {
     return this.#isClosed
   }
 
-  /** Set when something was lost that a reader still waited for. */
-  get failure(): RegainError | null {
+  /**
+   * Resolves when all that was written has been taken or has failed, with what was lost of it that a reader still waited
+   * for; null: nothing. A stream speaks of a failed write only after the call that made it has returned.
+   */
+  async settle(): Promise<RegainError | null> {
+    if (!this.#isClosed) {
+      await new Promise<void>((resolve) => this.#stream.write('', () => resolve()))
+      await new Promise<void>((resolve) => setImmediate(resolve))
+    }
     return this.#failure
   }
 
