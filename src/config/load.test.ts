@@ -154,6 +154,13 @@ const MISTAKES: [title: string, text: string, expected: string[]][] = [
     ],
   ],
   [
+    'a time zone, once and at its own place',
+    `${BASE}    schedule: { full: "0 2 * * *", incremental: "0 * * * *", timezone: Europe/Brelin }\n`,
+    [
+      "regain.yaml:10:72: services.shop.schedule.timezone: unknown time zone 'Europe/Brelin'; give an IANA name such as Europe/Berlin or UTC",
+    ],
+  ],
+  [
     'a value that is no URL is not repeated: it may hold a secret',
     BASE.replace('"${SHOP_URL}"', 'mysql://root:hunter2@db'),
     [

@@ -123,9 +123,11 @@ export function resolveConfiguration(input: Input): Configuration {
 
   function scheduleOf(service: WrittenService, path: Path): ServiceConfiguration['schedule'] {
     const timezone = service.schedule?.timezone ?? 'UTC'
+    const zoneProblem = cronProblem('* * * * *', timezone)
+    if (zoneProblem !== null) report([...path, 'timezone'], zoneProblem)
     for (const kind of ['full', 'incremental'] as const) {
       const expression = service.schedule?.[kind]
-      if (expression !== undefined) checkCron(expression, timezone, [...path, kind])
+      if (expression !== undefined) checkCron(expression, zoneProblem === null ? timezone : 'UTC', [...path, kind])
     }
     return { full: service.schedule?.full, incremental: service.schedule?.incremental, timezone }
   }
