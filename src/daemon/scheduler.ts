@@ -132,7 +132,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   }
 
   function tellPoint(point: Point, about: Record<string, unknown>): void {
-    const fields = { ...about, point: point.id, stored: point.bytes.stored }
+    // What was asked for may not be what was taken: a source that can't tell what changed reads everything.
+    const fields = { ...about, kind: point.kind, point: point.id, stored: point.bytes.stored }
     if (point.complete) ambient.log('info', 'The backup is complete.', fields)
     else
       ambient.log('warning', 'The backup is incomplete: things are missing from it.', {

@@ -40,9 +40,10 @@ function daemon(overrides: Partial<DaemonPlan> = {}, state = join(scratch, `stat
   const ambient: Ambient = {
     now: Date.now,
     randomBytes: (size) => Buffer.alloc(size, 1),
-    log: (level, message) => {
+    log: (level, message, fields) => {
       logged.push(`${level}: ${message}`)
       happened(message)
+      if (fields?.point !== undefined) happened(`point of kind ${fields.kind}`)
     },
   }
   const open = (): Catalog => openCatalog({ directory: state, ambient, pid: process.pid, isDaemon: true })
@@ -205,6 +206,8 @@ test('a break in the log brings a new point at once, though none is due', async 
   await until('A new point is needed: the slot was lost')
   await until('backup shop/db incremental')
   await until('The backup is complete.', 2)
+  // Asked for changes, the source read everything, and the log says so.
+  await until('point of kind full', 2)
   stop.abort()
   await ended
 })
