@@ -38,6 +38,12 @@ export const drivers: Drivers = {
     return key.type !== 'file' || existsSync(key.path)
   },
 
+  async isKeyExposed(key) {
+    if (key.type !== 'file') return false
+    const { keyFileTooOpen } = await import('./keys/file.ts')
+    return keyFileTooOpen(key.path)
+  },
+
   async createKey(key, ambient) {
     if (key.type !== 'file' || existsSync(key.path)) return false
     const { createKeyFile } = await import('./keys/file.ts')

@@ -52,6 +52,16 @@ async function checkTarget(
   try {
     const key = await openServiceKey(application, service)
     report({ ...about, severity: 'ok', code: 'key', message: `${key.description} can be used` })
+    const configured = application.config.keys[service.key]!
+    if (configured.type === 'file' && (await application.drivers.isKeyExposed(configured))) {
+      report({
+        ...about,
+        severity: 'warning',
+        code: 'key-exposed',
+        message: `other users of this machine may read or change ${key.description}, and with it every backup`,
+        fix: `Let its owner alone have it: chmod 600 ${configured.path}`,
+      })
+    }
   } catch (error) {
     report({ ...about, ...fromError(error, 'key') })
     return

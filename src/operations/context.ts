@@ -40,6 +40,8 @@ export interface Drivers {
 
   /** Whether the key is there. Reads nothing of it. */
   hasKey(key: KeyConfiguration): Promise<boolean>
+  /** Whether other users of the machine may read or change it where it lies. The key must be there. */
+  isKeyExposed(key: KeyConfiguration): Promise<boolean>
   /** False if the key was there already, or is not of a kind that is made; one that exists is never replaced. */
   createKey(key: KeyConfiguration, ambient: Ambient): Promise<boolean>
   openKey(key: KeyConfiguration, ambient: Ambient): Promise<KeyProvider>

@@ -413,6 +413,17 @@ describe('what goes wrong', () => {
     assert.equal(check.status, 6)
   })
 
+  test('a key that others may read is a warning of check', async () => {
+    const cwd = await protectedPlace()
+    const codes = async () => {
+      const { status, last } = await json(cwd, 'check')
+      return [status, (last.findings as { code: string }[]).some(({ code }) => code === 'key-exposed')]
+    }
+    assert.deepEqual(await codes(), [0, false])
+    await chmod(join(cwd, 'main.key'), 0o644)
+    assert.deepEqual(await codes(), [0, true])
+  })
+
   test('a wrong key: 12; a missing key: 12', async () => {
     const cwd = await protectedPlace()
     const other = await protectedPlace()
