@@ -149,7 +149,9 @@ describe('recover.py', { concurrency: false }, () => {
     for (let i = 0; i < 3; i++) {
       await (await createRepository({ storage, keys, ambient, workers: 1, service: 'lost' })).close()
       cpSync(at('begun/keys'), join(copy, 'keys'), { recursive: true })
+      // What a maker leaves that died before repository.json: its key, and nothing that was used yet.
       rmSync(at('begun/repository.json'))
+      rmSync(at('begun/generations'), { recursive: true })
     }
     await storage.close()
     const { status, stdout, stderr } = recoverFrom(copy, 'list', '--key', at('main.key'))
