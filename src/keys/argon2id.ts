@@ -23,7 +23,7 @@ const LANE_MINIMUM_KIB = 8
 
 /**
  * The KEK of a passphrase. The salt is the ASCII text of 32 hex digits itself, so that command line tools can take it.
- * Rejects with RegainError `key-unavailable` for parameters out of bounds, or too little memory on this machine.
+ * Rejects with RegainError `repository-damaged` for parameters out of bounds, `key-unavailable` with too little memory.
  */
 export async function deriveKek(passphrase: Buffer, parameters: Argon2idParameters): Promise<Buffer> {
   checkParameters(parameters)
@@ -64,7 +64,7 @@ function checkParameters({ salt, memoryKiB, passes, parallelism }: Argon2idParam
             : null
   if (problem === null) return
   throw new RegainError(
-    'key-unavailable',
+    'repository-damaged',
     `The repository asks for argon2id with ${problem}, which Regain neither writes nor accepts: ` +
       'its list of keys is damaged or forged. The passphrase was not used.',
     { hint: 'Use another key of this repository, or another copy of it.' },

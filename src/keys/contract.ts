@@ -13,9 +13,16 @@ export interface KeyProvider {
 
   /**
    * The key, or null if it was wrapped by another KEK (the wrap's own integrity check failed). Rejects with RegainError
-   * `key-unavailable` when the KEK itself cannot be had (file unreadable, service away).
+   * `key-unavailable` when the KEK itself cannot be had (file unreadable, service away), with `repository-damaged` when
+   * the wrapped key is no such thing as any driver writes.
    */
   unwrap(wrapped: WrappedKey): Promise<Buffer | null>
+
+  /**
+   * Name of the KEK (WrappedKey.kek) with which a key that has these parameters was wrapped, if it was by this provider;
+   * null where that can't be told without them. Tells a damaged wrapped key from a wrong KEK. Rejects like unwrap.
+   */
+  kekName(argon2id?: WrappedKey['argon2id']): Promise<string | null>
 
   /** The raw 32-byte KEK for the wrapped key given, for `regain key export`; null where it never leaves its service. */
   exportKey(wrapped: WrappedKey): Promise<Buffer | null>

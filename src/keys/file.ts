@@ -71,6 +71,10 @@ class FileKey implements KeyProvider {
     return this.#withKek((kek) => unwrapKey(kek, Buffer.from(wrapped.wrapped, 'base64')))
   }
 
+  kekName(): Promise<string> {
+    return this.#withKek(kekId)
+  }
+
   /** Rejects with `wrong-key` if this KEK does not open the key given: what is exported must be good for it. */
   exportKey(wrapped: WrappedKey): Promise<Buffer | null> {
     return this.#withKek((kek) => {

@@ -53,6 +53,10 @@ class PassphraseKey implements KeyProvider {
     return key
   }
 
+  async kekName(argon2id?: Argon2idParameters): Promise<string | null> {
+    return argon2id ? kekId(await this.#kek(argon2id)) : null
+  }
+
   /** Rejects with `wrong-key` if the passphrase does not open the key given: what is exported must be good for it. */
   async exportKey(wrapped: WrappedKey): Promise<Buffer | null> {
     const key = await this.unwrap(wrapped)

@@ -11,6 +11,11 @@ export function keyName({ domain, epoch }: KeyEpoch, kek: string): string {
   return `${PREFIX.keys}${domain}-${epoch}-${kek}.json`
 }
 
+/** The name of the KEK that the object was made for. */
+export function kekOfKeyName(name: string): string {
+  return name.slice(name.lastIndexOf('-') + 1, -'.json'.length)
+}
+
 /**
  * Names of a domain key's wrapped forms, sorted. Others may stand beside them, of a repository whose making was given up
  * or lost to another in this very place: they open nothing, and nobody can tell whether their maker still lives.

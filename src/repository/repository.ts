@@ -7,7 +7,6 @@ import type { Storage } from '../storage/contract.ts'
 import type { OpenPoint, Repository, RepositoryOptions } from './api.ts'
 import { readCommits, receiptIds } from './commits.ts'
 import { ComputePool } from './compute/pool.ts'
-import { isLoss } from './damage.ts'
 import { authenticateClear, decodeClear, encodeClear, type KeyRecord, type RepositoryRecord } from './format/clear.ts'
 import { companions } from './format/companions.ts'
 import { DOMAIN_ID_BYTES, deriveDomainKeys, KEY_BYTES, KNOWN_EPOCH } from './format/domain-keys.ts'
@@ -18,6 +17,7 @@ import { sourceLog } from './log-store.ts'
 import { openPointReader } from './open-point.ts'
 import { startPoint } from './point-writer.ts'
 import type { RepositoryState } from './repository-state.ts'
+import { unwrapDomainKey } from './unwrap.ts'
 import { verifyRepository } from './verify.ts'
 
 const DATA = [PREFIX.generations, PREFIX.ends, PREFIX.sessions, PREFIX.packs, PREFIX.log]
@@ -73,7 +73,7 @@ export async function openRepository(options: RepositoryOptions): Promise<Reposi
       'repository-version',
       `The repository is in key epoch ${record.epoch}, which this version of Regain does not know.`,
     )
-  const key = await unwrap(options, record)
+  const key = await unwrapDomainKey(options, record)
   const state = stateOf(options, record, key)
   authenticateClear(state.keys, REPOSITORY, bytes, record)
   return new OpenRepository(state, key)
@@ -107,42 +107,6 @@ function lostRecord(where: string): RegainError {
       hint: `Bring ${REPOSITORY} back from a copy of this repository. Without it only recover.py can restore: docs/how-to/recover-without-regain.md`,
     },
   )
-}
-
-async function unwrap(options: RepositoryOptions, record: RepositoryRecord): Promise<Buffer> {
-  const wrapped = await readKeyRecords(options, record)
-  for (const provider of options.keys)
-    for (const candidate of wrapped) {
-      const key = await provider.unwrap(candidate)
-      if (key) return key
-    }
-  const tried = options.keys.map((provider) => provider.description).join(', ')
-  throw new RegainError(
-    'wrong-key',
-    `None of the keys given opens the repository at ${options.storage.description} (tried: ${tried}).`,
-  )
-}
-
-async function readKeyRecords(options: RepositoryOptions, record: RepositoryRecord): Promise<KeyRecord[]> {
-  const records: KeyRecord[] = []
-  let damaged: unknown = null
-  for (const name of await listKeyNames(options.storage, record)) {
-    try {
-      const key = decodeClear<KeyRecord>(await options.storage.get(name), name, 'key')
-      if (key.domain === record.domain && key.epoch === record.epoch) records.push(key)
-    } catch (error) {
-      // Another may be as it was written. A store that is away is another matter.
-      if (!isLoss(error)) throw error
-      damaged = error
-    }
-  }
-  if (records.length === 0)
-    throw new RegainError(
-      'repository-damaged',
-      `The repository at ${options.storage.description} has no usable wrapped key left.`,
-      { cause: damaged },
-    )
-  return records
 }
 
 function stateOf(options: RepositoryOptions, record: RepositoryRecord, key: Buffer): RepositoryState {

@@ -74,6 +74,12 @@ export function keysContract(driver: string, open: () => Promise<KeysUnderTest>)
       for (const text of [longer, '', '*', 'é']) assert.equal(await keys.unwrap({ ...wrapped, wrapped: text }), null)
     })
 
+    promises('names the KEK that it wrapped with, and no other', async ({ keys, same, other }) => {
+      const { kek, argon2id } = await keys.wrap(randomBytes(32))
+      assert.equal(await (await same()).kekName(argon2id), kek)
+      assert.notEqual(await (await other()).kekName(argon2id), kek)
+    })
+
     promises('exports the KEK of a key that it opens, and of no other', async ({ keys, other }) => {
       const key = randomBytes(32)
       const wrapped = await keys.wrap(key)

@@ -383,6 +383,7 @@ function quickPassphrase(): KeyProvider {
       return { type: 'passphrase', kek: kekId(kek), wrapped: wrapKey(kek, key).toString('base64'), argon2id }
     },
     unwrap: async () => null,
+    kekName: async () => kekId(await derive()),
     exportKey: derive,
   }
 }

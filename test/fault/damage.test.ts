@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { isRegainError } from '../../src/errors.ts'
+import type { KeyProvider } from '../../src/keys/contract.ts'
+import { openPassphrase } from '../../src/keys/passphrase.ts'
 import type { SourceLog, VerifyReport } from '../../src/repository/api.ts'
+import { openRepository } from '../../src/repository/repository.ts'
 import type { Storage } from '../../src/storage/contract.ts'
 import { createLocalStorage } from '../../src/storage/local.ts'
 import { type MemoryStorage, openMemoryStorage } from '../../src/storage/memory.ts'
@@ -21,6 +25,7 @@ import {
   type TestRepository,
   type TreeSpec,
   temporaryFolder,
+  testAmbient,
   testKey,
   verify,
   writeTree,
@@ -73,6 +78,7 @@ for (const [kind, makeStore] of Object.entries(STORES))
     let store: Store
     let made: TestRepository
     let log: SourceLog
+    let stranger: KeyProvider
     const points = new Map<string, Map<string, string>>()
     const segments = new Map<string, Buffer>()
     const seen = new Set<string>()
@@ -81,6 +87,7 @@ for (const [kind, makeStore] of Object.entries(STORES))
       folder = temporaryFolder()
       store = await makeStore(folder.path)
       made = await createTestRepository(store.storage, folder.path, 1)
+      stranger = await testKey(folder.path)
       const tree = join(folder.path, 'tree')
       writeTree(tree, {
         'small/a': 'a little text',
@@ -177,8 +184,7 @@ for (const [kind, makeStore] of Object.entries(STORES))
     })
 
     it('is told from a wrong key', async () => {
-      const wrong = await testKey(folder.path)
-      await assert.rejects(openTestRepository(store.storage, wrong), { code: 'wrong-key' })
+      await assert.rejects(openTestRepository(store.storage, stranger), { code: 'wrong-key' })
     })
 
     async function withDamage(name: string, damaged: Buffer | null, about: string): Promise<void> {
@@ -187,6 +193,7 @@ for (const [kind, makeStore] of Object.entries(STORES))
       try {
         await assertFound(name, damaged === null, about)
         await assertOpensOrRefuses(about)
+        if (name.startsWith('keys/')) await assertWrongKeyIsTold(damaged === null, about)
         const first = !seen.has(name)
         seen.add(name)
         if (first || READ_BY_RESTORES.test(name))
@@ -215,12 +222,21 @@ for (const [kind, makeStore] of Object.entries(STORES))
         for (const { id } of await opened.points()) assert.ok(points.has(id), about)
         await opened.close()
       } catch (error) {
-        const codes = ['repository-damaged', 'repository-version', 'repository-not-found', 'wrong-key'] as const
+        // Never as a wrong key: it is the right one.
+        const codes = ['repository-damaged', 'repository-version', 'repository-not-found'] as const
         assert.ok(
           codes.some((code) => isRegainError(error, code)),
           `${about}: ${error}`,
         )
       }
+    }
+
+    /** A wrong key is one whatever is damaged, where there is a wrapped key left to compare it with. */
+    async function assertWrongKeyIsTold(removed: boolean, about: string): Promise<void> {
+      await assert.rejects(openTestRepository(store.storage, stranger), (error) => {
+        assert.ok(isRegainError(error, removed ? 'repository-damaged' : 'wrong-key'), `${about}: ${error}`)
+        return true
+      })
     }
 
     async function assertRestoredOrTold(id: string, expected: Map<string, string>, about: string): Promise<void> {
@@ -273,6 +289,72 @@ for (const [kind, makeStore] of Object.entries(STORES))
       }
     }
   })
+
+describe('a damaged key object', () => {
+  const storage = openMemoryStorage()
+  const folder = temporaryFolder()
+  const passphrase = openPassphrase(async () => 'correct horse', randomBytes)
+  let made: TestRepository
+  before(async () => {
+    made = await createTestRepository(storage, folder.path, 1)
+    await made.repository.addKey(passphrase, 'spare')
+  })
+  after(async () => {
+    await made.repository.close()
+    folder.remove()
+  })
+
+  const KINDS: Record<string, (key: Record<string, unknown>) => string> = {
+    'with another wrapped key': (key) => JSON.stringify({ ...key, wrapped: Buffer.alloc(40).toString('base64') }),
+    'with the domain of another repository': (key) => JSON.stringify({ ...key, domain: '0'.repeat(32) }),
+    'that is no JSON': (key) => JSON.stringify(key).slice(1),
+  }
+  for (const [kind, change] of Object.entries(KINDS))
+    it(`${kind} is named to whom it was made for, and a warning to others`, async () => {
+      for (const type of ['file', 'passphrase']) {
+        const { name, sound } = keyOfType(type)
+        storage.objects.set(name, Buffer.from(change(JSON.parse(sound.toString()))))
+        const [hurt, other] = type === 'file' ? [made.key, passphrase] : [passphrase, made.key]
+        await assert.rejects(openTestRepository(storage, hurt), (error) => {
+          assert.ok(isRegainError(error, 'repository-damaged'), `${type}: ${error}`)
+          assert.ok(error.message.includes(name))
+          assert.match(error.hint, /copy of this repository/)
+          return true
+        })
+        const ambient = testAmbient()
+        await (await openTestRepository(storage, other, { ambient })).close()
+        assert.ok(
+          ambient.lines.some(({ level, message }) => level === 'warning' && message.includes(name)),
+          JSON.stringify(ambient.lines),
+        )
+        storage.objects.set(name, sound)
+      }
+    })
+
+  it('that asks a passphrase for too much work does not keep another from opening', async () => {
+    const { name, sound } = keyOfType('passphrase')
+    const asking = JSON.parse(sound.toString())
+    asking.argon2id.memoryKiB = 2 ** 40
+    storage.objects.set(name, Buffer.from(JSON.stringify(asking)))
+    const ambient = testAmbient()
+    const keys = [passphrase, made.key]
+    await (await openRepository({ storage, keys, ambient, workers: 1 })).close()
+    await assert.rejects(openTestRepository(storage, passphrase), { code: 'repository-damaged' })
+    storage.objects.set(name, sound)
+  })
+
+  it('is none where all are as they were written', async () => {
+    const ambient = testAmbient()
+    await (await openTestRepository(storage, made.key, { ambient })).close()
+    assert.deepEqual(ambient.lines, [])
+  })
+
+  function keyOfType(type: string): { name: string; sound: Buffer } {
+    for (const [name, sound] of storage.objects)
+      if (name.startsWith('keys/') && JSON.parse(sound.toString()).type === type) return { name, sound }
+    throw new Error(`no key of type ${type}`)
+  }
+})
 
 /** Where the format has a field, or an end (docs/format.md). Text is taken here and there, JSON all over. */
 function structural(name: string, length: number): number[] {
