@@ -150,4 +150,49 @@ export interface VerifyProblem {
   hurts: { point: string; source: string; paths: string[] }[]
 }
 
+/**
+ * What a policy gives up. `Repository.planPrune(request)` makes a PrunePlan of it, plain data that changes nothing;
+ * `Repository.prune(plan, { signal, progress })` carries out exactly that, and gives a PruneReport.
+ */
+export interface PruneRequest {
+  /** Points to remove, each with its reason, for its record. One with a hold is never removed. */
+  expire: readonly { id: string; reason: string }[]
+  /** Log that no kept point needs: segments and tails with from <= name < to, in the order of text. */
+  trimLog: readonly LogRange[]
+  signal: AbortSignal
+  progress(progress: Progress): void
+}
+
+export interface LogRange {
+  source: string
+  branch: string
+  from: string
+  to: string
+}
+
+export interface PrunePlan {
+  expire: { id: string; source: string; reason: string }[]
+  trimLog: (LogRange & { segments: number; bytes: number })[]
+  /** What is there, and what of it goes when all is done: freed = removed + repacked − written anew. */
+  packs: { total: number; remove: number; repack: number }
+  bytes: { total: number; freed: number; repacked: number }
+  /** Left behind by processes that ended. */
+  sessions: number
+  pins: number
+  /** What cannot be done this time, and why: a backup runs elsewhere, a log has a writer. For people. */
+  waits: string[]
+}
+
+export interface PruneReport {
+  expired: string[]
+  packs: { removed: number; repacked: number }
+  logSegments: number
+  bytesFreed: number
+  sessions: number
+  pins: number
+  /** Bytes that were marked and are removed by the next prune, and why. */
+  bytesLater: number
+  waits: string[]
+}
+
 export type { ByteCounts }
