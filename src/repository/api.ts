@@ -37,6 +37,15 @@ export interface Repository {
 
   verify(options: VerifyOptions): Promise<VerifyReport>
 
+  /** What a prune would do. Changes nothing. Rejects, `repository-damaged`, if a point that counts can't be read whole: then nothing may go. */
+  planPrune(request: PruneRequest): Promise<PrunePlan>
+
+  /**
+   * Carries a plan out, safely beside backups, restores and other prunes on any host; killed at any moment, it leaves nothing
+   * that the next one does not complete. A pack goes only after another look has proven that nothing needs it.
+   */
+  prune(plan: PrunePlan, options: { signal: AbortSignal; progress(progress: Progress): void }): Promise<PruneReport>
+
   /** KEKs that can open this repository. */
   keys(): Promise<(WrappedKey & { addedAt: string; label: string })[]>
   addKey(provider: KeyProvider, label: string): Promise<void>
@@ -150,15 +159,14 @@ export interface VerifyProblem {
   hurts: { point: string; source: string; paths: string[] }[]
 }
 
-/**
- * What a policy gives up. `Repository.planPrune(request)` makes a PrunePlan of it, plain data that changes nothing;
- * `Repository.prune(plan, { signal, progress })` carries out exactly that, and gives a PruneReport.
- */
+/** What a policy gives up: `planPrune` makes a plan of it. */
 export interface PruneRequest {
-  /** Points to remove, each with its reason, for its record. One with a hold is never removed. */
+  /** Points to remove, each with its reason, for its record. An id that does not count but has a receipt is a loss that is accepted. */
   expire: readonly { id: string; reason: string }[]
   /** Log that no kept point needs: segments and tails with from <= name < to, in the order of text. */
   trimLog: readonly LogRange[]
+  /** Ids of all points that the policy weighed: a source that has others when the log would go keeps it this time. */
+  weighed: readonly string[]
   signal: AbortSignal
   progress(progress: Progress): void
 }
@@ -170,27 +178,51 @@ export interface LogRange {
   to: string
 }
 
+/** Plain data, of one repository and one moment. It may be carried out much later: then less of it may be done, never more. */
 export interface PrunePlan {
-  expire: { id: string; source: string; reason: string }[]
+  /** Id of the repository. */
+  repository: string
+  /** Those that were asked for, and those whose expiry was begun earlier. */
+  expire: { id: string; source: string; committedAt: string; reason: string }[]
   trimLog: (LogRange & { segments: number; bytes: number })[]
-  /** What is there, and what of it goes when all is done: freed = removed + repacked − written anew. */
-  packs: { total: number; remove: number; repack: number }
+  weighed: string[]
+  packs: {
+    total: number
+    remove: PlannedPack[]
+    repack: PlannedPack[]
+  }
+  /** freed = what the removed and repacked packs hold − what is written anew. */
   bytes: { total: number; freed: number; repacked: number }
-  /** Left behind by processes that ended. */
-  sessions: number
-  pins: number
+  /** Without an end, their writer dead or silent for too long: fenced. Ended without a commit: cleared away. */
+  sessions: { session: string; source: string; startedAt: string; why: 'dead' | 'silent' | 'aborted' }[]
+  pins: { pin: string; point: string; startedAt: string; why: 'dead' | 'silent' }[]
   /** What cannot be done this time, and why: a backup runs elsewhere, a log has a writer. For people. */
   waits: string[]
+}
+
+export interface PlannedPack {
+  /** Hex. */
+  name: string
+  bytes: number
+  /** Of these, bytes of chunks (before compression) that a point needs and that no other pack keeps, as a share of all in it, 0 to 1. */
+  needed: number
+  /**
+   * `dead`: no point needs anything of it. `redundant`: other packs hold all that is needed. `unindexed`: no index names it.
+   * `marked`: an earlier prune marked it. `sparse`: little of it is needed.
+   */
+  why: 'dead' | 'redundant' | 'unindexed' | 'marked' | 'sparse'
 }
 
 export interface PruneReport {
   expired: string[]
   packs: { removed: number; repacked: number }
   logSegments: number
+  /** Of packs and log that are gone, less what was written anew. */
   bytesFreed: number
+  /** Fenced or cleared away. */
   sessions: number
   pins: number
-  /** Bytes that were marked and are removed by the next prune, and why. */
+  /** Bytes that were marked and are removed by the next prune; `waits` says why. */
   bytesLater: number
   waits: string[]
 }

@@ -5,6 +5,8 @@ import type { KeyProvider } from '../keys/contract.ts'
 import type { Point } from '../model.ts'
 import type { Storage } from '../storage/contract.ts'
 import type { OpenPoint, Repository, RepositoryOptions } from './api.ts'
+import { planPrune } from './collector/plan.ts'
+import { prune } from './collector/prune.ts'
 import { readCommits, receiptIds } from './commits.ts'
 import { ComputePool } from './compute/pool.ts'
 import { authenticateClear, decodeClear, encodeClear, type KeyRecord, type RepositoryRecord } from './format/clear.ts'
@@ -194,6 +196,10 @@ class OpenRepository implements Repository {
   log: Repository['log'] = (source) => sourceLog(this.state, source)
 
   verify: Repository['verify'] = (options) => verifyRepository(this.state, options)
+
+  planPrune: Repository['planPrune'] = (request) => planPrune(this.state, request)
+
+  prune: Repository['prune'] = (plan, options) => prune(this.state, plan, options)
 
   async keys(): ReturnType<Repository['keys']> {
     const found = []
