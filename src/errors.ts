@@ -61,6 +61,11 @@ export const ERRORS = {
     hint: 'Check that the source is running and can be reached: regain check',
   },
   'source-unsuitable': { exit: 6, retryable: false, hint: 'Run: regain check' },
+  'source-not-resumed': {
+    exit: 1,
+    retryable: false,
+    hint: 'Run the `after` command by hand now, and find out why it failed. The recovery point is whole and needs no repeating.',
+  },
   'log-conflict': {
     exit: 1,
     retryable: false,

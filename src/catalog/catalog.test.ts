@@ -16,10 +16,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, test } from 'node:test'
-import { isRegainError } from '../errors.ts'
+import { isRegainError, RegainError } from '../errors.ts'
 import type { Ambient, Point } from '../model.ts'
 import { type Catalog, lockDaemon, openCatalog } from './catalog.ts'
-import { recordBackup } from './record.ts'
+import { recordBackup, type TakenPoint } from './record.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'regain-catalog-'))
 after(() => rmSync(scratch, { recursive: true, force: true }))
@@ -39,6 +39,10 @@ function freshDirectory(): string {
 
 function open(directory: string): Catalog {
   return openCatalog({ directory, ambient, pid: process.pid })
+}
+
+function taken(id: string, trouble: RegainError | null = null): TakenPoint {
+  return { point: point(id), trouble }
 }
 
 function point(id: string): Point {
@@ -152,7 +156,7 @@ test('processes may write at once: they wait for each other and lose nothing', a
 
 test('points learned from a repository are added once, and beside the run that made them', async () => {
   const catalog = open(freshDirectory())
-  await recordBackup(catalog, { service: 'shop', source: 'db', origin: 'command' }, ambient, async () => point('p1'))
+  await recordBackup(catalog, { service: 'shop', source: 'db', origin: 'command' }, ambient, async () => taken('p1'))
   const learned = {
     service: 'shop',
     source: 'db',
@@ -296,7 +300,7 @@ test('one backup of a source at a time; a run whose process was killed is called
      catalog.beginRun({ operation: 'backup', service: 'shop', source: 'db', origin: 'command' })`,
   )
   const backup = () =>
-    recordBackup(catalog, { service: 'shop', source: 'db', origin: 'command' }, ambient, async () => point('x'))
+    recordBackup(catalog, { service: 'shop', source: 'db', origin: 'command' }, ambient, async () => taken('x'))
   await assert.rejects(
     backup,
     (error) =>
@@ -334,6 +338,19 @@ test('a failed backup is booked with its code, and its lock is free again', asyn
   catalog.close()
 })
 
+test('a point that came with trouble is booked as the point it is, so that no second one is taken for it', async () => {
+  const catalog = open(freshDirectory())
+  const trouble = new RegainError('source-not-resumed', 'THE AFTER COMMAND ended with status 1.')
+  const run = { service: 'shop', source: 'db', origin: 'schedule' } as const
+  assert.equal((await recordBackup(catalog, run, ambient, async () => taken('p3', trouble))).trouble, trouble)
+  const [last] = catalog.runs()
+  assert.deepEqual(
+    [last?.outcome, last?.point, last?.error],
+    ['complete', 'p3', { code: 'source-not-resumed', message: trouble.message }],
+  )
+  catalog.close()
+})
+
 test('a backup goes on when the book cannot be kept', async () => {
   const directory = freshDirectory()
   const catalog = open(directory)
@@ -341,10 +358,10 @@ test('a backup goes on when the book cannot be kept', async () => {
   const made = await recordBackup(catalog, { service: 'shop', source: 'db', origin: 'command' }, ambient, async () => {
     // From here on the file is gone from under the catalog's feet: its table does not exist any more.
     busy.exec('drop table runs')
-    return point('p9')
+    return taken('p9')
   })
   assert.match(logged.at(-1) ?? '', /could not be noted in the state file/)
-  assert.equal(made.id, 'p9')
+  assert.equal(made.point.id, 'p9')
   busy.close()
   catalog.close()
 })

@@ -1,6 +1,12 @@
-import { isRegainError } from '../errors.ts'
+import { isRegainError, type RegainError } from '../errors.ts'
 import type { Ambient, Point } from '../model.ts'
 import type { Catalog, NewRun, RunEnd } from './catalog.ts'
+
+/** A point that was committed, and what else a person must see to now (SourceSummary.trouble). */
+export interface TakenPoint {
+  point: Point
+  trouble: RegainError | null
+}
 
 /**
  * Does one backup under its source's lock and keeps book of it: begun, and however it ends, ended. Both `regain backup`
@@ -13,8 +19,8 @@ export async function recordBackup(
   catalog: Catalog,
   run: Omit<NewRun, 'operation'>,
   ambient: Ambient,
-  backup: () => Promise<Point>,
-): Promise<Point> {
+  backup: () => Promise<TakenPoint>,
+): Promise<TakenPoint> {
   const purpose = run.origin === 'command' ? 'regain backup' : 'regain serve'
   const lock = catalog.lockSource(run.service, run.source, `${purpose}, ${run.service}/${run.source}`)
   try {
@@ -23,9 +29,9 @@ export async function recordBackup(
       if (id !== null) note(ambient, () => catalog.endRun(id, result))
     }
     try {
-      const point = await backup()
-      end(ofPoint(point))
-      return point
+      const taken = await backup()
+      end(ofPoint(taken))
+      return taken
     } catch (error) {
       end(ofError(error))
       throw error
@@ -35,7 +41,8 @@ export async function recordBackup(
   }
 }
 
-function ofPoint(point: Point): RunEnd {
+/** With trouble or without, the point is there: the schedule must not take another one because of it. */
+function ofPoint({ point, trouble }: TakenPoint): RunEnd {
   return {
     outcome: point.complete ? 'complete' : 'partial',
     kind: point.kind,
@@ -43,6 +50,7 @@ function ofPoint(point: Point): RunEnd {
     bytes: point.bytes,
     files: point.entries,
     missed: point.missedCount,
+    ...(trouble === null ? {} : { error: describeError(trouble) }),
   }
 }
 

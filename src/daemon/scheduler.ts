@@ -116,9 +116,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       const about = { source: name, destination: rule.destination, kind: rule.kind }
       ambient.log('info', 'A backup begins.', { ...about, reason })
       try {
-        const point = await work.backup(rule, rule.destination, rule.kind, signal)
+        const { point, trouble } = await work.backup(rule, rule.destination, rule.kind, signal)
         demanded.delete(key)
         tellPoint(point, about)
+        if (trouble !== null) ambient.log('error', trouble.message, { ...about, code: trouble.code })
       } catch (error) {
         const { code, message } = describeError(error)
         pausedUntil.set(key, ambient.now() + PAUSE_AFTER_FAILURE_MS)

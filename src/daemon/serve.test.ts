@@ -55,7 +55,7 @@ function daemon(overrides: Partial<DaemonPlan> = {}, state = join(scratch, `stat
         return await recordBackup(catalog, run, ambient, async () => {
           happened(`backup ${nameOf(name)} ${kind}`)
           if (signal.aborted) throw new RegainError('interrupted', 'The operation was interrupted.')
-          return point(name.service, name.source)
+          return { point: point(name.service, name.source), trouble: null }
         })
       } finally {
         catalog.close()
@@ -146,6 +146,18 @@ test('starts followers and the first backup, lets others see both, and stops cle
   catalog.close()
   assert.equal(seen.filter((event) => event === 'backup shop/db full').length, 1)
   assert.deepEqual([seen.includes('tail shipped shop/db'), notified[0], notified.at(-1)], [true, 'ready', 'stopping'])
+})
+
+test('a backup whose source was left frozen is an error in the log, and is not taken again', async () => {
+  const trouble = new RegainError('source-not-resumed', 'THE AFTER COMMAND ended with status 1.')
+  const taken = { point: point('shop', 'db'), trouble }
+  const work = { ...daemonWorkOf(), backup: async () => taken }
+  const { stop, ended, until, logged } = daemon({ rules: [YEARLY], work })
+  await until(trouble.message)
+  stop.abort()
+  await ended
+  assert.ok(logged.includes(`error: ${trouble.message}`))
+  assert.ok(logged.includes('info: The backup is complete.'))
 })
 
 test('does not start a second one with the same state', async () => {

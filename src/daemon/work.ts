@@ -1,3 +1,4 @@
+import type { TakenPoint } from '../catalog/record.ts'
 import type { Point, PointKind } from '../model.ts'
 import type { FollowerOptions } from '../sources/contract.ts'
 
@@ -21,7 +22,7 @@ export interface DaemonWork {
    * `precondition-failed` when another process is at it; when the signal fires, ends within seconds with nothing half
    * visible.
    */
-  backup(name: SourceName, destination: string, kind: PointKind, signal: AbortSignal): Promise<Point>
+  backup(name: SourceName, destination: string, kind: PointKind, signal: AbortSignal): Promise<TakenPoint>
   /** Follows the source's log into all its destinations until the signal fires; rejects when it cannot go on. */
   follow(name: SourceName, options: FollowerOptions): Promise<void>
   /** Points of a service's repository, for what the catalog does not know (any more). */

@@ -1,5 +1,5 @@
 import { type Catalog, openCatalog } from '../catalog/catalog.ts'
-import { recordBackup } from '../catalog/record.ts'
+import { recordBackup, type TakenPoint } from '../catalog/record.ts'
 import type { DestinationConfiguration, ServiceConfiguration, SourceConfiguration } from '../config/configuration.ts'
 import { type RegainError, throwIfInterrupted } from '../errors.ts'
 import type { Point, PointKind } from '../model.ts'
@@ -24,8 +24,9 @@ export interface BackupOutcome {
   source: string
   destination: string
   durationMs: number
-  /** Null if it failed. */
+  /** Null if there is none. */
   point: Point | null
+  /** Beside a point: that is whole, and this is what a person must see to now. */
   error: RegainError | null
 }
 
@@ -83,9 +84,9 @@ async function attempt(
   })
   try {
     const take = () => takePoint(application, one, reporting)
-    if (catalog === null) return outcome(await take(), null)
     const run = { ...about, kind: one.request.kind, origin: 'command' as const }
-    return outcome(await recordBackup(catalog, run, ambient, take), null)
+    const { point, trouble } = await (catalog === null ? take() : recordBackup(catalog, run, ambient, take))
+    return outcome(point, trouble)
   } catch (error) {
     return outcome(null, asRegainError(error, reporting.signal))
   }
@@ -95,7 +96,7 @@ async function attempt(
  * Takes one point and commits it: all of it is durable when this resolves, nothing of it is visible when it rejects.
  * Shared with the daemon.
  */
-export async function takePoint(application: Application, one: OneBackup, reporting: Reporting): Promise<Point> {
+export async function takePoint(application: Application, one: OneBackup, reporting: Reporting): Promise<TakenPoint> {
   const { service, source, destination, request } = one
   return withRepository(application, service, destination, async (repository) => {
     const driver = await openSource(application, { service, source, destination, log: repository.log(source.name) })
@@ -126,13 +127,13 @@ async function fillAndCommit(
   kind: PointKind,
   reporting: Reporting,
   onRead: () => void,
-): Promise<Point> {
+): Promise<TakenPoint> {
   try {
     // Asking for what changed since nothing would only make the driver warn.
     const summary = await driver.backup(session, { ...reporting, kind: session.base === null ? 'full' : kind })
     onRead()
     throwIfInterrupted(reporting.signal)
-    return await session.commit(summary)
+    return { point: await session.commit(summary), trouble: summary.trouble ?? null }
   } catch (error) {
     try {
       await session.discard()

@@ -1,3 +1,4 @@
+import type { RegainError } from '../errors.ts'
 import type { Entry, Finding, Missed, Point, PointKind, Progress } from '../model.ts'
 
 /**
@@ -42,6 +43,11 @@ export interface SourceSummary {
   /** Bytes of the source as it stands. */
   sourceBytes: number
   missed: Missed[]
+  /**
+   * The point is whole, but its source was not left as it was found and a person must see to that. The point is committed
+   * all the same, and then the run is reported as failed with this error.
+   */
+  trouble?: RegainError
 }
 
 /**
@@ -78,7 +84,7 @@ export interface PointWriter {
    * Resolves when every file given to addFile has been read to its end or reported as missed: only then may an
    * application that was quiesced for the backup go on. Entries may still follow.
    */
-  allRead?(): Promise<void>
+  allRead(): Promise<void>
 }
 
 export interface ContentStream {

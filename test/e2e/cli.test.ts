@@ -275,6 +275,39 @@ describe('backup and restore', () => {
     assert.deepEqual(same, { status: 0, stdout: '', stderr: '' })
   })
 
+  test('an application that was left frozen: the point is there, and the status is 1', async () => {
+    const cwd = await protectedPlace()
+    const path = join(cwd, 'regain.yaml')
+    const yaml = await readFile(path, 'utf8')
+    await writeFile(path, yaml.replace(/^( *)type: files$/m, '$1type: files\n$1before: "true"\n$1after: "exit 7"'))
+    const { status, lines } = await json(cwd, 'backup', 'shop')
+    assert.equal(status, 1)
+    const [result, error] = lines.slice(-2)
+    assert.deepEqual([result?.type, Object(result?.point).complete], ['result', true])
+    assert.deepEqual([error?.type, error?.code, error?.source], ['error', 'source-not-resumed', 'files'])
+    const told = await regain(cwd, 'backup', 'shop')
+    assert.equal(told.status, 1)
+    assert.match(told.stderr, /AFTER COMMAND ended with status 7/)
+    const points = (await json(cwd, 'points')).last.sources as { points: unknown[] }[]
+    assert.equal(points[0]?.points.length, 3)
+  })
+
+  test('a folder that held files and holds none: incomplete, 3, until there are files again', async () => {
+    const cwd = await protectedPlace()
+    await rename(join(cwd, 'data'), join(cwd, 'unmounted'))
+    await mkdir(join(cwd, 'data'))
+    for (let night = 1; night <= 2; night++) {
+      const { status, last } = await json(cwd, 'backup', 'shop', ...(night === 2 ? ['--full'] : []))
+      assert.equal(status, 3, `night ${night}`)
+      const [missed] = last.missed as { path: string; reason: string; detail: string }[]
+      assert.deepEqual([missed?.path, missed?.reason], ['', 'vanished'])
+      assert.match(missed?.detail ?? '', /Is its file system mounted/)
+    }
+    await rm(join(cwd, 'data'), { recursive: true })
+    await rename(join(cwd, 'unmounted'), join(cwd, 'data'))
+    assert.equal((await json(cwd, 'backup', 'shop')).status, 0)
+  })
+
   test('an earlier moment, an id, a preview that does nothing', async () => {
     const cwd = await protectedPlace()
     const before = (await json(cwd, 'points')).last.sources as { points: { id: string; committedAt: string }[] }[]

@@ -48,6 +48,8 @@ export class MemoryPoint implements PointWriter {
     return false
   }
 
+  async allRead(): Promise<void> {}
+
   find(path: string): { entry: Entry; content: Buffer; chunking: string | null } | undefined {
     return this.entries.find(({ entry }) => entry.path === path)
   }

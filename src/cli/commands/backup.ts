@@ -2,8 +2,9 @@ import { formatDuration } from '../../config/duration.ts'
 import type { Point } from '../../model.ts'
 import type { BackupOutcome } from '../../operations/backup.ts'
 import type { Register, Session } from '../cli.ts'
-import { formatBytes } from '../format.ts'
+import { count, formatBytes } from '../format.ts'
 import { tellMissed } from '../missed.ts'
+import type { Output } from '../output.ts'
 import { backupShape } from '../shapes.ts'
 
 const EXAMPLES = `
@@ -15,7 +16,8 @@ Examples:
   regain backup shop/db --label "before 2.0"    one source, with a word on why
   regain backup shop --full                     read everything, whatever seems unchanged
 
-Exit status 3: the point is there, but what could not be read is missing from it and named.`
+Exit status 3: the point is there, but what could not be read is missing from it and named. Status 1 with a point: it is
+whole, but the after command failed, so the application may still be frozen.`
 
 export const register: Register = (program, run) => {
   program
@@ -43,17 +45,19 @@ export const register: Register = (program, run) => {
 
 function tell({ output }: Session, outcome: BackupOutcome): void {
   const name = `${outcome.service}/${outcome.source}`
-  if (outcome.error !== null) {
-    if (output.isJson) return
-    output.say(`${name} at ${outcome.destination} FAILED:`)
-    output.error(outcome.error)
-    return
-  }
-  const point = outcome.point as Point
+  const { point, error } = outcome
+  if (point === null) output.say(`${name} at ${outcome.destination} FAILED:`)
+  else tellPoint(output, outcome, point)
+  // Programs get theirs at the end.
+  if (error !== null && !output.isJson) output.error(error)
+}
+
+function tellPoint(output: Output, outcome: BackupOutcome, point: Point): void {
+  const name = `${outcome.service}/${outcome.source}`
   const { bytes } = point
   output.say(
     `${name} at ${outcome.destination}: point ${point.id.slice(0, 8)} (${point.kind}), ` +
-      `${point.entries.toLocaleString('en-US')} entries, ${formatBytes(bytes.source)}; ` +
+      `${count(point.entries, 'entry', 'entries')}, ${formatBytes(bytes.source)}; ` +
       `read ${formatBytes(bytes.read)}, new ${formatBytes(bytes.new)}, stored ${formatBytes(bytes.stored)}; ` +
       `${formatDuration(outcome.durationMs)}`,
   )

@@ -6,6 +6,7 @@ import { reach } from '../../filesystem/reach.ts'
 import type { Missed } from '../../model.ts'
 import type { BackupOptions, PointWriter, SourceSummary } from '../contract.ts'
 import { BaseEntries } from './base-entries.ts'
+import { judgeEmpty, WantedContent } from './emptied.ts'
 import { Excludes } from './exclude.ts'
 import { HardLinks } from './hard-links.ts'
 import { isKernelFileSystem } from './kernel-file-systems.ts'
@@ -48,13 +49,16 @@ export async function backupFiles(
   const base = usableBase(writer, roots.root, options)
   const links = new HardLinks()
   try {
-    const sourceBytes = await hand(walk, { writer, base, links, options })
-    await writer.allRead?.()
+    const content = new WantedContent(roots.wanted)
+    const sourceBytes = await hand(walk, { writer, base, links, content, options })
+    await writer.allRead()
     missed.push(...links.orphans())
+    const emptied = await judgeEmpty(content.empty(), roots, { base: writer.base, missed }, options.warn)
+    missed.push(...emptied.missed)
     return {
       kind: base === null ? 'full' : 'incremental',
       root: roots.root,
-      positions: { paths: [...plan.paths] },
+      positions: { paths: [...plan.paths], ...(emptied.paths.length === 0 ? {} : { emptied: emptied.paths }) },
       sourceBytes,
       missed,
     }
@@ -67,6 +71,7 @@ interface Parts {
   writer: PointWriter
   base: BaseEntries | null
   links: HardLinks
+  content: WantedContent
   options: BackupOptions
 }
 
@@ -78,6 +83,7 @@ async function hand(walk: Walk, parts: Parts): Promise<number> {
   for (let walked = walk.next(); walked !== null; walked = walk.next()) {
     throwIfInterrupted(options.signal)
     await handOne(walked, parts)
+    parts.content.note(walked.entry)
     if (walked.entry.hardLink === undefined) sourceBytes += walked.entry.size ?? 0
     count += 1
     if (count % ENTRIES_PER_TURN !== 0) continue

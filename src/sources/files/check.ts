@@ -1,23 +1,27 @@
 import { lstatSync, statfsSync } from 'node:fs'
-import { isRegainError } from '../../errors.ts'
+import { isRegainError, throwIfInterrupted } from '../../errors.ts'
 import { displayPath } from '../../filesystem/names.ts'
 import { reach } from '../../filesystem/reach.ts'
-import type { Finding } from '../../model.ts'
+import type { EntryPath, Finding } from '../../model.ts'
 import type { SourceOptions } from '../contract.ts'
 import { runCommand } from './commands.ts'
 import { Excludes } from './exclude.ts'
 import { isKernelFileSystem } from './kernel-file-systems.ts'
-import { isWithin, locateRoots, type Roots, realPath, wantedPaths } from './roots.ts'
+import { absolutePath, isWithin, locateRoots, type Roots, realPath, wantedPaths } from './roots.ts'
+import { Walk } from './walk.ts'
 
 export interface FilesCheck {
   paths: readonly string[]
   exclude: readonly string[]
   skip: readonly string[]
+  crossFileSystems: boolean
   before?: string | undefined
   after?: string | undefined
 }
 
 const LOOKUP_LIMIT_MS = 10_000
+/** Folders that are looked into for a first file. */
+const LOOK_ENTRIES = 10_000
 
 /** Looks at paths, patterns, rights and commands. Runs none of the commands and changes nothing. */
 export async function checkFiles(plan: FilesCheck, options: SourceOptions): Promise<Finding[]> {
@@ -33,7 +37,11 @@ export async function checkFiles(plan: FilesCheck, options: SourceOptions): Prom
   ]
   if (findings.some((finding) => finding.severity === 'error')) return findings
   const named = wantedPaths(roots).map(displayPath).join(', ')
-  return [{ severity: 'ok', code: 'paths', message: `${named} can be read.` }, ...findings]
+  return [
+    { severity: 'ok', code: 'paths', message: `${named} can be read.` },
+    ...findings,
+    ...emptyFindings(plan, roots, options),
+  ]
 }
 
 function rootsOrFinding(plan: FilesCheck): Roots | Finding {
@@ -118,6 +126,43 @@ function rightsFindings(roots: Roots): Finding[] {
       fix: 'Run Regain as root, or as the owner of the files.',
     },
   ]
+}
+
+/** Looks until it finds the first file, or has seen enough folders to leave the question to the backup. */
+function emptyFindings(plan: FilesCheck, roots: Roots, options: SourceOptions): Finding[] {
+  return roots.wanted.flatMap((wanted): Finding[] => {
+    if (mayHoldFiles(wanted, plan, roots, options)) return []
+    return [
+      {
+        severity: 'warning',
+        code: 'path-empty',
+        message: `${displayPath(absolutePath(roots.root, wanted))} holds no files that would be backed up.`,
+        fix: 'Mount or fill it, correct `exclude`, or take it out of `paths`.',
+      },
+    ]
+  })
+}
+
+function mayHoldFiles(wanted: EntryPath, plan: FilesCheck, roots: Roots, options: SourceOptions): boolean {
+  let isUnclear = false
+  const walk = new Walk({
+    root: roots.root,
+    wanted: [wanted],
+    excludes: new Excludes(plan.exclude, roots.root),
+    skip: new Set(plan.skip.map(realPath)),
+    crossFileSystems: plan.crossFileSystems,
+    missed: () => {
+      isUnclear = true
+    },
+    warn: () => undefined, // The backup itself says it.
+  })
+  for (let seen = 0; seen < LOOK_ENTRIES; seen++) {
+    throwIfInterrupted(options.signal)
+    const walked = walk.next()
+    if (walked === null) return isUnclear
+    if (walked.entry.type !== 'directory') return true
+  }
+  return true
 }
 
 async function commandFindings(plan: FilesCheck, options: SourceOptions): Promise<Finding[]> {

@@ -51,7 +51,12 @@ export function locateRoots(paths: readonly string[]): Roots {
 
 /** What is wanted and there, as absolute paths. */
 export function wantedPaths(roots: Roots): string[] {
-  return roots.wanted.map((path) => (path === '' ? roots.root : `${roots.root === '/' ? '' : roots.root}/${path}`))
+  return roots.wanted.map((path) => absolutePath(roots.root, path))
+}
+
+export function absolutePath(root: string, path: EntryPath): string {
+  if (path === '') return root
+  return `${root === '/' ? '' : root}/${path}`
 }
 
 /** `path` relative to `root`; '' if they are the same. */

@@ -67,12 +67,21 @@ test('after runs when reading fails, when before fails, and when the person inte
   assert.equal(count(), 3, 'nothing was started, so nothing is to be undone')
 })
 
-test('a failing after is a loud warning and no failure; the commands themselves are never shown', async () => {
+test('a failing after is trouble of a whole point; the commands themselves are never shown', async () => {
   write('f')
   const run = await backup(source({ before: 'true pass-word', after: 'false pass-word' }))
-  assert.match(run.heard.warnings.join('\n'), /AFTER COMMAND ended with status 1/)
+  assert.ok(run.point.point.complete)
+  assert.equal(run.summary.trouble?.code, 'source-not-resumed')
+  assert.match(run.summary.trouble?.message ?? '', /AFTER COMMAND ended with status 1/)
   assert.match(fixture.logged.join('\n'), /^error THE AFTER COMMAND/m)
-  assert.doesNotMatch([...run.heard.warnings, ...fixture.logged].join('\n'), /pass-word/)
+  assert.doesNotMatch([run.summary.trouble?.message, ...fixture.logged].join('\n'), /pass-word/)
+  assert.equal((await backup(source({ after: 'true' }))).summary.trouble, undefined)
+})
+
+test('a failing after is logged also when there is no point to tell it with', async () => {
+  const failing = { paths: [join(root, 'gone')], before: 'true', after: 'false' }
+  await assert.rejects(backup(source(failing)), code('source-unavailable'))
+  assert.match(fixture.logged.join('\n'), /^error THE AFTER COMMAND/m)
 })
 
 test('a command that hangs is given up', async () => {
@@ -129,6 +138,10 @@ test('check names what is wrong, each with a fix', async () => {
     return findings.map(({ severity, code: word }) => `${severity} ${word}`)
   }
   assert.deepEqual(await codes({}), ['ok paths'])
+  fs.mkdirSync(join(root, 'empty'))
+  assert.deepEqual(await codes({ paths: [join(root, 'd'), join(root, 'empty')] }), ['ok paths', 'warning path-empty'])
+  assert.deepEqual(await codes({ exclude: ['*'] }), ['ok paths', 'warning path-empty'])
+  assert.deepEqual(await codes({ exclude: ['link'] }), ['ok paths'])
   assert.deepEqual(await codes({ paths: [join(root, 'd'), join(root, 'gone')] }), ['error path-absent'])
   assert.deepEqual(await codes({ paths: [join(root, 'link')] }), ['ok paths', 'warning path-is-link'])
   assert.deepEqual(await codes({ paths: ['relative'] }), ['error paths'])

@@ -60,7 +60,7 @@ class FilesSource implements Source {
   }
 
   check(options: SourceOptions): Promise<Finding[]> {
-    return checkFiles({ ...this.#config, skip: this.#skip }, options)
+    return checkFiles({ ...this.#config, skip: this.#skip, crossFileSystems: this.#crossFileSystems }, options)
   }
 
   backup(writer: PointWriter, options: BackupOptions): Promise<SourceSummary> {
@@ -78,14 +78,19 @@ class FilesSource implements Source {
    * interrupts: an application that stays frozen is worse than waiting for it. The commands themselves are never shown:
    * they may hold a password.
    */
-  async #atRest<T>(options: BackupOptions, act: () => Promise<T>): Promise<T> {
+  async #atRest(options: BackupOptions, act: () => Promise<SourceSummary>): Promise<SourceSummary> {
     throwIfInterrupted(options.signal)
+    let summary: SourceSummary
     try {
       await this.#before(options)
-      return await act()
-    } finally {
-      await this.#after(options)
+      summary = await act()
+    } catch (error) {
+      // Its failure is in the log; why there is no point is what must be reported.
+      await this.#after()
+      throw error
     }
+    const trouble = await this.#after()
+    return trouble === null ? summary : { ...summary, trouble }
   }
 
   async #before(options: BackupOptions): Promise<void> {
@@ -102,14 +107,15 @@ class FilesSource implements Source {
     )
   }
 
-  async #after(options: BackupOptions): Promise<void> {
+  /** Logged at once and not only reported with the point: bringing what was read to its end may take long. */
+  async #after(): Promise<RegainError | null> {
     const { after } = this.#config
-    if (after === undefined) return
+    if (after === undefined) return null
     this.#ambient.log('info', 'Running the after command of a files source.')
     const failure = await runCommand(after, { limitMs: this.#commandLimitMs })
-    if (failure === null) return
+    if (failure === null) return null
     const message = `THE AFTER COMMAND ${failure}. The application may still be stopped or frozen: run the command by hand.`
-    options.warn(message)
     this.#ambient.log('error', message)
+    return new RegainError('source-not-resumed', message)
   }
 }
