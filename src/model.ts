@@ -109,6 +109,21 @@ export interface Point {
   tool: string
   /** The newest commit of this source that the writer saw: id, and SHA-256 of its commit object (hex). */
   previous?: { id: string; sha256: string }
+  /** Of a copy from another repository: where the point was first taken. Its times and positions are that one's. */
+  origin?: PointOrigin
+}
+
+/** Tells what was taken once and is kept in several repositories. */
+export interface PointOrigin {
+  /** Id of the repository, 32 hex digits. */
+  repository: string
+  /** Id of the point there. */
+  point: string
+}
+
+/** Where a point of the repository given was first taken: equal for all copies of it. */
+export function originOf(point: Pick<Point, 'id' | 'origin'>, repository: string): PointOrigin {
+  return point.origin ?? { repository, point: point.id }
 }
 
 export interface ByteCounts {

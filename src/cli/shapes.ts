@@ -14,6 +14,7 @@ export function pointShape(point: Point): object {
     complete,
     positions,
     ...(point.label === undefined ? {} : { label: point.label }),
+    ...(point.origin === undefined ? {} : { origin: point.origin }),
   }
 }
 

@@ -1,8 +1,8 @@
 import { type Catalog, openCatalog } from '../catalog/catalog.ts'
-import { recordBackup } from '../catalog/record.ts'
+import { describeError, recordBackup } from '../catalog/record.ts'
 import type { DestinationConfiguration, ServiceConfiguration, SourceConfiguration } from '../config/configuration.ts'
 import { RegainError } from '../errors.ts'
-import { takePoint } from '../operations/backup.ts'
+import { bringPoint, type OneBackup, type PointElsewhere } from '../operations/backup.ts'
 import type { Application } from '../operations/context.ts'
 import { withRepository } from '../operations/repositories.ts'
 import { sourceRequest } from '../operations/sources.ts'
@@ -16,6 +16,8 @@ import { type DaemonWork, nameOf, type SourceName } from './work.ts'
 
 /** Scheduled runs of one rule start up to this much late, each always by the same. */
 const JITTER_MS = 30_000
+/** Runs since a moment that is due now. */
+const RUNS_CONSIDERED = 50
 
 /** What a configuration asks of the daemon, bound to the operations that do it. */
 export function planOf(application: Application): DaemonPlan {
@@ -60,7 +62,7 @@ function followersOf(application: Application, service: ServiceConfiguration): W
 function workOf(application: Application): DaemonWork {
   const { config, ambient } = application
   return {
-    async backup(name, destinationName, kind, signal) {
+    async backup(name, destinationName, { kind, since, signal }) {
       const { service, source } = find(application, name)
       const [destination] = destinationsOf(config, service, destinationName)
       if (destination === undefined) throw new RegainError('internal', `No destination ${destinationName}.`)
@@ -68,9 +70,19 @@ function workOf(application: Application): DaemonWork {
       const reporting = { signal, warn, progress: () => {} }
       const run = { ...name, destination: destinationName, kind, origin: 'schedule' as const }
       return withCatalog(application, (catalog) =>
-        recordBackup(catalog, run, ambient, () =>
-          takePoint(application, { service, source, destination, request: { kind } }, reporting),
-        ),
+        recordBackup(catalog, run, ambient, async () => {
+          const one = { service, source, destination, request: { kind } }
+          const taken = takenElsewhere(application, catalog, one, since)
+          if (taken === null) return bringPoint(application, { ...one, taken }, reporting)
+          try {
+            return await bringPoint(application, { ...one, taken }, reporting)
+          } catch (error) {
+            if (signal.aborted) throw error
+            const { message } = describeError(error)
+            warn(`The point at ${taken.destination.name} could not be copied, so the source is read again: ${message}`)
+            return bringPoint(application, { ...one, taken: null }, reporting)
+          }
+        }),
       )
     },
     async follow(name, options) {
@@ -84,6 +96,24 @@ function workOf(application: Application): DaemonWork {
       return withRepository(application, service, destination, (repository) => repository.points())
     },
   }
+}
+
+/** The newest point of another destination that serves as well, by what is known of past runs. */
+function takenElsewhere(
+  application: Application,
+  catalog: Catalog,
+  one: Omit<OneBackup, 'taken'>,
+  since: number,
+): PointElsewhere | null {
+  const { service, source, destination, request } = one
+  const runs = catalog.runs({ operation: 'backup', service: service.name, source: source.name, limit: RUNS_CONSIDERED })
+  const others = destinationsOf(application.config, service).filter(({ name }) => name !== destination.name)
+  for (const run of runs) {
+    if (run.point === null || run.startedAt < since || (request.kind === 'full' && run.kind !== 'full')) continue
+    const other = others.find(({ name }) => name === run.destination)
+    if (other !== undefined) return { destination: other, point: run.point }
+  }
+  return null
 }
 
 /** Opens the repository of each destination, one inside the other, and follows the log into all of them. */

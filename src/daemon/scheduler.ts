@@ -108,7 +108,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     options.catalog().tryLockSource(service, source, 'regain serve, looking')?.release()
   }
 
-  function act({ rule, state, reason }: Decision): void {
+  function act({ rule, state, at, reason }: Decision): void {
     const name = nameOf(rule)
     const key = jobOf(rule)
     if (state !== 'due' || (pausedUntil.get(key) ?? 0) > ambient.now()) return
@@ -116,7 +116,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       const about = { source: name, destination: rule.destination, kind: rule.kind }
       ambient.log('info', 'A backup begins.', { ...about, reason })
       try {
-        const { point, trouble } = await work.backup(rule, rule.destination, rule.kind, signal)
+        const options = { kind: rule.kind, since: at ?? ambient.now(), signal }
+        const { point, trouble } = await work.backup(rule, rule.destination, options)
         demanded.delete(key)
         tellPoint(point, about)
         if (trouble !== null) ambient.log('error', trouble.message, { ...about, code: trouble.code })

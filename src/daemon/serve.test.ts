@@ -48,7 +48,7 @@ function daemon(overrides: Partial<DaemonPlan> = {}, state = join(scratch, `stat
   }
   const open = (): Catalog => openCatalog({ directory: state, ambient, pid: process.pid, isDaemon: true })
   const work: DaemonWork = {
-    async backup(name, destination, kind, signal) {
+    async backup(name, destination, { kind, signal }) {
       const catalog = open()
       try {
         const run = { ...name, destination, kind, origin: 'schedule' } as const

@@ -18,11 +18,16 @@ export function nameOf({ service, source }: SourceName): string {
  */
 export interface DaemonWork {
   /**
-   * One backup of one source to one destination, noted in the catalog and under the source's lock. Rejects with
-   * `precondition-failed` when another process is at it; when the signal fires, ends within seconds with nothing half
-   * visible.
+   * One backup of one source to one destination, noted in the catalog and under the source's lock. A point that serves
+   * and was taken at another destination since `since` (milliseconds since the epoch) is copied from there: the source is
+   * read once. Rejects with `precondition-failed` when another process is at it; when the signal fires, ends within seconds
+   * with nothing half visible.
    */
-  backup(name: SourceName, destination: string, kind: PointKind, signal: AbortSignal): Promise<TakenPoint>
+  backup(
+    name: SourceName,
+    destination: string,
+    options: { kind: PointKind; since: number; signal: AbortSignal },
+  ): Promise<TakenPoint>
   /** Follows the source's log into all its destinations until the signal fires; rejects when it cannot go on. */
   follow(name: SourceName, options: FollowerOptions): Promise<void>
   /** Points of a service's repository, for what the catalog does not know (any more). */

@@ -2,12 +2,15 @@ import { type Catalog, openCatalog } from '../catalog/catalog.ts'
 import { recordBackup, type TakenPoint } from '../catalog/record.ts'
 import type { DestinationConfiguration, ServiceConfiguration, SourceConfiguration } from '../config/configuration.ts'
 import { type RegainError, throwIfInterrupted } from '../errors.ts'
-import type { Point, PointKind } from '../model.ts'
+import type { Ambient, Point, PointKind } from '../model.ts'
 import type { PointSession } from '../repository/api.ts'
 import type { Source } from '../sources/contract.ts'
 import type { Application, Reporting } from './context.ts'
+import { copyLog } from './copy-log.ts'
+import { copyPoint } from './copy-point.ts'
 import { asRegainError } from './failures.ts'
 import { withRepository } from './repositories.ts'
+import { commitOrDiscard } from './sessions.ts'
 import { openSource } from './sources.ts'
 import { destinationsOf, selectTarget } from './targets.ts'
 
@@ -31,8 +34,9 @@ export interface BackupOutcome {
 }
 
 /**
- * Takes a point of each source at each destination, one after the other. One that fails does not keep the others from
- * being taken; each is reported by `onOutcome` as it ends. An interruption ends with what there is until then.
+ * Takes a point of each source. It is read once, into the first destination that takes it; the others get a copy from
+ * there (docs/decisions, Several destinations). One that fails does not keep the others from being tried; each is
+ * reported by `onOutcome` as it ends. An interruption ends with what there is until then.
  */
 export async function backup(
   application: Application,
@@ -46,10 +50,12 @@ export async function backup(
   const outcomes: BackupOutcome[] = []
   try {
     for (const source of sources) {
+      let taken: PointElsewhere | null = null
       for (const destination of destinations) {
         if (outcomes.length === 0) throwIfInterrupted(reporting.signal)
         else if (reporting.signal.aborted) return outcomes
-        const outcome = await attempt(application, catalog, { service, source, destination, request }, reporting)
+        const outcome = await attempt(application, catalog, { service, source, destination, request, taken }, reporting)
+        if (outcome.point !== null) taken ??= { destination, point: outcome.point.id }
         outcomes.push(outcome)
         onOutcome(outcome)
       }
@@ -60,11 +66,19 @@ export async function backup(
   return outcomes
 }
 
-interface OneBackup {
+export interface OneBackup {
   service: ServiceConfiguration
   source: SourceConfiguration
   destination: DestinationConfiguration
   request: Pick<BackupRequest, 'kind' | 'label'>
+  /** What was taken of this source just now, at another destination. Null: nothing. */
+  taken: PointElsewhere | null
+}
+
+export interface PointElsewhere {
+  destination: DestinationConfiguration
+  /** Id of the point there. */
+  point: string
 }
 
 async function attempt(
@@ -83,7 +97,7 @@ async function attempt(
     error,
   })
   try {
-    const take = () => takePoint(application, one, reporting)
+    const take = () => bringPoint(application, one, reporting)
     const run = { ...about, kind: one.request.kind, origin: 'command' as const }
     const { point, trouble } = await (catalog === null ? take() : recordBackup(catalog, run, ambient, take))
     return outcome(point, trouble)
@@ -93,10 +107,22 @@ async function attempt(
 }
 
 /**
- * Takes one point and commits it: all of it is durable when this resolves, nothing of it is visible when it rejects.
- * Shared with the daemon.
+ * Brings a point to one destination: the one that was taken just now at another, or a new one of the source. All of it is
+ * durable when this resolves, nothing of it is visible when it rejects. Shared with the daemon.
  */
-export async function takePoint(application: Application, one: OneBackup, reporting: Reporting): Promise<TakenPoint> {
+export async function bringPoint(application: Application, one: OneBackup, reporting: Reporting): Promise<TakenPoint> {
+  const { service, source, destination, taken } = one
+  if (taken === null) return takePoint(application, one, reporting)
+  return withRepository(application, service, destination, (to) =>
+    withRepository(application, service, taken.destination, async (from) => {
+      // The log first: a point that is there must find there what it needs to become consistent.
+      await copyLog(from.log(source.name), to.log(source.name), reporting)
+      return { point: await copyPoint(application.ambient, from, to, taken.point, reporting), trouble: null }
+    }),
+  )
+}
+
+async function takePoint(application: Application, one: OneBackup, reporting: Reporting): Promise<TakenPoint> {
   const { service, source, destination, request } = one
   return withRepository(application, service, destination, async (repository) => {
     const driver = await openSource(application, { service, source, destination, log: repository.log(source.name) })
@@ -114,38 +140,29 @@ export async function takePoint(application: Application, one: OneBackup, report
         if (isRead) reporting.progress(progress)
       },
     })
-    return fillAndCommit(application, driver, session, request.kind, reporting, () => {
+    return fillAndCommit(application.ambient, driver, session, request.kind, reporting, () => {
       isRead = true
     })
   })
 }
 
 async function fillAndCommit(
-  application: Application,
+  ambient: Ambient,
   driver: Source,
   session: PointSession,
   kind: PointKind,
   reporting: Reporting,
   onRead: () => void,
 ): Promise<TakenPoint> {
-  try {
+  let trouble: TakenPoint['trouble'] = null
+  const point = await commitOrDiscard(ambient, session, reporting.signal, async () => {
     // Asking for what changed since nothing would only make the driver warn.
     const summary = await driver.backup(session, { ...reporting, kind: session.base === null ? 'full' : kind })
     onRead()
-    throwIfInterrupted(reporting.signal)
-    return { point: await session.commit(summary), trouble: summary.trouble ?? null }
-  } catch (error) {
-    try {
-      await session.discard()
-    } catch (discardError) {
-      // What failed first is what a person must hear of; what the session leaves behind is invisible and cleaned later.
-      application.ambient.log(
-        'warning',
-        `A session could not be given up: ${asRegainError(discardError, reporting.signal).message}`,
-      )
-    }
-    throw error
-  }
+    trouble = summary.trouble ?? null
+    return summary
+  })
+  return { point, trouble }
 }
 
 /** The local book of runs is a convenience: without it a backup is taken all the same. */

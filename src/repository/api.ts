@@ -62,6 +62,8 @@ export interface StartPoint {
   tool: string
   /** Entries come in any order (Source.unordered): they are sorted in memory, up to some two million files. */
   unordered?: boolean
+  /** The point becomes a copy of this one of another repository: all but its identity and what is stored is as there. */
+  copyOf?: { repository: string; point: Point }
   signal: AbortSignal
   progress(progress: Progress): void
 }
@@ -103,6 +105,14 @@ export interface OpenPoint {
   readFile(path: string): Promise<Buffer>
   /** Content of a file in order, verified, flat memory. Holes come as zeros. */
   stream(entry: Entry): AsyncIterableIterator<Buffer>
+  /**
+   * Content of many files, in the order of `entries`: for each its pieces, verified, without its holes, then null. Reads
+   * ahead in parallel; memory stays flat. Entries that `wants` refuses, and hard links, give their null only.
+   */
+  contents(
+    entries: AsyncIterable<Entry>,
+    wants: (entry: Entry) => boolean,
+  ): AsyncIterableIterator<{ entry: Entry; bytes: Buffer | null }>
   materialize(
     directory: string,
     options: {
@@ -127,7 +137,10 @@ export interface SourceLog {
     tails: { branch: string; name: string; available: number }[]
     histories: string[]
   }>
-  read(branch: string, name: string): Promise<{ bytes: Buffer; whole: boolean; meta: { until: string } } | null>
+  read(
+    branch: string,
+    name: string,
+  ): Promise<{ bytes: Buffer; whole: boolean; meta: { until: string; follows?: string } } | null>
   readHistory(name: string): Promise<Buffer | null>
 }
 

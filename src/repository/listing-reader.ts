@@ -61,3 +61,8 @@ export function dataRanges(entry: Entry): [number, number][] {
   if (entry.extents) return entry.extents
   return entry.size ? [[0, entry.size]] : []
 }
+
+/** Bytes of a file's content, without its holes. */
+export function contentBytes(entry: Entry): number {
+  return dataRanges(entry).reduce((sum, [, length]) => sum + length, 0)
+}

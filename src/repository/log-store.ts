@@ -135,7 +135,7 @@ class Log implements SourceLog {
     }
   }
 
-  async read(branch: string, name: string): Promise<{ bytes: Buffer; whole: boolean; meta: { until: string } } | null> {
+  async read(branch: string, name: string): Promise<(Piece & { whole: boolean }) | null> {
     const segment = await this.readObject(`${this.prefix}segments/${branch}/${name}`, 'L')
     if (segment) return { ...segment, whole: true }
     const tails = await this.readTails(branch, name)

@@ -4,6 +4,7 @@ import type { OpenPoint } from './api.ts'
 import { type ChunkIndex, loadChunkIndex } from './chunk-index.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import { readCommit } from './commits.ts'
+import { readContents } from './contents.ts'
 import { Copies } from './copies.ts'
 import { chunkIds, dataRanges, findEntry, readListing } from './listing-reader.ts'
 import { materialize } from './materialize.ts'
@@ -65,11 +66,13 @@ class PointReader implements OpenedPoint {
   private readonly chunks: ChunkReader
   private readonly copies: Copies
   private readonly unpin: () => Promise<void>
+  private readonly signal: AbortSignal
 
   constructor(state: RepositoryState, point: Point, copies: Copies, unpin: () => Promise<void>, signal: AbortSignal) {
     this.state = state
     this.point = point
     this.copies = copies
+    this.signal = signal
     this.chunks = new ChunkReader(state, copies, signal)
     this.unpin = unpin
   }
@@ -122,6 +125,13 @@ class PointReader implements OpenedPoint {
     const extra = await ids.next()
     if (rest.length > 0 || !extra.done) throw contradicts(source)
   }
+
+  contents: OpenPoint['contents'] = (entries, wants) =>
+    readContents(
+      { state: this.state, copies: this.copies, readChunk: this.readChunk, signal: this.signal },
+      entries,
+      wants,
+    )
 
   materialize: OpenPoint['materialize'] = (directory, options) =>
     materialize(

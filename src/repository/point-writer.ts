@@ -1,5 +1,5 @@
 import { RegainError, throwIfInterrupted } from '../errors.ts'
-import type { Entry, Missed, Point } from '../model.ts'
+import { type Entry, type Missed, originOf, type Point } from '../model.ts'
 import type { CommitSummary, PointSession, StartPoint } from './api.ts'
 import { completeReceipts, readCommits } from './commits.ts'
 import { ContentQueue } from './content-queue.ts'
@@ -238,6 +238,21 @@ class PointWriter implements PointSession {
 
   private point(summary: CommitSummary, listing: string): Point {
     const { request } = this
+    const bytes = {
+      source: summary.sourceBytes,
+      read: this.content.bytesRead,
+      new: this.packs.newBytes,
+      stored: this.packs.storedBytes,
+    }
+    const previous = this.previous ? { previous: this.previous } : {}
+    const { copyOf } = request
+    if (copyOf) {
+      if (this.missedCount > 0) throw new Error('a copy that misses something is none')
+      // `previous` is of this repository, never of the other one.
+      const { previous: _, ...rest } = copyOf.point
+      const origin = originOf(copyOf.point, copyOf.repository)
+      return { ...rest, id: this.id, entries: this.listing.entries, bytes, listing, ...previous, origin }
+    }
     return {
       id: this.id,
       service: this.state.service,
@@ -252,16 +267,11 @@ class PointWriter implements PointSession {
       root: summary.root,
       positions: summary.positions,
       entries: this.listing.entries,
-      bytes: {
-        source: summary.sourceBytes,
-        read: this.content.bytesRead,
-        new: this.packs.newBytes,
-        stored: this.packs.storedBytes,
-      },
+      bytes,
       listing,
       ...(request.label === undefined ? {} : { label: request.label }),
       tool: request.tool,
-      ...(this.previous ? { previous: this.previous } : {}),
+      ...previous,
     }
   }
 }

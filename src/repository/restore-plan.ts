@@ -1,8 +1,8 @@
 import { RegainError } from '../errors.ts'
 import { displayPath } from '../filesystem/names.ts'
 import type { Entry } from '../model.ts'
-import type { ChunkPlace, KnownPack } from './chunk-index.ts'
-import type { GroupPlace, RestoreFile, RestoreJob } from './compute/messages.ts'
+import type { ChunkPlace } from './chunk-index.ts'
+import type { GroupPlace, PackGroups, RestoreFile, RestoreJob } from './compute/messages.ts'
 import { FRAME_BYTES } from './format/sealed.ts'
 import { dataRanges } from './listing-reader.ts'
 
@@ -54,19 +54,7 @@ export class RestoreWindow {
 
   /** Jobs that each read one stretch of one pack. */
   plan(target: string, ownership: boolean): PlannedJob[] {
-    const sorted = [...this.chunks.values()].sort(
-      (a, b) => comparePacks(a.place, b.place) || a.place.group - b.place.group || a.place.offset - b.place.offset,
-    )
-    const stretches: WantedChunk[][] = []
-    let current: WantedChunk[] = []
-    for (const chunk of sorted) {
-      if (current.length > 0 && !near(current, chunk)) {
-        stretches.push(current)
-        current = []
-      }
-      current.push(chunk)
-    }
-    if (current.length > 0) stretches.push(current)
+    const stretches = stretchesOf([...this.chunks.values()])
     for (const stretch of stretches) for (const file of filesOf(stretch)) file.jobs++
     return stretches.map((stretch) => encodeJob(stretch, target, ownership))
   }
@@ -81,15 +69,51 @@ export interface PlannedJob {
   single: ReadonlySet<FileUnderWay>
 }
 
+/** Chunks in stretches of one pack, each worth one read. */
+export function stretchesOf<Chunk extends { place: ChunkPlace }>(chunks: readonly Chunk[]): Chunk[][] {
+  const sorted = chunks.toSorted(
+    (a, b) => comparePacks(a.place, b.place) || a.place.group - b.place.group || a.place.offset - b.place.offset,
+  )
+  const stretches: Chunk[][] = []
+  let current: Chunk[] = []
+  for (const chunk of sorted) {
+    if (current.length > 0 && !near(current, chunk)) {
+      stretches.push(current)
+      current = []
+    }
+    current.push(chunk)
+  }
+  if (current.length > 0) stretches.push(current)
+  return stretches
+}
+
+/** What a job needs of a stretch: its pack with the groups, and for each chunk its group's number, offset and length. */
+export function describeStretch(chunks: readonly { id: Buffer; place: ChunkPlace }[]): {
+  source: PackGroups
+  ids: Uint8Array
+  places: Uint32Array
+} {
+  const groups: GroupPlace[] = []
+  const ids = new Uint8Array(chunks.length * 32)
+  const places = new Uint32Array(chunks.length * 3)
+  chunks.forEach(({ id, place }, index) => {
+    if (groups.at(-1) !== place.groupPlace) groups.push(place.groupPlace)
+    ids.set(id, index * 32)
+    places.set([groups.length - 1, place.offset, place.length], index * 3)
+  })
+  const { name, sizeBytes } = (chunks[0] as { place: ChunkPlace }).place.knownPack
+  return { source: { pack: name, sizeBytes, groups }, ids, places }
+}
+
 /** Places may come from indexes that were read at different times, so only names tell packs apart. */
 function comparePacks(a: ChunkPlace, b: ChunkPlace): number {
   if (a.knownPack.name === b.knownPack.name) return 0
   return a.knownPack.name < b.knownPack.name ? -1 : 1
 }
 
-function near(current: readonly WantedChunk[], next: WantedChunk): boolean {
-  const first = (current[0] as WantedChunk).place
-  const last = (current[current.length - 1] as WantedChunk).place
+function near<Chunk extends { place: ChunkPlace }>(current: readonly Chunk[], next: Chunk): boolean {
+  const first = (current[0] as Chunk).place
+  const last = (current[current.length - 1] as Chunk).place
   if (comparePacks(first, next.place) !== 0) return false
   const end = next.place.groupPlace.offset + next.place.groupPlace.storedBytes
   const gap = next.place.groupPlace.offset - (last.groupPlace.offset + last.groupPlace.storedBytes)
@@ -104,21 +128,14 @@ function encodeJob(chunks: readonly WantedChunk[], target: string, ownership: bo
   const files = [...filesOf(chunks)]
   const single = new Set(files.filter((file) => file.planned && file.jobs === 1 && !file.made))
   const fileNumbers = new Map(files.map((file, index) => [file, index]))
-  const groups: GroupPlace[] = []
-  const ids = new Uint8Array(chunks.length * 32)
-  const places = new Uint32Array(chunks.length * 3)
   const pieces = new Float64Array(chunks.reduce((sum, chunk) => sum + chunk.pieces.length, 0) * 5)
   let piece = 0
   chunks.forEach((chunk, index) => {
-    if (groups.at(-1) !== chunk.place.groupPlace) groups.push(chunk.place.groupPlace)
-    ids.set(chunk.id, index * 32)
-    places.set([groups.length - 1, chunk.place.offset, chunk.place.length], index * 3)
     for (const { file, chunkOffset, length, position } of chunk.pieces) {
       pieces.set([index, chunkOffset, length, fileNumbers.get(file) as number, position], piece * 5)
       piece++
     }
   })
-  const { name, sizeBytes } = (chunks[0] as WantedChunk).place.knownPack as KnownPack
   const restoreFiles: RestoreFile[] = files.map((file) => ({
     path: file.entry.path,
     ...(single.has(file) ? { entry: file.entry } : {}),
@@ -127,10 +144,8 @@ function encodeJob(chunks: readonly WantedChunk[], target: string, ownership: bo
     type: 'restore',
     target,
     ownership,
-    source: { pack: name, sizeBytes, groups },
+    ...describeStretch(chunks),
     files: restoreFiles,
-    ids,
-    places,
     pieces,
   }
   return { job, files, chunks, single }

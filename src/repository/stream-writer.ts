@@ -4,6 +4,7 @@ import type { Entry } from '../model.ts'
 import { PAGE_CHUNK_BYTES } from './chunker.ts'
 import type { Chunking } from './compute/messages.ts'
 import type { ContentQueue, Pending } from './content-queue.ts'
+import { contentBytes } from './listing-reader.ts'
 
 /** Streams are collected in buffers of this size; small ones share one. */
 const BUFFER_BYTES = 4 * 1024 * 1024
@@ -151,7 +152,7 @@ class OpenStream {
 
   constructor(entry: Entry, chunking: Chunking, pending: Pending) {
     this.entry = entry
-    this.announcedBytes = entry.size ?? 0
+    this.announcedBytes = contentBytes(entry)
     this.chunking = chunking
     this.pending = pending
   }

@@ -70,7 +70,8 @@ export interface PointWriter {
 
   /**
    * A file whose bytes arrive from elsewhere. Fixed-size, page-aligned chunks for database files, content-defined
-   * chunks otherwise. `entry.size` must be the number of bytes that will be written; the writer checks it at `end`.
+   * chunks otherwise. `entry.size` must be the number of bytes that will be written, or where `entry.extents` tells of
+   * holes, those ranges' sum; the writer checks it at `end`.
    */
   addStream(entry: Entry, chunking: 'pages' | 'content'): Promise<ContentStream>
 

@@ -37,6 +37,7 @@ export type Job =
   | BytesJob
   | FlushJob
   | RestoreJob
+  | ReadChunksJob
   | CheckPackJob
 
 export interface BeginSessionJob {
@@ -170,6 +171,22 @@ export interface RestoreReply {
   unfinished: { file: number; made: boolean }[]
   /** Attributes that could not be set. */
   warnings: { file: number; detail: string }[]
+}
+
+/** Give back chunks of a pack. Reply: ReadChunksReply. */
+export interface ReadChunksJob {
+  type: 'read-chunks'
+  source: PackGroups
+  /** 32 bytes a chunk. */
+  ids: Uint8Array
+  /** As in RestoreJob. */
+  places: Uint32Array
+}
+export interface ReadChunksReply {
+  /** The chunks end to end, each as long as asked for, those that are lost included. */
+  bytes: ArrayBuffer
+  /** Numbers of chunks of which this copy is gone or damaged: their bytes mean nothing. */
+  lost: number[]
 }
 
 /** Read a whole pack and check everything. Reply: CheckPackReply. */

@@ -5,6 +5,7 @@ import { deriveDomainKeys } from '../format/domain-keys.ts'
 import { checkPack } from './check-pack.ts'
 import type { BeginSessionJob, FromThread, Job, ThreadError, ThreadSetup, ToThread } from './messages.ts'
 import { GroupOpener } from './open-groups.ts'
+import { readChunks } from './read-chunks.ts'
 import { storeFiles, storeRange } from './read-files.ts'
 import { closeTargets, restoreFiles } from './restore-files.ts'
 import { SessionStore } from './store.ts'
@@ -55,6 +56,10 @@ async function run(job: Job): Promise<{ reply: unknown; transfer: ArrayBuffer[] 
       return plain(null)
     case 'restore':
       return plain(restoreFiles(keys, opener, job))
+    case 'read-chunks': {
+      const reply = readChunks(keys, opener, job)
+      return { reply, transfer: [reply.bytes] }
+    }
     case 'check-pack':
       return plain(checkPack(keys, setup.localDirectory, job))
   }

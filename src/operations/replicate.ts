@@ -1,0 +1,111 @@
+import { RegainError, throwIfInterrupted } from '../errors.ts'
+import { type Ambient, originOf, type Point } from '../model.ts'
+import type { Repository } from '../repository/api.ts'
+import type { Application, Reporting } from './context.ts'
+import { copyLog } from './copy-log.ts'
+import { copyPoint } from './copy-point.ts'
+import { asRegainError } from './failures.ts'
+import { withRepository } from './repositories.ts'
+import { destinationsOf, selectTarget } from './targets.ts'
+
+export interface ReplicateRequest {
+  /** SERVICE or SERVICE/SOURCE. */
+  target: string
+  /** Default: the service's first destination. */
+  from?: string
+  /** Default: every other one. */
+  to?: string
+  /** Also what is older than the newest point there. */
+  all: boolean
+}
+
+/** What became of one source at one destination. */
+export interface ReplicateOutcome {
+  service: string
+  source: string
+  from: string
+  to: string
+  durationMs: number
+  /** As they are there now, oldest first. */
+  points: Point[]
+  logSegments: number
+  /** What kept the rest from being copied; null if nothing did. */
+  error: RegainError | null
+}
+
+/**
+ * Brings points and logs from one destination of a service to others, without its sources. Resumable: what was copied
+ * before counts, each point is visible only when it is whole. One destination or source that fails does not keep the
+ * others from being tried.
+ */
+export async function replicate(
+  application: Application,
+  request: ReplicateRequest,
+  reporting: Reporting,
+  onOutcome: (outcome: ReplicateOutcome) => void,
+): Promise<ReplicateOutcome[]> {
+  const { config } = application
+  const { service, sources } = selectTarget(config, request.target)
+  const [from] = destinationsOf(config, service, request.from)
+  if (from === undefined) throw new RegainError('internal', `${service.name} has no destination.`)
+  const others = destinationsOf(config, service, request.to).filter((destination) => destination.name !== from.name)
+  if (others.length === 0)
+    throw new RegainError('usage', `${service.name} has no destination to copy to besides ${from.name}.`, {
+      hint: 'Name another destination under destinations: of the service, then run: regain init',
+    })
+  const outcomes: ReplicateOutcome[] = []
+  await withRepository(application, service, from, async (origin) => {
+    for (const destination of others)
+      for (const source of sources) {
+        if (outcomes.length > 0 && reporting.signal.aborted) return
+        throwIfInterrupted(reporting.signal)
+        const about = { service: service.name, source: source.name, from: from.name, to: destination.name }
+        const startedMs = application.ambient.now()
+        const outcome: ReplicateOutcome = { ...about, durationMs: 0, points: [], logSegments: 0, error: null }
+        try {
+          await withRepository(application, service, destination, (target) =>
+            copySource(application.ambient, origin, target, outcome, request.all, reporting),
+          )
+        } catch (error) {
+          outcome.error = asRegainError(error, reporting.signal)
+        }
+        outcome.durationMs = Math.max(0, application.ambient.now() - startedMs)
+        outcomes.push(outcome)
+        onOutcome(outcome)
+      }
+  })
+  return outcomes
+}
+
+/** Fills `outcome` as it goes, so that what was copied before a failure is told. */
+async function copySource(
+  ambient: Ambient,
+  from: Repository,
+  to: Repository,
+  outcome: ReplicateOutcome,
+  all: boolean,
+  reporting: Reporting,
+): Promise<void> {
+  const { source } = outcome
+  const missing = missingPoints(from, await from.points({ source }), to, await to.points({ source }), all)
+  // The log first: a point that is there must find there what it needs to become consistent.
+  outcome.logSegments = await copyLog(from.log(source), to.log(source), reporting)
+  for (const point of missing) outcome.points.push(await copyPoint(ambient, from, to, point.id, reporting))
+}
+
+/** Points that are not there, oldest first; those older than the newest one there were removed there, or never wanted. */
+function missingPoints(
+  from: Repository,
+  points: readonly Point[],
+  to: Repository,
+  there: readonly Point[],
+  all: boolean,
+): Point[] {
+  const key = (point: Point, repository: string) => {
+    const origin = originOf(point, repository)
+    return `${origin.repository}/${origin.point}`
+  }
+  const held = new Set(there.map((point) => key(point, to.id)))
+  const newest = there.at(-1)?.committedAt ?? ''
+  return points.filter((point) => !held.has(key(point, from.id)) && (all || point.committedAt > newest))
+}
