@@ -1,6 +1,7 @@
 import type { KeyProvider, WrappedKey } from '../keys/contract.ts'
 import type { Ambient, ByteCounts, Entry, Missed, Point, PointKind, Progress } from '../model.ts'
 import type { Storage } from '../storage/contract.ts'
+import type { PaceLimits } from './compute/pace.ts'
 
 /**
  * What operations may ask of the engine. src/repository/repository.ts makes and opens one; nothing else of this folder
@@ -64,6 +65,7 @@ export interface StartPoint {
   unordered?: boolean
   /** The point becomes a copy of this one of another repository: all but its identity and what is stored is as there. */
   copyOf?: { repository: string; point: Point }
+  limits?: PaceLimits
   signal: AbortSignal
   progress(progress: Progress): void
 }
@@ -240,4 +242,4 @@ export interface PruneReport {
   waits: string[]
 }
 
-export type { ByteCounts }
+export type { ByteCounts, PaceLimits }

@@ -1,7 +1,9 @@
+import { availableParallelism } from 'node:os'
 import { RegainError, throwIfInterrupted } from '../errors.ts'
 import { type Entry, type Missed, originOf, type Point } from '../model.ts'
 import type { CommitSummary, PointSession, StartPoint } from './api.ts'
 import { completeReceipts, readCommits } from './commits.ts'
+import { type SharedPace, sharePace, stopPace } from './compute/pace.ts'
 import { ContentQueue } from './content-queue.ts'
 import { isLoss } from './damage.ts'
 import { chunkIds } from './listing-reader.ts'
@@ -76,6 +78,7 @@ class PointWriter implements PointSession {
   private readonly streams: StreamWriter
   private readonly stopListening: () => void
   private readonly onAbort: () => void
+  private readonly pace: SharedPace | null
   private readonly missed: Missed[] = []
   private missedCount = 0
   private ended = false
@@ -95,6 +98,7 @@ class PointWriter implements PointSession {
     this.base = base ? { point: base.point, entries: () => base.entries() } : null
     this.number = number
     this.startedAt = new Date(state.ambient.now()).toISOString()
+    this.pace = sharePace(request.limits ?? {}, availableParallelism())
     this.packs = new PackStore(state, request.signal, (error) => this.content.fail(error))
     this.content = new ContentQueue(state.pool, number, {
       ready: (entry) => this.listing.add(entry),
@@ -107,15 +111,18 @@ class PointWriter implements PointSession {
       store: (page) => this.content.storeMetadata(page),
     })
     this.stopListening = state.pool.onPack(number, (pack, giveBack) => this.packs.take(pack, giveBack))
-    this.onAbort = () =>
+    this.onAbort = () => {
       this.content.fail(new RegainError('interrupted', 'The backup was interrupted. Nothing of it is visible.'))
+      if (this.pace) stopPace(this.pace)
+    }
     request.signal.addEventListener('abort', this.onAbort)
   }
 
   async begin(): Promise<void> {
     const claims = this.content.claims.share()
     const base = this.session.reusable.table.share()
-    await this.state.pool.runOnAll({ type: 'begin-session', session: this.number, base, claims, level: LEVEL })
+    const { pace } = this
+    await this.state.pool.runOnAll({ type: 'begin-session', session: this.number, base, claims, level: LEVEL, pace })
   }
 
   async add(entry: Entry): Promise<void> {
@@ -179,6 +186,7 @@ class PointWriter implements PointSession {
     this.ended = true
     this.content.fail(new RegainError('interrupted', 'The backup was given up. Nothing of it is visible.'))
     this.state.pool.drop(this.number)
+    if (this.pace) stopPace(this.pace)
     await this.content.settled()
     try {
       await this.packs.salvage()

@@ -1,5 +1,6 @@
 import type { Entry } from '../../model.ts'
 import type { SharedTable } from '../chunk-table.ts'
+import type { SharedPace } from './pace.ts'
 
 /**
  * What the main thread and the compute threads say to each other. Buffers are transferred, tables shared, nothing large is
@@ -46,6 +47,8 @@ export interface BeginSessionJob {
   base: SharedTable
   claims: SharedTable
   level: number
+  /** Null: as fast as it goes. */
+  pace: SharedPace | null
 }
 export interface EndSessionJob {
   type: 'end-session'

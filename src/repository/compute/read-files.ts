@@ -11,6 +11,7 @@ import type {
   StoredFiles,
   StoredRange,
 } from './messages.ts'
+import { PACED_READ_BYTES } from './pace.ts'
 import type { SessionStore } from './store.ts'
 
 /** Files below this are read whole and are one chunk each. */
@@ -120,7 +121,9 @@ async function storeData(
   let read = 0
   for (;;) {
     while (filled < buffer.length && read < length) {
-      const got = readSync(fd, buffer, filled, Math.min(buffer.length - filled, length - read), offset + read)
+      const wanted = Math.min(buffer.length - filled, length - read, store.pace ? PACED_READ_BYTES : WINDOW_BYTES)
+      store.pace?.read(wanted)
+      const got = readSync(fd, buffer, filled, wanted, offset + read)
       if (got === 0) length = read
       filled += got
       read += got

@@ -14,6 +14,7 @@ export async function storeBytes(store: SessionStore, job: BytesJob): Promise<St
       const end = cut(store, bytes, at, part.chunking)
       const waiting = store.room()
       if (waiting) await waiting
+      if (!job.metadata) store.pace?.read(end - at)
       ids.push(store.put(bytes.subarray(at, end), job.metadata))
       at = end
     }

@@ -3,6 +3,7 @@ import { Chunker, FILE_CHUNKS, gearTable } from '../chunker.ts'
 import { chunkId, type DomainKeys } from '../format/domain-keys.ts'
 import { type FinishedPack, PACK_BUFFER_BYTES, PackBuilder } from '../pack-builder.ts'
 import type { BeginSessionJob } from './messages.ts'
+import { Pace } from './pace.ts'
 
 /** Packs of one thread that may wait to be stored; beyond it the thread waits. */
 const MAX_PACKS_IN_FLIGHT = 2
@@ -10,6 +11,8 @@ const MAX_PACKS_IN_FLIGHT = 2
 /** One thread's share of a writing session: chunk, identify, leave out what is known, hand the rest to packs. */
 export class SessionStore {
   readonly chunker: Chunker
+  /** Null: nothing is limited. */
+  readonly pace: Pace | null
   private readonly keys: DomainKeys
   private readonly base: ChunkTable
   private readonly claims: ChunkTable
@@ -26,6 +29,7 @@ export class SessionStore {
     finished: (pack: FinishedPack) => void,
   ) {
     this.keys = keys
+    this.pace = job.pace && new Pace(job.pace)
     this.chunker = new Chunker(gearTable(keys.chunker), FILE_CHUNKS)
     this.base = ChunkTable.attach(job.base)
     this.claims = ChunkTable.attach(job.claims)
@@ -63,6 +67,7 @@ export class SessionStore {
   put(bytes: Uint8Array, metadata: boolean): Buffer {
     const id = chunkId(this.keys, bytes)
     if (!this.base.has(id) && this.claims.claim(id, bytes.length)) (metadata ? this.metadata : this.data).add(id, bytes)
+    this.pace?.compute()
     return id
   }
 

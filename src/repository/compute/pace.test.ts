@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { Worker } from 'node:worker_threads'
+import { Pace, sharePace, stopPace } from './pace.ts'
+
+/** How long it took by the clock that the pace itself goes by; what is asserted is a floor, which no slow machine breaks. */
+function elapsedMs(work: () => void): number {
+  const start = process.hrtime.bigint()
+  work()
+  return Number(process.hrtime.bigint() - start) / 1e6
+}
+
+describe('a pace', () => {
+  it('is none without limits', () => {
+    assert.equal(sharePace({}, 2), null)
+  })
+
+  it('lets bytes pass at its rate, a short burst ahead', () => {
+    const shared = sharePace({ readBytesPerSecond: 1_000_000 }, 2)
+    assert.ok(shared)
+    const pace = new Pace(shared)
+    // 600 KB at 1 MB/s, of which the first quarter of a second and the last piece are not waited for.
+    const took = elapsedMs(() => {
+      for (let i = 0; i < 60; i++) pace.read(10_000)
+    })
+    assert.ok(took >= 330, `${took} ms`)
+  })
+
+  it('is one for all threads', () => {
+    const shared = sharePace({ readBytesPerSecond: 1_000_000 }, 2)
+    assert.ok(shared)
+    const [one, other] = [new Pace(shared), new Pace(shared)]
+    const took = elapsedMs(() => {
+      for (let i = 0; i < 30; i++) {
+        one.read(10_000)
+        other.read(10_000)
+      }
+    })
+    assert.ok(took >= 330, `${took} ms`)
+  })
+
+  it('keeps the process to its share of the processors', () => {
+    const shared = sharePace({ cpuShare: 0.1 }, 1)
+    assert.ok(shared)
+    const pace = new Pace(shared)
+    const before = process.cpuUsage()
+    const took = elapsedMs(() => {
+      for (let i = 0; i < 1500; i++) {
+        for (let turn = 0; turn < 20_000; turn++) Math.sqrt(turn)
+        pace.compute()
+      }
+    })
+    const { user, system } = process.cpuUsage(before)
+    const usedMs = (user + system) / 1000
+    assert.ok(took >= usedMs * 10 - 260 - 50, `${usedMs} ms used in ${took} ms`)
+  })
+
+  it('ends waiting at once when the session is given up, in another thread too', async () => {
+    const shared = sharePace({ readBytesPerSecond: 1 }, 2)
+    assert.ok(shared)
+    const url = new URL('./pace.ts', import.meta.url).href
+    const code = `
+      import { parentPort, workerData } from 'node:worker_threads'
+      import { Pace } from '${url}'
+      const pace = new Pace(workerData)
+      pace.read(1_000_000_000)
+      parentPort.postMessage('waiting')
+      try { pace.read(1); parentPort.postMessage('went on') } catch (error) { parentPort.postMessage(error.code) }`
+    const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(code)}`), { workerData: shared })
+    const said: unknown[] = []
+    await new Promise<void>((resolve, reject) => {
+      worker.on('error', reject)
+      worker.on('exit', () => resolve())
+      worker.on('message', (message) => {
+        said.push(message)
+        if (message === 'waiting') stopPace(shared)
+      })
+    })
+    assert.deepEqual(said, ['waiting', 'interrupted'])
+  })
+})
