@@ -31,6 +31,7 @@ export const RULES: readonly Rule[] = [
   { of: 'src/sources/postgres/', modules: ['src/sources/contract.ts', ...SHARED], packages: ['pg'], builtins: true },
   { of: 'src/sources/files/', modules: ['src/sources/contract.ts', ...SHARED], packages: [], builtins: true },
   { of: 'src/sources/contract.ts', modules: ['src/model.ts', 'src/errors.ts'], packages: [], builtins: false },
+  { of: 'src/repository/zstd.ts', modules: [], packages: ['koffi'], builtins: false },
   {
     of: 'src/repository/',
     modules: ['src/storage/contract.ts', 'src/keys/contract.ts', ...SHARED],

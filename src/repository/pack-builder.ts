@@ -1,5 +1,4 @@
 import { createHash, type Hash } from 'node:crypto'
-import { constants, zstdCompressSync } from 'node:zlib'
 import type { DomainKeys } from './format/domain-keys.ts'
 import {
   encodeDirectory,
@@ -15,6 +14,7 @@ import {
   PACK_TARGET_BYTES,
 } from './format/pack.ts'
 import { FRAME_BYTES, Sealer, sealedSize } from './format/sealed.ts'
+import { compress, compressBound } from './zstd.ts'
 
 /** A finished pack. `buffer` holds `sizeBytes` of it; give the buffer back to the builder's pool when it is stored. */
 export interface FinishedPack {
@@ -77,7 +77,7 @@ export class PackBuilder {
   private closeGroup(buffer: GroupBuffer): void {
     if (buffer.chunks.length === 0) return
     const raw = buffer.bytes()
-    const compressed = buffer === this.compressible ? compress(raw, this.options.level) : null
+    const compressed = buffer === this.compressible ? compressGroup(raw, this.options.level) : null
     const payload = compressed !== null && compressed.length < raw.length ? compressed : raw
     this.pack ??= new OpenPack(this.options)
     this.pack.append(payload, {
@@ -98,17 +98,24 @@ export class PackBuilder {
   }
 }
 
-function compress(raw: Buffer, level: number): Buffer {
-  return zstdCompressSync(raw, { params: { [constants.ZSTD_c_compressionLevel]: level } })
+/** One a thread, for what is about to be copied into a frame. */
+let scratch: Buffer | null = null
+
+/** Valid until the next call. */
+function compressGroup(raw: Uint8Array, level: number): Buffer {
+  scratch ??= Buffer.allocUnsafeSlow(compressBound(GROUP_MAX_RAW_BYTES))
+  return scratch.subarray(0, compress(raw, level, scratch))
 }
 
 function compresses(bytes: Uint8Array): boolean {
   if (bytes.length < SAMPLE_BYTES * 2 || !looksRandom(bytes)) return true
   const middle = (bytes.length - SAMPLE_BYTES) >>> 1
-  const sample = Buffer.from(bytes.buffer, bytes.byteOffset + middle, SAMPLE_BYTES)
-  if (compress(sample, 1).length < SAMPLE_BYTES * WORTHWHILE) return true
   // The middle may be a picture in a document: ask the beginning too before giving up on the whole chunk.
-  return compress(Buffer.from(bytes.buffer, bytes.byteOffset, SAMPLE_BYTES), 1).length < SAMPLE_BYTES * WORTHWHILE
+  return sampleCompresses(bytes, middle) || sampleCompresses(bytes, 0)
+}
+
+function sampleCompresses(bytes: Uint8Array, start: number): boolean {
+  return compressGroup(bytes.subarray(start, start + SAMPLE_BYTES), 1).length < SAMPLE_BYTES * WORTHWHILE
 }
 
 const LOOKS = 512

@@ -7,7 +7,7 @@ import { packName } from '../format/object-names.ts'
 import { decodeDirectory, FOOTER_BYTES, type Group } from '../format/pack.ts'
 import { FRAME_BYTES, HEADER_BYTES, Opener, plainSize, SEALED_FRAME_BYTES } from '../format/sealed.ts'
 import type { CheckPackJob, CheckPackReply } from './messages.ts'
-import { decompress, isChunk } from './open-groups.ts'
+import { isChunk, openGroup } from './open-groups.ts'
 
 /** Reads a pack whole and checks its name, every frame, its directory, every group and every chunk. */
 export function checkPack(keys: DomainKeys, directory: string | null, job: CheckPackJob): CheckPackReply {
@@ -83,7 +83,7 @@ function readDirectory(plain: LenientPlain, indexed: Uint8Array | null, name: st
 function lostOf(keys: DomainKeys, plain: LenientPlain, group: Group, pack: string): Buffer[] {
   const stored = plain.bytes.subarray(group.offset, group.offset + group.storedBytes)
   try {
-    const raw = decompress(group, stored, pack)
+    const raw = openGroup(group, stored, pack)
     return group.chunks
       .filter((c) => !isChunk(keys, c.id, raw.subarray(c.offset, c.offset + c.length)))
       .map((c) => c.id)

@@ -1,11 +1,11 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import { join } from 'node:path'
-import { zstdDecompressSync } from 'node:zlib'
 import { RegainError } from '../../errors.ts'
 import { chunkId, type DomainKeys } from '../format/domain-keys.ts'
 import { packName } from '../format/object-names.ts'
 import { METHOD_ZSTD } from '../format/pack.ts'
 import { FRAME_BYTES, HEADER_BYTES, Opener, SEALED_FRAME_BYTES } from '../format/sealed.ts'
+import { decompress } from '../zstd.ts'
 import type { GroupPlace, PackGroups } from './messages.ts'
 
 /** First and one past the last frame that hold the groups, which are sorted by offset. */
@@ -53,7 +53,7 @@ export class GroupOpener {
     }
     return source.groups.map((group, index) => {
       try {
-        return decompress(group, assemble(plain, span.first, group), source.pack)
+        return openGroup(group, assemble(plain, span.first, group), source.pack)
       } catch (error) {
         if (!(error instanceof RegainError)) throw error
         broken(index, error.message)
@@ -154,21 +154,20 @@ function assemble(frames: readonly (Buffer | string)[], firstFrame: number, grou
   return out
 }
 
-export function decompress(group: GroupPlace, stored: Buffer, pack: string): Buffer {
+/** The raw group. Throws `repository-damaged` unless that is exactly as long as it must be. */
+export function openGroup(group: GroupPlace, stored: Buffer, pack: string): Buffer {
   if (group.method !== METHOD_ZSTD) return stored
-  let raw: Buffer
+  const raw = Buffer.allocUnsafeSlow(group.rawBytes)
+  let bytes: number
   try {
-    raw = zstdDecompressSync(stored, {
-      maxOutputLength: Math.max(1, group.rawBytes),
-      chunkSize: Math.max(64, group.rawBytes),
-    })
+    bytes = decompress(stored, raw)
   } catch (error) {
     throw new RegainError('repository-damaged', `A group of ${packName(pack)} does not decompress.`, { cause: error })
   }
-  if (raw.length !== group.rawBytes)
+  if (bytes !== group.rawBytes)
     throw new RegainError(
       'repository-damaged',
-      `A group of ${packName(pack)} has ${raw.length} bytes where ${group.rawBytes} were stored.`,
+      `A group of ${packName(pack)} has ${bytes} bytes where ${group.rawBytes} were stored.`,
     )
   return raw
 }
