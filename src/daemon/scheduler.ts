@@ -65,7 +65,9 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       for (const decision of decisions) act(decision)
       for (const rule of known) {
         const reason = demanded.get(jobOf(rule))
-        if (reason !== undefined) act({ rule: { ...rule, kind: 'incremental' }, state: 'due', at: now, reason })
+        // The log can't wait for a window.
+        if (reason !== undefined)
+          act({ rule: { ...rule, kind: 'incremental' }, state: 'due', at: now, reason, windowChangesAt: null })
       }
       return Math.max(0, Math.min(LONGEST_WAIT_MS, (wakeAt ?? Infinity) - now))
     },
@@ -108,29 +110,44 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     options.catalog().tryLockSource(service, source, 'regain serve, looking')?.release()
   }
 
-  function act({ rule, state, at, reason }: Decision): void {
+  function act({ rule, state, at, reason, windowChangesAt }: Decision): void {
     const name = nameOf(rule)
     const key = jobOf(rule)
     if (state !== 'due' || (pausedUntil.get(key) ?? 0) > ambient.now()) return
     const run = async () => {
       const about = { source: name, destination: rule.destination, kind: rule.kind }
       ambient.log('info', 'A backup begins.', { ...about, reason })
+      const window = openWindow(windowChangesAt)
       try {
-        const options = { kind: rule.kind, since: at ?? ambient.now(), signal }
-        const { point, trouble } = await work.backup(rule, rule.destination, options)
+        const bounds = { since: at ?? ambient.now(), signal: AbortSignal.any([signal, window.closed]) }
+        const { point, trouble } = await work.backup(rule, rule.destination, { kind: rule.kind, ...bounds })
         demanded.delete(key)
         tellPoint(point, about)
         if (trouble !== null) ambient.log('error', trouble.message, { ...about, code: trouble.code })
       } catch (error) {
         const { code, message } = describeError(error)
+        if (window.closed.aborted && !signal.aborted) {
+          ambient.log('warning', 'The backup was ended with its window; it goes on when that opens again.', about)
+          return
+        }
         pausedUntil.set(key, ambient.now() + PAUSE_AFTER_FAILURE_MS)
         // Someone runs it by hand at this moment: that run serves as well, or the next turn finds it still owed.
         const level = isRegainError(error, 'precondition-failed') || signal.aborted ? 'warning' : 'error'
         ambient.log(level, `The backup did not succeed: ${message}`, { ...about, code })
+      } finally {
+        window.forget()
+        options.onEnd()
       }
-      options.onEnd()
     }
     queue.offer(name, run)
+  }
+
+  /** What was stored until the window closes is used when the run goes on: nothing is read twice that is unchanged. */
+  function openWindow(closesAt: number | null): { closed: AbortSignal; forget(): void } {
+    const closed = new AbortController()
+    if (closesAt === null) return { closed: closed.signal, forget() {} }
+    const timer = setTimeout(() => closed.abort(), Math.max(0, closesAt - ambient.now()))
+    return { closed: closed.signal, forget: () => clearTimeout(timer) }
   }
 
   function tellPoint(point: Point, about: Record<string, unknown>): void {

@@ -121,6 +121,7 @@ const YEARLY = {
   kind: 'full',
   cron: '0 0 1 1 *',
   timeZone: 'UTC',
+  window: null,
   jitterMs: 0,
 } as const
 const FOLLOWER = { service: 'shop', source: 'db', fingerprint: '1' }

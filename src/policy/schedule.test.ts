@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { cronProblem, jitterOf, planSchedule, type RunFact, type ScheduleRule } from './schedule.ts'
+import { cronProblem, jitterOf, planSchedule, type RunFact, type ScheduleRule, windowAt } from './schedule.ts'
 
 const MINUTE = 60_000
 
 function rule(kind: 'full' | 'incremental', cron: string, timeZone = 'UTC', jitterMs = 0): ScheduleRule {
-  return { service: 'shop', source: 'db', destination: 'hot', kind, cron, timeZone, jitterMs }
+  return { service: 'shop', source: 'db', destination: 'hot', kind, cron, timeZone, window: null, jitterMs }
 }
 
 function run(kind: 'full' | 'incremental', startedAt: string, outcome: RunFact['outcome'] = 'complete'): RunFact {
@@ -356,4 +356,54 @@ test('property: the wake-up is in the future, and one run at a due moment settle
       },
     ),
   )
+})
+
+const NIGHT = { startMinute: 22 * 60, endMinute: 6 * 60 }
+const OFF_PEAK: ScheduleRule = { ...rule('incremental', '0 * * * *'), window: NIGHT }
+
+test('a run that is due waits for its window, and the plan wakes when it opens', () => {
+  const runs = [run('incremental', '2026-01-10T05:00:00Z')]
+  assert.deepEqual(decided([OFF_PEAK], runs, '2026-01-10T12:00:00Z'), [
+    'incremental held: scheduled for 2026-01-10T12:00:00Z, which also makes up for 6 missed before it, waiting for the window that opens 2026-01-10T22:00:00Z',
+  ])
+  assert.equal(wake([OFF_PEAK], runs, '2026-01-10T21:30:00Z'), '2026-01-10T22:00:00.000Z')
+  assert.match(decided([OFF_PEAK], runs, '2026-01-10T22:00:00Z')[0] ?? '', /^incremental due: /)
+})
+
+test('a run that is due knows when its window closes', () => {
+  const { decisions } = planSchedule([OFF_PEAK], [], Date.parse('2026-01-10T23:30:00Z'))
+  assert.deepEqual(
+    decisions.map(({ state, windowChangesAt }) => [state, new Date(windowChangesAt ?? 0).toISOString()]),
+    [['due', '2026-01-11T06:00:00.000Z']],
+  )
+})
+
+test('a window is open from its start until its end, over midnight and in its own zone', () => {
+  const open = (time: string, window = NIGHT, zone = 'UTC') => windowAt(window, zone, Date.parse(time)).isOpen
+  assert.deepEqual(
+    ['21:59:59', '22:00:00', '23:59:59', '00:00:00', '05:59:59', '06:00:00'].map((time) => open(`2026-01-10T${time}Z`)),
+    [false, true, true, true, true, false],
+  )
+  const day = { startMinute: 9 * 60, endMinute: 17 * 60 + 30 }
+  assert.deepEqual(
+    ['08:59', '09:00', '17:29', '17:30', '23:00'].map((time) => open(`2026-01-10T${time}:00Z`, day)),
+    [false, true, true, false, false],
+  )
+  assert.equal(open('2026-07-10T07:30:00Z', day, 'Europe/Berlin'), true)
+  assert.equal(open('2026-01-10T07:30:00Z', day, 'Europe/Berlin'), false)
+})
+
+test('the night in which clocks change has one opening and one end', () => {
+  for (const night of ['2026-03-28', '2026-10-24']) {
+    let changes = 0
+    let before: boolean | null = null
+    const start = Date.parse(`${night}T12:00:00Z`)
+    for (let at = start; at <= start + 24 * 60 * MINUTE; at += 10 * MINUTE) {
+      const { isOpen, changesAt } = windowAt({ startMinute: 60, endMinute: 150 }, 'Europe/Berlin', at)
+      assert.ok(changesAt > at)
+      if (before !== null && before !== isOpen) changes++
+      before = isOpen
+    }
+    assert.equal(changes, 2, night)
+  }
 })

@@ -22,11 +22,19 @@ export interface ScheduleRule {
   cron: string
   /** IANA name, such as 'Europe/Berlin'. */
   timeZone: string
+  /** Runs begin inside it only, and end with it; a run that was cut off goes on when it opens again. Null: any time. */
+  window: Window | null
   /** Runs start up to this much later, always by the same amount for the same rule, so that many rules spread out. */
   jitterMs: number
 }
 
 export type ScheduledKind = 'full' | 'incremental'
+
+/** Times of day in the rule's zone, in minutes since midnight; an end before the start is the next day's. Never equal. */
+export interface Window {
+  startMinute: number
+  endMinute: number
+}
 
 /** A backup of a source to a destination, whoever started it. Times are milliseconds since the epoch. */
 export interface RunFact {
@@ -43,12 +51,14 @@ export interface RunFact {
 /** What is decided for one rule. */
 export interface Decision {
   rule: ScheduleRule
-  /** `held`: owed, but a run of this source is under way. `covered`: another rule's due run does its work too. */
+  /** `held`: owed, but a run of this source is under way, or the window is closed. `covered`: another rule's due run does its work too. */
   state: 'due' | 'held' | 'covered' | 'later' | 'never'
   /** When it is or was to run: past or present for `due`, `held` and `covered`, future for `later`, null for `never`. */
   at: number | null
   /** For people: one clause without a full stop. */
   reason: string
+  /** When the window closes, in which a `due` run must end, or opens, for which a `held` one waits. Null: no window. */
+  windowChangesAt: number | null
 }
 
 export interface SchedulePlan {
@@ -66,12 +76,13 @@ const MISSED_COUNT_LIMIT = 100
 
 export function planSchedule(rules: readonly ScheduleRule[], runs: readonly RunFact[], now: number): SchedulePlan {
   const bySource = Map.groupBy(runs, (run) => sourceOf(run))
-  const decisions = rules.map((rule) => decide(rule, bySource.get(sourceOf(rule)) ?? [], now))
+  const decisions = rules.map((rule) => waitForWindow(decide(rule, bySource.get(sourceOf(rule)) ?? [], now), now))
   for (const decision of decisions) giveWayToFull(decision, decisions)
 
   const moments = decisions.filter((decision) => decision.state === 'later').map((decision) => decision.at ?? Infinity)
   // Rules that are due, held or covered now have a next moment too, which must not be slept through.
   for (const { rule, state } of decisions) if (state !== 'later') moments.push(nextMoment(rule, now) ?? Infinity)
+  for (const { windowChangesAt } of decisions) moments.push(windowChangesAt ?? Infinity)
   const earliest = Math.min(...moments, Infinity)
   return { decisions, wakeAt: earliest === Infinity ? null : earliest }
 }
@@ -101,7 +112,30 @@ export function jitterOf(rule: ScheduleRule): number {
   return fnv1a(`${rule.service}\n${rule.source}\n${rule.kind}`) % (rule.jitterMs + 1)
 }
 
-function decide(rule: ScheduleRule, runsOfSource: readonly RunFact[], now: number): Decision {
+type Bare = Omit<Decision, 'windowChangesAt'>
+
+function waitForWindow(decision: Bare, now: number): Decision {
+  const { window, timeZone } = decision.rule
+  if (window === null || decision.state !== 'due') return { ...decision, windowChangesAt: null }
+  const { isOpen, changesAt } = windowAt(window, timeZone, now)
+  if (isOpen) return { ...decision, windowChangesAt: changesAt }
+  const reason = `${decision.reason}, waiting for the window that opens ${iso(changesAt)}`
+  return { ...decision, state: 'held', reason, windowChangesAt: changesAt }
+}
+
+/** Whether the window is open, and when that changes. The hour that a clock change skips or repeats moves its ends alike. */
+export function windowAt(window: Window, timeZone: string, now: number): { isOpen: boolean; changesAt: number } {
+  const daily = (minute: number) => parse(`${minute % 60} ${Math.floor(minute / 60)} * * *`, timeZone)
+  const [opening, closing] = [daily(window.startMinute), daily(window.endMinute)]
+  // Croner's reference is exclusive, so a millisecond later makes this very moment count as past.
+  const last = (cron: Cron) => cron.previousRuns(1, new Date(now + 1))[0]?.getTime() ?? -Infinity
+  const isOpen = last(opening) > last(closing)
+  const next = (isOpen ? closing : opening).nextRun(new Date(now))
+  // A daily pattern always has a next run.
+  return { isOpen, changesAt: next?.getTime() ?? now + 60_000 }
+}
+
+function decide(rule: ScheduleRule, runsOfSource: readonly RunFact[], now: number): Bare {
   const believable = runsOfSource.filter((run) => run.startedAt <= now + CLOCK_TOLERANCE_MS)
   const runs = believable.filter((run) => run.destination === rule.destination)
   const owed = owedMoment(rule, runs, now)

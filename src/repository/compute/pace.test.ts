@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { describe, it } from 'node:test'
 import { Worker } from 'node:worker_threads'
 import { Pace, sharePace, stopPace } from './pace.ts'
@@ -43,10 +44,11 @@ describe('a pace', () => {
     const shared = sharePace({ cpuShare: 0.1 }, 1)
     assert.ok(shared)
     const pace = new Pace(shared)
+    const block = Buffer.alloc(65_536)
     const before = process.cpuUsage()
     const took = elapsedMs(() => {
       for (let i = 0; i < 1500; i++) {
-        for (let turn = 0; turn < 20_000; turn++) Math.sqrt(turn)
+        createHash('sha256').update(block).digest()
         pace.compute()
       }
     })
