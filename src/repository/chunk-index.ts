@@ -6,8 +6,9 @@ import type { GroupPlace } from './compute/messages.ts'
 import { isDamage } from './damage.ts'
 import { decodeIndexSegment, type IndexedPack } from './format/index-segment.ts'
 import { lastComponent, PREFIX } from './format/object-names.ts'
-import { decodeDirectory } from './format/pack.ts'
+import { chunkCount, decodeDirectory } from './format/pack.ts'
 import { openObject } from './format/sealed.ts'
+import type { PackDirectories } from './pack-directories.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 const READS_AT_ONCE = 8
@@ -53,7 +54,8 @@ export class ChunkIndex {
 /**
  * Reads every index segment, **then** lists the packs (the order that facts of the removal protocol demand), and keeps
  * only chunks in packs that are listed with the size the index gives and that `excluded` does not name.
- * Throws `repository-damaged` for an unreadable segment unless `unreadable` takes it.
+ * Throws `repository-damaged` for an unreadable segment unless `unreadable` takes it. Packs that no segment names are
+ * left out unless `unindexed` is there to read their own directories.
  */
 export async function loadChunkIndex(
   state: RepositoryState,
@@ -61,15 +63,28 @@ export async function loadChunkIndex(
     signal?: AbortSignal
     excluded?: ReadonlySet<string>
     unreadable?(segment: string, error: RegainError): void
+    unindexed?: PackDirectories
   } = {},
 ): Promise<ChunkIndex> {
   const indexed = await readSegments(state, options)
   const listed = await listPacks(state, options.signal)
-  const usable = indexed.filter((pack) => {
-    const name = pack.name.toString('hex')
-    return listed.get(name) === pack.sizeBytes && !options.excluded?.has(name)
-  })
-  return build(usable)
+  for (const name of options.excluded ?? []) listed.delete(name)
+  const unindexed = (await options.unindexed?.read(withoutIndex(listed, indexed))) ?? []
+  return buildIndex(listed, [...indexed, ...unindexed])
+}
+
+/** Of packs that are listed (hex name to size) with the size that they should have. */
+export function buildIndex(listed: ReadonlyMap<string, number>, packs: readonly IndexedPack[]): ChunkIndex {
+  return build(packs.filter((pack) => listed.get(pack.name.toString('hex')) === pack.sizeBytes))
+}
+
+/** Listed packs that no segment names. As a rule none, or those of a backup under way. */
+export function withoutIndex(
+  listed: ReadonlyMap<string, number>,
+  indexed: readonly IndexedPack[],
+): [name: string, sizeBytes: number][] {
+  const named = new Set(indexed.map((pack) => pack.name.toString('hex')))
+  return [...listed].filter(([name]) => !named.has(name) && /^[0-9a-f]{64}$/.test(name))
 }
 
 /** Hex name to size of every pack there is. */
@@ -105,29 +120,20 @@ export async function readSegments(
 }
 
 function build(packs: readonly IndexedPack[]): ChunkIndex {
-  const seen = new Set<string>()
-  const known: KnownPack[] = []
-  const decoded = []
-  let chunks = 0
-  for (const pack of packs) {
-    const name = pack.name.toString('hex')
-    if (seen.has(name)) continue
-    seen.add(name)
+  const distinct = [...new Map(packs.map((pack) => [pack.name.toString('hex'), pack]))]
+  const table = ChunkTable.create(distinct.reduce((sum, [, pack]) => sum + chunkCount(pack.directory), 0))
+  // One pack at a time: as objects the chunks of all of them would take many times what the table takes.
+  const known = distinct.map(([name, pack], number): KnownPack => {
     const groups = decodeDirectory(pack.directory, `the index entry of pack ${name}`)
-    for (const group of groups) chunks += group.chunks.length
-    decoded.push(groups)
-    known.push({
+    groups.forEach((group, groupNumber) => {
+      for (const chunk of group.chunks)
+        table.add(chunk.id, { pack: number, group: groupNumber, offset: chunk.offset, length: chunk.length })
+    })
+    return {
       name,
       sizeBytes: pack.sizeBytes,
       groups: groups.map(({ offset, storedBytes, rawBytes, method }) => ({ offset, storedBytes, rawBytes, method })),
-    })
-  }
-  const table = ChunkTable.create(chunks)
-  decoded.forEach((groups, pack) => {
-    groups.forEach((group, groupNumber) => {
-      for (const chunk of group.chunks)
-        table.add(chunk.id, { pack, group: groupNumber, offset: chunk.offset, length: chunk.length })
-    })
+    }
   })
   return new ChunkIndex(table, known)
 }

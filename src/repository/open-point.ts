@@ -5,9 +5,10 @@ import { type ChunkIndex, loadChunkIndex } from './chunk-index.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import { readCommit } from './commits.ts'
 import { readContents } from './contents.ts'
-import { Copies } from './copies.ts'
+import { Copies, type ReloadIndex } from './copies.ts'
 import { chunkIds, dataRanges, findEntry, readListing } from './listing-reader.ts'
 import { materialize } from './materialize.ts'
+import { PackDirectories } from './pack-directories.ts'
 import { pinPoint } from './pins.ts'
 import type { RepositoryState } from './repository-state.ts'
 
@@ -21,8 +22,8 @@ export interface OpenedPoint extends OpenPoint {
 }
 
 /**
- * Pins the point, then loads the index. A damaged index segment costs only what it names: reads of
- * it say so. `loaded`: an index that was read after the point was committed and leaves no pack out.
+ * Pins the point, then loads the index. What a damaged or lost index segment named is found in
+ * the packs themselves. `loaded`: an index that was read after the point was committed and leaves no pack out.
  */
 export async function openPointReader(
   state: RepositoryState,
@@ -35,14 +36,37 @@ export async function openPointReader(
     const commit = await readCommit(state, id, signal)
     if (!commit) throw new RegainError('point-not-found', `There is no recovery point ${id}.`)
     const unreadable = (segment: string, error: RegainError) =>
-      state.ambient.log('error', error.message, { object: segment })
+      state.ambient.log('warning', `${error.message} Packs that it covers are searched themselves where needed.`, {
+        object: segment,
+      })
     const index = loaded ?? (await loadChunkIndex(state, { signal, unreadable }))
-    const reload = (excluded: ReadonlySet<string>) => loadChunkIndex(state, { signal, excluded, unreadable })
+    const directories = new PackDirectories(state, { signal })
+    const reload: ReloadIndex = async (excluded, unindexed) => {
+      if (!unindexed) return loadChunkIndex(state, { signal, excluded, unreadable: () => undefined })
+      const again = await loadChunkIndex(state, {
+        signal,
+        excluded,
+        unreadable: () => undefined,
+        unindexed: directories,
+      })
+      tellOfUnindexed(state, directories)
+      return again
+    }
     return new PointReader(state, commit.point, new Copies(index, reload), unpin, signal)
   } catch (error) {
     await unpin()
     throw error
   }
+}
+
+/** Once per point that is opened. */
+function tellOfUnindexed(state: RepositoryState, directories: PackDirectories): void {
+  const packs = directories.takeNews()
+  if (packs === 0) return
+  state.ambient.log(
+    'warning',
+    `A chunk that is needed is in no readable part of the index, so ${packs} packs that the index does not cover were searched. That takes time and loses nothing. Mend the index with: regain repository repair ${state.service}`,
+  )
 }
 
 /** A restore must work from a read-only copy of a repository, where nothing removes data anyway. */

@@ -7,7 +7,7 @@ import { sealObject } from './format/sealed.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 /** An index segment is written after so many packs, so that a backup that dies leaves most of its work usable. */
-const PACKS_PER_SEGMENT = 32
+export const PACKS_PER_SEGMENT = 32
 
 /**
  * Step 4 of the writer: puts finished packs, each name once, and index entries only for packs that are durable. Threads
@@ -84,11 +84,20 @@ export class PackStore {
     const packs = this.stored
     if (packs.length === 0) return
     this.stored = []
-    const sealed = sealObject(this.state.keys, 'I', '', encodeIndexSegment(packs), this.state.ambient.randomBytes(32))
-    const name = indexName(createHash('sha256').update(sealed).digest('hex'))
-    await this.state.storage.put(name, sealed, signal ? { signal } : {})
-    this.storedBytes += sealed.length
+    this.storedBytes += await putIndexSegment(this.state, packs, signal)
   }
+}
+
+/** Packs must be durable before. Durable when it resolves, with the segment's bytes as stored. */
+export async function putIndexSegment(
+  state: RepositoryState,
+  packs: readonly IndexedPack[],
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  const sealed = sealObject(state.keys, 'I', '', encodeIndexSegment(packs), state.ambient.randomBytes(32))
+  const name = indexName(createHash('sha256').update(sealed).digest('hex'))
+  await state.storage.put(name, sealed, signal ? { signal } : {})
+  return sealed.length
 }
 
 /** Sum of the chunk lengths in a directory. */

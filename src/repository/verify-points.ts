@@ -2,55 +2,22 @@ import { throwIfInterrupted } from '../errors.ts'
 import { displayPath } from '../filesystem/names.ts'
 import type { Entry, Point } from '../model.ts'
 import type { VerifyOptions, VerifyProblem } from './api.ts'
-import type { ChunkIndex } from './chunk-index.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import { Copies } from './copies.ts'
 import { isLoss } from './damage.ts'
 import { packName } from './format/object-names.ts'
-import { decodeDirectory } from './format/pack.ts'
 import { chunkIds, readListing } from './listing-reader.ts'
 import type { RepositoryState } from './repository-state.ts'
+import type { KnownChunks } from './verify-chunks.ts'
 
 const MAX_PATHS = 100
 /** Stands among the paths for the point's own listing. */
 const LISTING = '(listing)'
-
-/** Packs that fail, and what is lost with them. */
-export class BadPacks {
-  readonly names = new Set<string>()
-  /** Chunk id (hex) to the bad pack that held it. */
-  private readonly held = new Map<string, string>()
-  /** Chunks (hex) of bad packs that can't be read; the others of a bad pack still can. */
-  private readonly lost = new Set<string>()
-
-  addIndexed(pack: string, directory: Buffer, allLost: boolean): void {
-    for (const group of decodeDirectory(directory, packName(pack)))
-      for (const chunk of group.chunks) {
-        const id = chunk.id.toString('hex')
-        this.held.set(id, pack)
-        if (allLost) this.lost.add(id)
-      }
-  }
-
-  addLost(ids: Uint8Array): void {
-    for (let at = 0; at < ids.length; at += 32) this.lost.add(Buffer.from(ids.subarray(at, at + 32)).toString('hex'))
-  }
-
-  /** The bad pack a needed chunk was lost with; null if it was in none, 'readable' if it can still be read from one. */
-  lookUp(id: Buffer): string | null | 'readable' {
-    const hex = id.toString('hex')
-    const pack = this.held.get(hex)
-    if (pack === undefined) return null
-    return this.lost.has(hex) ? pack : 'readable'
-  }
-}
+/** Stands for the packs that are gone without a trace in the index. */
+const NOWHERE = 'the index'
 
 interface PointCheck {
-  /** Of sound packs. */
-  index: ChunkIndex
-  /** Of all: a listing page may be readable in a pack that is hurt elsewhere. */
-  readable: ChunkIndex
-  bad: BadPacks
+  chunks: KnownChunks
   points: readonly Point[]
   options: VerifyOptions
   problem(found: VerifyProblem): void
@@ -67,13 +34,18 @@ export async function checkPoints(state: RepositoryState, check: PointCheck): Pr
       hurts.set(object, list)
     }
   }
-  for (const [object, list] of hurts)
+  for (const [object, list] of hurts) {
+    const points = list.length === 1 ? 'one point' : `${list.length} points`
     check.problem({
       object,
       kind: 'missing',
-      detail: `Chunks that ${list.length} points need are lost with ${object}.`,
+      detail:
+        object === NOWHERE
+          ? `Chunks that ${points} need are in no pack and no index segment.`
+          : `Chunks that ${points} need are lost with ${object}.`,
       hurts: list,
     })
+  }
 }
 
 /** Object that was lost or damaged, to paths of the point that need it. */
@@ -84,16 +56,17 @@ async function damagedPaths(state: RepositoryState, check: PointCheck, point: Po
     if (paths.length < MAX_PATHS && paths.at(-1) !== path) paths.push(path)
     damaged.set(object, paths)
   }
-  const look = (id: Buffer, path: string) => {
-    if (check.index.has(id)) return
-    const where = check.bad.lookUp(id)
-    if (where === null) add('the index', path)
-    else if (where !== 'readable') add(packName(where), path)
+  const look = async (id: Buffer, path: string) => {
+    const found = await check.chunks.find(id)
+    if (found === 'readable') return
+    add(found.lostWith === null ? NOWHERE : packName(found.lostWith), path)
   }
-  const copies = new Copies(check.readable, async () => check.index)
+  const copies = new Copies(check.chunks.readable, async (_, unindexed) =>
+    unindexed ? check.chunks.readable : check.chunks.sound,
+  )
   const reader = new ChunkReader(state, copies, check.options.signal)
-  const read = (id: Uint8Array) => {
-    look(Buffer.from(id), LISTING)
+  const read = async (id: Uint8Array) => {
+    await look(Buffer.from(id), LISTING)
     return reader.read(id)
   }
   try {
@@ -118,8 +91,8 @@ async function damagedPaths(state: RepositoryState, check: PointCheck, point: Po
 async function checkEntry(
   read: (id: Uint8Array) => Promise<Buffer>,
   entry: Entry,
-  look: (id: Buffer, path: string) => void,
+  look: (id: Buffer, path: string) => Promise<void>,
 ): Promise<void> {
   const path = displayPath(entry.path)
-  for await (const id of chunkIds((list) => read(list), entry)) look(id, path)
+  for await (const id of chunkIds((list) => read(list), entry)) await look(id, path)
 }

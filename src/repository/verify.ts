@@ -1,7 +1,7 @@
 import { isRegainError, throwIfInterrupted } from '../errors.ts'
 import type { VerifyOptions, VerifyProblem, VerifyReport } from './api.ts'
 import { mapBounded } from './bounded.ts'
-import { listPacks, loadChunkIndex, readSegments } from './chunk-index.ts'
+import { listPacks, readSegments } from './chunk-index.ts'
 import type { Commit } from './commits.ts'
 import type { CheckPackReply } from './compute/messages.ts'
 import { isDamage } from './damage.ts'
@@ -10,7 +10,8 @@ import { lastComponent, PREFIX, packName } from './format/object-names.ts'
 import { openObject } from './format/sealed.ts'
 import { decodeLogPiece } from './log-store.ts'
 import type { RepositoryState } from './repository-state.ts'
-import { BadPacks, checkPoints } from './verify-points.ts'
+import { BadPacks, KnownChunks } from './verify-chunks.ts'
+import { checkPoints } from './verify-points.ts'
 import { checkCommits, checkKeys, checkProtocolObjects } from './verify-records.ts'
 
 const READS_AT_ONCE = 8
@@ -28,15 +29,10 @@ export async function verifyRepository(state: RepositoryState, options: VerifyOp
   const wanted = commits.filter((commit) => options.source === undefined || commit.point.source === options.source)
   const indexed = await checkIndex(state, options, problem)
   const bad = await checkPacks(state, indexed, options, report)
-  const index = await loadChunkIndex(state, {
-    signal: options.signal,
-    excluded: bad.names,
-    unreadable: () => undefined,
-  })
-  const readable =
-    bad.names.size === 0 ? index : await loadChunkIndex(state, { signal: options.signal, unreadable: () => undefined })
+  const chunks = await readChunks(state, bad, options)
   const points = wanted.map((commit: Commit) => commit.point)
-  await checkPoints(state, { index, readable, bad, points, options, problem })
+  await checkPoints(state, { chunks, points, options, problem })
+  await tellOfUnindexed(state, chunks, bad, options, report)
   await checkLog(state, options, report)
   report.points = wanted.length
   return report
@@ -53,10 +49,43 @@ async function checkIndex(
       problem({
         object: segment,
         kind: 'changed',
-        detail: `${error.message} It can be rebuilt from the packs.`,
+        detail: `${error.message} No data is hurt: what it says is in the packs too, where restores find it. Mend it with: regain repository repair ${state.service}`,
         hurts: [],
       }),
   })
+}
+
+/** Where chunks are: index and packs as they are now, which may be more than when packs were checked. */
+async function readChunks(state: RepositoryState, bad: BadPacks, options: VerifyOptions): Promise<KnownChunks> {
+  const { signal } = options
+  const indexed = await readSegments(state, { signal, unreadable: () => undefined })
+  const listed = await listPacks(state, signal)
+  return new KnownChunks(state, indexed, listed, bad, signal)
+}
+
+/** Where a needed pack is in no segment though all that are there can be read, one was removed. */
+async function tellOfUnindexed(
+  state: RepositoryState,
+  { unindexed, undescribed }: KnownChunks,
+  bad: BadPacks,
+  { signal }: VerifyOptions,
+  { problems }: VerifyReport,
+): Promise<void> {
+  for (const { pack, detail } of undescribed)
+    if (!bad.names.has(pack)) problems.push({ object: packName(pack), kind: 'changed', detail, hurts: [] })
+  if (unindexed.size === 0) return
+  let isAnyDamaged = false
+  const again = await readSegments(state, {
+    signal,
+    unreadable: () => {
+      isAnyDamaged = true
+    },
+  })
+  // Some may have been indexed since.
+  for (const pack of again) unindexed.delete(pack.name.toString('hex'))
+  if (unindexed.size === 0 || isAnyDamaged) return
+  const detail = `An index segment was lost: it named ${unindexed.size} packs that points need. No data is hurt: what it said is in the packs too, where restores find it. Mend it with: regain repository repair ${state.service}`
+  problems.push({ object: 'the index', kind: 'missing', detail, hurts: [] })
 }
 
 /** Packs that are missing, of the wrong size or (with readData) damaged, each with the chunks that are lost with it. */

@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto'
 import { RegainError, throwIfInterrupted } from '../errors.ts'
 import type { Point } from '../model.ts'
-import { type ChunkIndex, loadChunkIndex } from './chunk-index.ts'
+import type { ChunkIndex } from './chunk-index.ts'
 import { type Commit, readCommit, writeReceipt } from './commits.ts'
 import { endName, sessionName } from './format/object-names.ts'
 import { type EndRecord, sealRecord } from './format/records.ts'
 import { newestGeneration, readTombstones } from './generations.ts'
 import type { RepositoryState } from './repository-state.ts'
+import { loadReusable } from './reusable.ts'
 
 /**
  * The writer's steps of the removal protocol (docs/format.md, Writers). No lock, no clock: the session names the
@@ -60,14 +61,7 @@ async function settleSession(
   if ((await newestGeneration(state, signal)) !== generation) return null
   const tombstones = await readTombstones(state, generation, signal)
   if (!tombstones) return null
-  return { id, reusable: await loadReusable(state, tombstones, signal), tombstones: tombstones.size }
-}
-
-/** What a damaged index segment names is stored again, which is safe and mends it. */
-function loadReusable(state: RepositoryState, excluded: ReadonlySet<string>, signal: AbortSignal): Promise<ChunkIndex> {
-  const unreadable = (segment: string, error: RegainError) =>
-    state.ambient.log('warning', error.message, { object: segment })
-  return loadChunkIndex(state, { signal, excluded, unreadable })
+  return { id, reusable: await loadReusable(state, { session: id, tombstones, signal }), tombstones: tombstones.size }
 }
 
 /** Steps 5 and 6. Rejects with `session-fenced` when a collector aborted the session: nothing of it counts. */

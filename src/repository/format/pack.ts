@@ -76,6 +76,11 @@ export function directorySize(bytes: Buffer, name: string): number {
   return size
 }
 
+/** Of a directory whose size has been checked. */
+export function chunkCount(directory: Buffer): number {
+  return directory.readUInt32LE(4)
+}
+
 /** Checks every bound, so that nothing read later can leave its group or pack. Ids are views into `bytes`. */
 export function decodeDirectory(bytes: Buffer, name: string): Group[] {
   const size = directorySize(bytes, name)
