@@ -100,7 +100,7 @@ export function regainPlace(setting: Setting, name: string, source: string): Reg
 state: ${state}
 destinations: { local: { type: local, path: ${repository} } }
 keys: { main: { type: file, path: ${join(directory, 'main.key')} } }
-services: { bench: { key: main, destinations: [local], sources: { data: ${source} } } }
+services: { bench: { key: main, destinations: [local], sources: { data: ${source} }, retention: keep-all } }
 `,
   )
   const argv = (...args: string[]) => [setting.regain, ...args, '--config', config, '--quiet']

@@ -1,3 +1,5 @@
+import type { Retention } from './retention.ts'
+
 /**
  * A configuration ready for use: paths absolute, durations in milliseconds, references resolved, defaults filled in,
  * every name that is used defined.
@@ -22,6 +24,8 @@ export interface ConfigurationNote {
   /** Service it is about, if about one. */
   service?: string
   message: string
+  /** Backups are refused because of it. */
+  isRefused?: true
 }
 
 export type DestinationConfiguration = {
@@ -49,8 +53,9 @@ export interface ServiceConfiguration {
   key: string
   destinations: string[]
   sources: Record<string, SourceConfiguration>
-  schedule: { full?: string; incremental?: string; timezone: string }
-  retention?: { daily?: number; weekly?: number; monthly?: number; yearly?: number; withinMs?: number }
+  schedule: { full?: string; incremental?: string; prune: string | null; timezone: string }
+  /** By source. One without rules is not backed up (`requireRetention`); nothing of it is removed either. */
+  retention: Record<string, Retention>
   drills?: { schedule: string; checks: ('integrity' | 'schema' | 'startup' | { sql: string })[] }
 }
 

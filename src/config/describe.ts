@@ -62,10 +62,26 @@ export function describeIssue(
       if (given === undefined) return atValue('is missing')
       return atValue(unknownWord(given, issue.values.map(String)))
     case 'invalid_union':
+      if (path.at(-1) === 'retention') return describeRetention(file, value, written, issue, given)
       return atValue(issue.path.at(-1) === 'type' ? unknownType(path, given) : unknownCheck(given))
     default:
       return atValue(issue.message)
   }
+}
+
+/** One of a few words, or rules: what is written decides which of the two it was to be. */
+function describeRetention(
+  file: ParsedFile,
+  value: unknown,
+  written: ReadonlyMap<string, string>,
+  issue: Extract<Issue, { code: 'invalid_union' }>,
+  given: unknown,
+): Mistake[] {
+  const isRules = typeof given === 'object' && given !== null && !Array.isArray(given)
+  const [ofWords = [], ofRules = []] = issue.errors
+  return (isRules ? ofRules : ofWords).flatMap((inner) =>
+    describeIssue(file, value, written, { ...inner, path: [...issue.path, ...inner.path] }),
+  )
 }
 
 function unknownKey(key: string, where: string, allowed: string[]): string {
@@ -128,6 +144,7 @@ function concrete(schema: Schema | undefined, value: unknown): Schema | undefine
   if (definition?.innerType) return concrete(definition.innerType, value)
   if (!definition?.options) return schema
   const type = (value as { type?: unknown } | null)?.type
+  if (type === undefined) return definition.options.find((option) => 'shape' in option._zod.def)
   return definition.options.find((option) => {
     const shape = (option._zod.def as { shape?: Record<string, Schema> }).shape
     return (shape?.type?._zod.def as { values?: unknown[] } | undefined)?.values?.includes(type) ?? false

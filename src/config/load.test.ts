@@ -53,7 +53,8 @@ test('a small configuration: paths absolute, defaults filled in, references reso
   const shop = config.services.shop!
   assert.equal(shop.key, 'main')
   assert.deepEqual(shop.destinations, ['hot'])
-  assert.deepEqual(shop.schedule, { full: undefined, incremental: undefined, timezone: 'UTC' })
+  assert.deepEqual(shop.schedule, { full: undefined, incremental: undefined, prune: '30 4 * * *', timezone: 'UTC' })
+  assert.deepEqual(shop.retention, {})
   assert.deepEqual(shop.sources.db, {
     name: 'db',
     type: 'postgres',
@@ -146,6 +147,31 @@ const MISTAKES: [title: string, text: string, expected: string[]][] = [
     ],
   ],
   [
+    'retention',
+    `${BASE}    retention: { log: 5d, labels: [x] }
+  two:
+    retention: standart
+    sources: { db: { type: files, paths: [x], retention: { daly: 3, within: soon, log: some, labels: [] } } }
+  three: { sources: { db: { type: files, paths: [x], retention: 30 } }, schedule: { prune: "never" } }
+`,
+    [
+      'regain.yaml:12:16: services.two.retention: "standart" is not one of standard, compact, critical, secondary, keep-all',
+      'regain.yaml:13:60: services.two.sources.db.retention: unknown setting "daly"; did you mean "daily"?',
+      'regain.yaml:13:77: services.two.sources.db.retention.within: is not a duration: write 30s, 15m, 2h, 90d or 1h30m',
+      'regain.yaml:13:88: services.two.sources.db.retention.log: is neither a duration (write 36h, 14d) nor all',
+      'regain.yaml:13:102: services.two.sources.db.retention.labels: needs at least one label',
+      'regain.yaml:14:65: services.three.sources.db.retention: 30 is not one of standard, compact, critical, secondary, keep-all',
+    ],
+  ],
+  [
+    'retention that keeps nothing, a time to prune that is none',
+    `${BASE}    retention: { log: 5d, labels: [x] }\n    schedule: { prune: never }\n`,
+    [
+      'regain.yaml:10:16: services.shop.retention: keeps nothing: name at least one of last, within, daily, weekly, monthly, yearly; or write retention: keep-all',
+      'regain.yaml:11:24: services.shop.schedule.prune: give five fields: minute, hour, day of month, month, day of week',
+    ],
+  ],
+  [
     'schedules',
     `${BASE}    schedule: { full: "0 2 * *", incremental: "61 * * * *" }\n`,
     [
@@ -222,6 +248,29 @@ test('file: references give the text of a file without its last newline, relativ
   assert.match(missing.services.shop?.sources.db?.unresolved ?? '', /none\.txt does not exist$/)
 })
 
+test('retention: rules, presets, everything; those of a source stand in the place of the rules of its service', async () => {
+  const { services } = await load(
+    BASE.replace(
+      'sources:',
+      `retention: { last: 3, within: 36h, daily: 7, labels: [release-*], log: 14d }
+    schedule: { prune: none, timezone: Europe/Berlin }
+    sources:
+      a: { type: files, paths: [a], retention: keep-all }
+      b: { type: files, paths: [b], retention: { yearly: 2, log: all } }
+      c: { type: files, paths: [c], retention: secondary }`,
+    ),
+  )
+  const timeZone = 'Europe/Berlin'
+  assert.deepEqual(services.shop?.retention, {
+    a: { all: true, timeZone },
+    b: { yearly: 2, log: 'all', timeZone },
+    c: { withinMs: 7 * 86_400_000, timeZone },
+    db: { last: 3, withinMs: 36 * 3_600_000, daily: 7, labels: ['release-*'], log: 14 * 86_400_000, timeZone },
+  })
+  assert.equal(services.shop?.schedule.prune, null)
+  assert.deepEqual(services.shop?.sources.b, { name: 'b', type: 'files', paths: [join(folder, 'b')], exclude: [] })
+})
+
 test('a dollar sign is written twice where no reference is meant', async () => {
   const config = await load(BASE.replace('path: backups', () => 'path: "/srv/$${HOME}"'))
   assert.equal(config.destinations.hot?.path, '/srv/${HOME}')
@@ -255,7 +304,7 @@ test('what is not acted on is said, with its place', async () => {
     'regain.yaml:11:5 shop: services.shop.compliance',
     'regain.yaml:12:5 shop: services.shop.objectives',
     'regain.yaml:13:5 shop: services.shop.drills',
-    'regain.yaml:7:3 shop: services.shop',
+    'regain.yaml:9:7 shop: services.shop.sources.db',
     'regain.yaml:7:3 shop: services.shop',
   ])
   assert.match(config.warnings[4]!.message, /has no retention rules/)

@@ -13,6 +13,9 @@ const NOT_ACTED_ON: Partial<Record<keyof WrittenService, string>> = {
   drills: 'not acted on by this version: no drill runs. Until one does, prove restores by hand with regain restore',
 }
 
+const NO_RETENTION =
+  'has no retention rules, and backups without them are refused: write retention: standard (or rules of your own, or keep-all)'
+
 /** What a person should know about a valid configuration: what is not acted on, what is unprotected, what is unsafe. */
 export function collectNotes(
   file: ParsedFile,
@@ -20,11 +23,12 @@ export function collectNotes(
   written: WrittenConfiguration,
 ): ConfigurationNote[] {
   const notes: ConfigurationNote[] = []
-  const note = (path: Path, message: string, service?: string) =>
+  const note = (path: Path, message: string, service?: string, more: Pick<ConfigurationNote, 'isRefused'> = {}) =>
     notes.push({
       place: placeOf(file, offsetOfKey(file, path)),
       ...(service === undefined ? {} : { service }),
       message: `${pathText(path)}: ${message}`,
+      ...more,
     })
 
   if (Object.keys(written.services).length === 0) note(['services'], 'nothing is protected: there is no service')
@@ -33,8 +37,10 @@ export function collectNotes(
     for (const [setting, meaning] of Object.entries(NOT_ACTED_ON)) {
       if (service[setting as keyof WrittenService] !== undefined) note([...at, setting], meaning, name)
     }
-    if (service.retention === undefined) {
-      note(at, 'has no retention rules. A later version refuses that; this one keeps every point in any case', name)
+    for (const [source, settings] of Object.entries(service.sources)) {
+      if ((settings.retention ?? service.retention) === undefined) {
+        note([...at, 'sources', source], NO_RETENTION, name, { isRefused: true })
+      }
     }
     if (service.schedule?.full === undefined && service.schedule?.incremental === undefined) {
       note(at, 'has no schedule: there is a new point only when someone runs regain backup', name)

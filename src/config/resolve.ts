@@ -20,9 +20,15 @@ import {
 } from './mistakes.ts'
 import { collectNotes } from './notes.ts'
 import type { References } from './references.ts'
-import type { WrittenConfiguration, WrittenService } from './schema.ts'
+import { retentionOf } from './retention.ts'
+import type { WrittenConfiguration, WrittenRetention, WrittenService } from './schema.ts'
 import { showConfiguration } from './show.ts'
 import { suggestion } from './suggest.ts'
+
+/** When `regain serve` removes what is not kept, unless the schedule says otherwise: after the usual hour of backups. */
+const DAILY = '30 4 * * *'
+const KEEPS_NOTHING =
+  'keeps nothing: name at least one of last, within, daily, weekly, monthly, yearly; or write retention: keep-all'
 
 interface Input {
   file: ParsedFile
@@ -77,9 +83,10 @@ export function resolveConfiguration(input: Input): Configuration {
       sources: mapNamed(service.sources, (source, settings): SourceConfiguration => {
         const common = { name: source, ...lacking(at('sources', source)) }
         if (settings.type === 'files') {
-          return { ...common, ...settings, paths: settings.paths.map((path) => resolve(directory, path)) }
+          const { retention: _, ...rest } = settings
+          return { ...common, ...rest, paths: settings.paths.map((path) => resolve(directory, path)) }
         }
-        const { tail, programs, ...rest } = settings
+        const { tail, programs, retention: _, ...rest } = settings
         return {
           ...common,
           ...rest,
@@ -88,7 +95,7 @@ export function resolveConfiguration(input: Input): Configuration {
         }
       }),
       schedule: scheduleOf(service, at('schedule')),
-      retention: service.retention && retentionOf(service.retention),
+      retention: retentionsOf(service, at('retention')),
       drills: service.drills && drillsOf(service.drills, at('drills', 'schedule')),
     }
   }
@@ -129,7 +136,31 @@ export function resolveConfiguration(input: Input): Configuration {
       const expression = service.schedule?.[kind]
       if (expression !== undefined) checkCron(expression, zoneProblem === null ? timezone : 'UTC', [...path, kind])
     }
-    return { full: service.schedule?.full, incremental: service.schedule?.incremental, timezone }
+    const { full, incremental, prune = DAILY } = service.schedule ?? {}
+    if (prune !== 'none') checkCron(prune, zoneProblem === null ? timezone : 'UTC', [...path, 'prune'])
+    return { full, incremental, prune: prune === 'none' ? null : prune, timezone }
+  }
+
+  /** A source's own rules stand in the place of the service's. */
+  function retentionsOf(service: WrittenService, path: Path): ServiceConfiguration['retention'] {
+    const zone = service.schedule?.timezone ?? 'UTC'
+    const timeZone = cronProblem('* * * * *', zone) === null ? zone : 'UTC'
+    const read = (written: WrittenRetention | undefined, where: Path) => {
+      if (written === undefined) return null
+      const rules = retentionOf(written, timeZone)
+      if (rules === null) report(where, KEEPS_NOTHING)
+      return rules
+    }
+    const common = read(service.retention, path)
+    const retention: ServiceConfiguration['retention'] = {}
+    for (const [name, source] of Object.entries(service.sources)) {
+      const own =
+        source.retention === undefined
+          ? common
+          : read(source.retention, ['services', path[1]!, 'sources', name, 'retention'])
+      if (own !== null) retention[name] = own
+    }
+    return retention
   }
 
   function drillsOf(drills: NonNullable<WrittenService['drills']>, path: Path): ServiceConfiguration['drills'] {
@@ -164,13 +195,6 @@ function defaultState(environment: Readonly<Record<string, string | undefined>>)
   if (environment.XDG_STATE_HOME) return join(environment.XDG_STATE_HOME, 'regain')
   // A system service often has no home.
   return environment.HOME ? join(environment.HOME, '.local/state/regain') : '/var/lib/regain'
-}
-
-function retentionOf({
-  within,
-  ...counts
-}: NonNullable<WrittenService['retention']>): ServiceConfiguration['retention'] {
-  return { ...counts, withinMs: optionalMs(within) }
 }
 
 function optionalMs(text: string | undefined): number | undefined {

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { parseDuration } from './duration.ts'
+import { KEEP_ALL, RETENTION_PRESETS } from './retention.ts'
 
 /**
  * The shape of regain.yaml, as written: no value is transformed here, so that `config show` can print what a person
@@ -13,6 +14,7 @@ const name = z.string().regex(NAME, {
   error: 'is not a name: use a to z, 0 to 9 and hyphens inside, at most 63 characters',
 })
 const NOT_A_DURATION = 'is not a duration: write 30s, 15m, 2h, 90d or 1h30m'
+const NOT_A_LOG_TIME = 'is neither a duration (write 36h, 14d) nor all'
 const duration = z
   .string({ error: NOT_A_DURATION })
   .refine((value) => parseDuration(value) !== null, { error: NOT_A_DURATION })
@@ -42,6 +44,32 @@ export const keySchema = z.discriminatedUnion('type', [
     .describe('A key derived from a passphrase by argon2id'),
 ])
 
+const count = z.number().int().min(1, { error: 'must be at least 1' }).optional()
+
+export const retentionSchema = z
+  .union([
+    z.enum([...(Object.keys(RETENTION_PRESETS) as (keyof typeof RETENTION_PRESETS)[]), KEEP_ALL]),
+    z.strictObject({
+      last: count.describe('The newest points, this many'),
+      within: duration.optional().describe('Every point of this long before the newest'),
+      daily: count.describe('The last point of each of so many days that have one'),
+      weekly: count.describe('The last point of each of so many weeks'),
+      monthly: count.describe('The last point of each of so many months'),
+      yearly: count.describe('The last point of each of so many years'),
+      labels: z
+        .array(text)
+        .min(1, { error: 'needs at least one label' })
+        .optional()
+        .describe('Points with such a label are kept for ever; * is any text'),
+      log: z
+        .string({ error: NOT_A_LOG_TIME })
+        .refine((value) => value === 'all' || parseDuration(value) !== null, { error: NOT_A_LOG_TIME })
+        .optional()
+        .describe('How far back any moment can be reached; all: as far as points are kept'),
+    }),
+  ])
+  .describe('Which points are kept: rules, the name of a preset, or keep-all')
+
 const postgresSchema = z
   .strictObject({
     type: z.literal('postgres'),
@@ -59,6 +87,7 @@ const postgresSchema = z
       .describe('Physical replication slot of the log follower; by default named after service and source'),
     tail: duration.default('5s').describe('How often the unfinished segment of the log is shipped'),
     programs: text.optional().describe("Directory of PostgreSQL's own programs, for restores that start a server"),
+    retention: retentionSchema.optional().describe('Instead of the rules of the service'),
   })
   .describe('A PostgreSQL cluster, over the replication protocol')
 
@@ -69,12 +98,11 @@ const filesSchema = z
     exclude: z.array(text).default([]).describe('Globs of what to leave out'),
     before: text.optional().describe('Shell command run before reading, for example to freeze an application'),
     after: text.optional().describe('Shell command run after reading, whatever happened'),
+    retention: retentionSchema.optional().describe('Instead of the rules of the service'),
   })
   .describe('Folders and files with all their attributes')
 
 export const sourceSchema = z.discriminatedUnion('type', [postgresSchema, filesSchema])
-
-const retentionCount = z.number().int().min(1, { error: 'must be at least 1' }).optional()
 
 export const serviceSchema = z.strictObject({
   owner: text.optional().describe('Team or person who answers for this service'),
@@ -97,18 +125,15 @@ export const serviceSchema = z.strictObject({
     .strictObject({
       full: text.optional().describe('Cron expression of full backups'),
       incremental: text.optional().describe('Cron expression of incremental backups'),
-      timezone: text.optional().describe('IANA time zone of the expressions; UTC if left out'),
+      prune: text
+        .optional()
+        .describe('Cron expression of the removal of what retention does not keep; daily if left out, none: by hand'),
+      timezone: text
+        .optional()
+        .describe('IANA time zone of the expressions, and of the days of retention; UTC if left out'),
     })
     .optional(),
-  retention: z
-    .strictObject({
-      daily: retentionCount,
-      weekly: retentionCount,
-      monthly: retentionCount,
-      yearly: retentionCount,
-      within: duration.optional().describe('Keep every point younger than this'),
-    })
-    .optional(),
+  retention: retentionSchema.optional(),
   drills: z
     .strictObject({
       schedule: text,
@@ -130,6 +155,7 @@ export const configurationSchema = z.strictObject({
 /** regain.yaml as written, references resolved, defaults filled in. */
 export type WrittenConfiguration = z.infer<typeof configurationSchema>
 export type WrittenService = z.infer<typeof serviceSchema>
+export type WrittenRetention = z.infer<typeof retentionSchema>
 
 /** Types that the file format reserves and this version has no driver for: refused by name, not as a typing mistake. */
 export const NOT_YET = {

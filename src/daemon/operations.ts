@@ -5,6 +5,7 @@ import { RegainError } from '../errors.ts'
 import { bringPoint, type OneBackup, type PointElsewhere } from '../operations/backup.ts'
 import type { Application } from '../operations/context.ts'
 import { withRepository } from '../operations/repositories.ts'
+import { requireRetention } from '../operations/require-retention.ts'
 import { sourceRequest } from '../operations/sources.ts'
 import { destinationsOf, selectTarget } from '../operations/targets.ts'
 import type { ScheduleRule } from '../policy/schedule.ts'
@@ -23,6 +24,7 @@ const RUNS_CONSIDERED = 50
 export function planOf(application: Application): DaemonPlan {
   const { config } = application
   const services = Object.values(config.services)
+  for (const service of services) requireRetention(service, Object.values(service.sources))
   return {
     config: config.path,
     state: config.state,

@@ -10,6 +10,7 @@ import { copyLog } from './copy-log.ts'
 import { copyPoint } from './copy-point.ts'
 import { asRegainError } from './failures.ts'
 import { withRepository } from './repositories.ts'
+import { requireRetention } from './require-retention.ts'
 import { commitOrDiscard } from './sessions.ts'
 import { openSource } from './sources.ts'
 import { destinationsOf, selectTarget } from './targets.ts'
@@ -45,6 +46,7 @@ export async function backup(
   onOutcome: (outcome: BackupOutcome) => void,
 ): Promise<BackupOutcome[]> {
   const { service, sources } = selectTarget(application.config, request.target)
+  requireRetention(service, sources)
   const destinations = destinationsOf(application.config, service)
   const catalog = tryOpenCatalog(application, reporting)
   const outcomes: BackupOutcome[] = []

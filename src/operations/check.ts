@@ -34,7 +34,8 @@ export async function check(
     const about = { service: target.service.name }
     for (const note of application.config.warnings) {
       if (note.service !== about.service) continue
-      report({ ...about, severity: 'warning', code: 'configuration', message: `${note.place}: ${note.message}` })
+      const severity = note.isRefused === true ? 'error' : 'warning'
+      report({ ...about, severity, code: 'configuration', message: `${note.place}: ${note.message}` })
     }
     await checkTarget(application, target, reporting, report)
   }

@@ -21,8 +21,8 @@ state: state
 destinations: { local: { type: local, path: backups } }
 keys: { main: { type: file, path: main.key } }
 services:
-  shop: { sources: { files: { type: files, paths: [data] } } }
-  pair: { sources: { one: { type: files, paths: [data] }, two: { type: files, paths: [data] } } }
+  shop: { sources: { files: { type: files, paths: [data] } }, retention: keep-all }
+  pair: { sources: { one: { type: files, paths: [data] }, two: { type: files, paths: [data] } }, retention: keep-all }
 `
 
 let home: string

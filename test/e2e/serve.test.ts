@@ -44,6 +44,7 @@ services:
       db: { type: postgres, url: "file:url", log: continuous, tail: 1s${broken ? ', slots: 7' : ''} }
       ${files}: { type: files, paths: [${files}] }
     schedule: { full: "0 0 1 1 *" }
+    retention: keep-all
 `,
     )
   }
@@ -176,7 +177,7 @@ test('asked to end in the middle of a backup, it gives the backup up and nothing
 state: state
 destinations: { local: { type: local, path: backups } }
 keys: { main: { type: file, path: main.key } }
-services: { shop: { sources: { uploads: { type: files, paths: [uploads], before: "sleep 600" } }, schedule: { full: "0 0 1 1 *" } } }
+services: { shop: { sources: { uploads: { type: files, paths: [uploads], before: "sleep 600" } }, schedule: { full: "0 0 1 1 *" }, retention: keep-all } }
 `,
   )
   const regain = (...args: string[]) => runCommand(LAUNCHER, ['--config', config, ...args])
