@@ -95,6 +95,12 @@ export const drivers: Drivers = {
     return planRecovery(points, log, at, signal)
   },
 
+  async besideTarget(source, point, directory) {
+    if (source.type !== 'postgres') return []
+    const { besideTarget } = await import('./sources/postgres/data-directory.ts')
+    return besideTarget(point, directory)
+  },
+
   async recoveryWindows({ source, log }, points) {
     if (source.type !== 'postgres') return null
     const { recoveryWindows } = await import('./sources/postgres/recovery-log.ts')

@@ -27,7 +27,7 @@ export function createProgram(host: Host, stdout: StandardOutput): Command {
     .option('-v, --verbose', 'more of what happens, and the cause of an error')
     .option('--no-color', 'no colours (also: NO_COLOR)')
     .helpOption('-h, --help', 'explain a command')
-    .addHelpCommand(new Command('help').argument('[command]').description('explain a command').helpGroup('Setting up:'))
+    .addHelpCommand(helpCommand().helpGroup('Setting up:'))
     .addHelpText('after', EXAMPLES)
     .showSuggestionAfterError(true)
     .exitOverride()
@@ -38,6 +38,11 @@ export function createProgram(host: Host, stdout: StandardOutput): Command {
       outputError: () => {},
     })
     .configureHelp({ showGlobalOptions: true })
+}
+
+/** For a command that has commands of its own: it would inherit the program's, with the group where that stands. */
+export function helpCommand(): Command {
+  return new Command('help').argument('[command]').description('explain a command')
 }
 
 export function isCommanderError(error: unknown): error is CommanderError {

@@ -1,6 +1,6 @@
-import { readFile, rm } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { RegainError } from '../errors.ts'
+import { findRunningServer, stopRunningServer } from '../sources/postgres/running-server.ts'
 import { type CommandRunner, runRegain } from './commands.ts'
 import type { Narrator } from './narrator.ts'
 import type { OpenShop } from './opening.ts'
@@ -8,7 +8,6 @@ import type { Proof } from './proofs.ts'
 import { seconds } from './report.ts'
 import type { Stage } from './stage.ts'
 import { compareTrees, describeTree, type TreeDescription } from './tree.ts'
-import { delay } from './wait.ts'
 
 /** A recovery that has happened: the database runs, the files are in place. */
 export interface Recovered {
@@ -41,7 +40,9 @@ export async function recover(
 
   const database = results.find((result) => result.source === 'db')
   if (database === undefined) throw new RegainError('internal', 'The restore said nothing of the database.')
-  const { port } = await readPostmaster(data)
+  const server = await findRunningServer(data)
+  if (server === null) throw new RegainError('internal', `No server runs on ${data}, though its restore started one.`)
+  const { port } = server
   narrator.tell(
     `The shop is back on port ${port} as of ${database.reached}, the files too. It took ${seconds(durationMs)}.`,
   )
@@ -79,55 +80,8 @@ export function tellProofs(narrator: Narrator, proofs: readonly Proof[]): void {
   }
 }
 
-interface Postmaster {
-  pid: number
-  port: number
-  socketDirectory: string
-}
-
-/** postmaster.pid: process, data directory, start time, port, socket directory, one a line (PostgreSQL, miscadmin.h). */
-async function readPostmaster(data: string): Promise<Postmaster> {
-  const lines = (await readFile(join(data, 'postmaster.pid'), 'utf8')).split('\n')
-  return { pid: Number(lines[0]), port: Number(lines[3]), socketDirectory: lines[4] ?? '' }
-}
-
-/** Ends a server that a restore left running, if there is one, and removes its run folder. */
+/** Ends a server that a restore left running, if there is one. */
 export async function stopServerOf(data: string): Promise<void> {
-  const server = await readPostmaster(data).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return null
-    throw error
-  })
-  if (server === null || server.pid <= 0) return
-  for (const [signal, waitMs] of [
-    ['SIGINT', 15_000],
-    ['SIGQUIT', 5_000],
-    ['SIGKILL', 5_000],
-  ] as const) {
-    if (await endedAfter(server.pid, signal, waitMs)) break
-  }
-  const run = dirname(server.socketDirectory)
-  if (basename(run).startsWith('regain-pg-')) await rm(run, { recursive: true, force: true })
-}
-
-async function endedAfter(pid: number, signal: NodeJS.Signals, waitMs: number): Promise<boolean> {
-  const stepMs = 50
-  if (!signalled(pid, signal)) return true
-  for (let waitedMs = 0; waitedMs < waitMs; waitedMs += stepMs) {
-    await delay(stepMs, NEVER)
-    if (!signalled(pid, 0)) return true
-  }
-  return false
-}
-
-/** Putting away must end even when the demo was interrupted. */
-const NEVER = new AbortController().signal
-
-function signalled(pid: number, signal: NodeJS.Signals | 0): boolean {
-  try {
-    process.kill(pid, signal)
-    return true
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false
-    throw error
-  }
+  const server = await findRunningServer(data)
+  if (server !== null) await stopRunningServer(server)
 }

@@ -1,5 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { RUN_PREFIX } from '../sources/postgres/run-directory.ts'
 import type { Stage } from './stage.ts'
 
 /** A recovered shop that is left running. */
@@ -42,7 +43,7 @@ async function endScript(directory: string, shops: readonly KeptShop[]): Promise
       `[ "$(head -n 1 ${quote(join(data, 'postmaster.pid'))} 2>/dev/null)" = ${quote(pid)} ] && kill -INT ${quote(pid)}`,
       `while [ -e ${quote(join(data, 'postmaster.pid'))} ]; do sleep 0.2; done`,
       // The folder of its socket and log is its own; the socket's folder lies inside.
-      ...(sockets.includes('/regain-pg-') ? [`rm -rf ${quote(join(sockets, '..'))}`] : []),
+      ...(sockets.includes(`/${RUN_PREFIX}`) ? [`rm -rf ${quote(join(sockets, '..'))}`] : []),
     )
   }
   stops.push(`rm -rf ${quote(directory)}`)

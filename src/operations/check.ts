@@ -97,7 +97,7 @@ async function checkDestination(
       ...about,
       severity: 'ok',
       code: 'repository',
-      message: `the repository opens and holds ${points.length} points`,
+      message: `the repository opens and holds ${points.length === 1 ? '1 point' : `${points.length} points`}`,
     })
   } catch (error) {
     report({ ...about, ...fromError(error, 'repository') })

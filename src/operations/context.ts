@@ -61,6 +61,8 @@ export interface Drivers {
     at: RestoreMoment,
     signal: AbortSignal,
   ): Promise<RecoveryStart | null>
+  /** Absolute paths beside `directory` that a restore of the point into it writes to; like it they must be absent or empty. */
+  besideTarget(source: SourceConfiguration, point: Point, directory: string): Promise<string[]>
   /** What the points and the log of a source can bring back; null for sources without a log. */
   recoveryWindows(request: SourceRequest, points: readonly Point[]): Promise<RecoveryWindow[] | null>
 }

@@ -2,6 +2,7 @@ import { readdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { DestinationConfiguration, ServiceConfiguration, SourceConfiguration } from '../config/configuration.ts'
 import { RegainError } from '../errors.ts'
+import { CLAIM_NAME } from '../filesystem/target-claim.ts'
 import type { Point } from '../model.ts'
 import type { RestoreMoment } from '../sources/contract.ts'
 import type { Application, Reporting, SourceRequest } from './context.ts'
@@ -43,6 +44,8 @@ export interface RestorePart {
   at: RestoreMoment
   path: string | null
   start: boolean
+  /** What is written outside the directory; absent or empty like it when the plan was made. */
+  beside: string[]
   /** For people, in order. */
   steps: string[]
 }
@@ -67,6 +70,8 @@ export async function planRestore(
     const start = await findStart(application, target.service, source, request, reporting)
     const { point, destination } = start
     const directory = isSingle ? root : join(root, source.name)
+    const beside = await application.drivers.besideTarget(source, point, directory)
+    for (const path of beside) await checkEmpty(path)
     const part = {
       service: target.service,
       source,
@@ -77,6 +82,7 @@ export async function planRestore(
       at: request.at.kind === 'point' ? { kind: 'point' as const, id: point.id } : request.at,
       path: request.path,
       start: request.start && source.type === 'postgres',
+      beside,
     }
     parts.push({ ...part, steps: describeSteps(part, start) })
   }
@@ -210,6 +216,13 @@ async function checkEmpty(directory: string): Promise<void> {
       throw new RegainError('not-permitted', `${directory} may not be read by this user. Nothing was changed.`)
     throw error
   }
+  if (names.includes(CLAIM_NAME)) {
+    throw new RegainError(
+      'target-not-empty',
+      `${directory} holds a restore that is under way, or was cut short. Nothing in it was changed.`,
+      { hint: 'Wait for it; or, if none is running, empty the directory or name another one with --to.' },
+    )
+  }
   if (names.length > 0) {
     throw new RegainError('target-not-empty', `${directory} is not empty. Nothing in it was changed.`)
   }
@@ -220,15 +233,22 @@ function describeSteps(part: Omit<RestorePart, 'steps'>, { until, notes }: Start
   const steps = [
     `open the repository of ${part.service.name} at ${destination.name} and pin the point ${point.id}, committed at ${point.committedAt}`,
     part.path === null
-      ? `write ${point.entries.toLocaleString('en-US')} entries, ${point.bytes.source.toLocaleString('en-US')} bytes, to ${directory}, checking every chunk`
+      ? `write ${amount(point.entries, 'entry', 'entries')}, ${amount(point.bytes.source, 'byte', 'bytes')}, to ${directory}, checking every chunk`
       : `write the entries that match ${part.path} to ${directory}, checking every chunk`,
   ]
+  for (const path of part.beside) steps.push(`move what its original kept outside that directory to ${path}`)
   if (!point.complete)
-    steps.push(`name what the point itself lacks: ${point.missedCount} things were missed when it was taken`)
+    steps.push(
+      `name what the point itself lacks: ${amount(point.missedCount, 'thing was', 'things were')} missed when it was taken`,
+    )
   if (source.type === 'postgres') {
     steps.push(`make it recover to ${formatMoment(at)} from the log in the repository, which reaches ${until}`)
     if (part.start) steps.push('start a server on it and report the moment really reached')
   }
   steps.push(...notes.map((note) => `know that: ${note}`))
   return steps
+}
+
+function amount(count: number, one: string, many: string): string {
+  return `${count.toLocaleString('en-US')} ${count === 1 ? one : many}`
 }

@@ -1,6 +1,7 @@
 import { mkdir, readdir, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isRegainError, throwIfInterrupted } from '../errors.ts'
+import { claimTarget, giveUpClaim } from '../filesystem/target-claim.ts'
 import type { Point } from '../model.ts'
 import type { RestoreSummary } from '../sources/contract.ts'
 import type { Application, Reporting } from './context.ts'
@@ -53,7 +54,9 @@ async function restorePart(
   const { ambient } = application
   const { service, source, destination, point } = part
   const startedMs = ambient.now()
+  let claim: { made: boolean } | null = null
   try {
+    claim = claimTarget(part.directory)
     const summary = await withRepository(application, service, destination, async (repository) => {
       const log = repository.log(source.name)
       const driver = await openSourceForRestore(application, { service, source, destination, log })
@@ -76,9 +79,10 @@ async function restorePart(
       durationMs: Math.max(0, ambient.now() - startedMs),
     }
   } catch (error) {
-    if (isRegainError(error, 'target-not-empty')) await tellOfOthers(part, reporting)
+    if (claim !== null) giveUpClaim(part.directory, claim)
+    if (claim === null || isRegainError(error, 'target-not-empty')) await tellOfOthers(part, reporting)
     else if (part.start || isRegainError(error, 'repository-damaged')) await tellOfUnfinished(part, reporting)
-    else await takeBack(application, plan, part, reporting)
+    else await takeBack(application, plan, part, claim, reporting)
     throw error
   }
 }
@@ -105,6 +109,7 @@ async function takeBack(
   application: Application,
   plan: RestorePlan,
   part: RestorePart,
+  claim: { made: boolean },
   reporting: Reporting,
 ): Promise<void> {
   try {
@@ -112,7 +117,7 @@ async function takeBack(
       await rm(join(part.directory, name), { recursive: true, force: true })
     }
     // Below the root there was nothing: with this folder left in it, the same command would be refused.
-    if (part.directory !== plan.root) await rmdir(part.directory)
+    if (claim.made || part.directory !== plan.root) await rmdir(part.directory)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
     application.ambient.log('debug', `Taking back: ${asRegainError(error, reporting.signal).message}`)

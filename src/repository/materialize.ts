@@ -1,9 +1,8 @@
-import { ftruncateSync, mkdirSync, readdirSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { ftruncateSync } from 'node:fs'
 import { isRegainError, RegainError, throwIfInterrupted } from '../errors.ts'
-import { errorCode } from '../filesystem/libc.ts'
 import { displayPath } from '../filesystem/names.ts'
 import { TargetTree } from '../filesystem/target.ts'
+import { CLAIM_NAME, requireEmptyTarget } from '../filesystem/target-claim.ts'
 import type { Entry, EntryPath, Missed } from '../model.ts'
 import type { OpenPoint } from './api.ts'
 import { fetchGroups } from './chunk-reader.ts'
@@ -32,7 +31,8 @@ type Options = Parameters<OpenPoint['materialize']>[1]
 /**
  * Writes a point's entries below `directory`. First pass, in order: folders (0700) and files, whose content the threads
  * write in parallel. Second pass: hard links, symbolic links and special files, and each folder's attributes when all
- * below it is done. Links come last, so nothing is ever written through one. In the end one sync of the file system.
+ * below it is done. Links come last, so nothing is ever written through one. Then one sync of the file system, and in the
+ * end the root loses the claim of its caller (target-claim.ts), if there is one, and gets its attributes.
  */
 export async function materialize(
   state: RepositoryState,
@@ -41,7 +41,7 @@ export async function materialize(
   directory: string,
   options: Options,
 ): Promise<{ bytes: number; files: number; missed: Missed[] }> {
-  makeEmptyDirectory(directory)
+  requireEmptyTarget(directory)
   const tree = TargetTree.open(directory)
   try {
     const restore = new Restore(state, copies, listing, tree, directory, options)
@@ -49,31 +49,14 @@ export async function materialize(
     await restore.finishTree()
     options.progress({ phase: 'syncing', bytesDone: restore.bytes, filesDone: restore.files })
     tree.syncFilesystem()
+    // From here on all is durable; a crash before leaves the claim, which says that the restore is not whole.
+    restore.finishRoot()
+    tree.syncDirectory('')
     return { bytes: restore.bytes, files: restore.files, missed: restore.missed }
   } finally {
     tree.close()
     await state.pool.runOnAll({ type: 'end-session', session: 0 })
   }
-}
-
-function makeEmptyDirectory(directory: string): void {
-  try {
-    // Only the target is for this user alone: the server of a restored database has to get through its parents.
-    mkdirSync(dirname(directory), { recursive: true })
-    mkdirSync(directory, { recursive: true, mode: 0o700 })
-    if (readdirSync(directory).length === 0) return
-  } catch (error) {
-    const code = errorCode(error)
-    if (code === 'ENOTDIR' || code === 'EEXIST')
-      throw new RegainError('target-not-empty', `${directory} is not a directory. Nothing was written.`)
-    if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
-      throw new RegainError('not-permitted', `${directory} can't be made or read: ${code}. Nothing was written.`)
-    throw error
-  }
-  throw new RegainError(
-    'target-not-empty',
-    `${directory} is not empty. Nothing was written: a restore never touches existing data.`,
-  )
 }
 
 class Restore {
@@ -93,6 +76,7 @@ class Restore {
   private window = new RestoreWindow()
   private hasHardLinks = false
   private hasLost = false
+  private root: Entry | null = null
 
   constructor(
     state: RepositoryState,
@@ -150,7 +134,8 @@ class Restore {
     const closeUntil = (path: EntryPath | null) => {
       for (let last = open.at(-1); last && (path === null || !isBelow(path, last.path)); last = open.at(-1)) {
         open.pop()
-        this.warnAttributes(last, this.tree.setAttributes(last, { ownership: this.ownership }))
+        if (last.path === '') this.root = last
+        else this.warnAttributes(last, this.tree.setAttributes(last, { ownership: this.ownership }))
       }
     }
     for await (const entry of this.selected()) {
@@ -159,6 +144,12 @@ class Restore {
       else if (!this.hasHardLinks) this.makeOther(entry)
     }
     closeUntil(null)
+  }
+
+  finishRoot(): void {
+    this.tree.removeFile(CLAIM_NAME)
+    if (this.root === null) return
+    this.warnAttributes(this.root, this.tree.setAttributes(this.root, { ownership: this.ownership }))
   }
 
   private makeOther(entry: Entry): void {
@@ -173,6 +164,7 @@ class Restore {
     for await (const entry of this.listing.entries()) {
       throwIfInterrupted(this.options.signal)
       this.throwIfFailed()
+      if (entry.path === CLAIM_NAME) continue
       if (this.options.select && !this.options.select(entry)) continue
       while (folders.length > 0 && !isBelow(entry.path, folders.at(-1) as EntryPath)) folders.pop()
       const parent = entry.path.lastIndexOf('/') === -1 ? '' : entry.path.slice(0, entry.path.lastIndexOf('/'))

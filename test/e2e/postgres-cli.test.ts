@@ -4,9 +4,10 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import pg from 'pg'
 import { ABSENT_EXIT } from '../../src/sources/postgres/fetch.ts'
+import { RUN_FOLDER } from '../../src/sources/postgres/run-directory.ts'
 import { findRunningServer, stopRunningServer } from '../../src/sources/postgres/running-server.ts'
 import { jsonLines, LAUNCHER, runCommand, startCommand } from '../support/command.ts'
-import { startPostgres, temporaryDirectory } from '../support/postgres.ts'
+import { startPostgres, temporaryDirectory, testPostgres } from '../support/postgres.ts'
 
 /** One's own PostgreSQL, from regain init to the moment before the mistake, by the commands that a person types. */
 
@@ -77,6 +78,10 @@ test("Debian's PostgreSQL 15: protected, a table dropped, and brought back to be
   const check = await regain(place, 'check')
   assert.equal(check.status, 0, JSON.stringify(check.last))
   await postgres.query("create table words (word text); insert into words values ('before')")
+  const disk = testPostgres(t, postgres.binaries, join(await temporaryDirectory(t), 'disk'))
+  await mkdir(disk.directory)
+  await disk.giveToServer()
+  await postgres.query(`create tablespace fast location '${disk.directory}'`)
   const backup = await regain(place, 'backup', 'shop')
   assert.equal(backup.status, 0, JSON.stringify(backup.last))
 
@@ -106,10 +111,22 @@ test("Debian's PostgreSQL 15: protected, a table dropped, and brought back to be
     assert.equal(restore.status, 0, JSON.stringify(restore.last))
     assert.ok(Date.parse(String(restore.last.reached)) <= Date.parse(good))
     assert.deepEqual(await rowsAt(restore.last.connection), ['after', 'before'])
+    // When it is stopped by whatever means, nothing of it is left outside its own directory.
+    assert.equal(server?.socketDirectory, join(restored, RUN_FOLDER, 's'))
   } finally {
     daemon.child.kill('SIGKILL')
     await daemon.result
   }
+
+  const preview = await runCommand(LAUNCHER, ['restore', 'shop', '--to', 'look', '--preview'], {
+    cwd,
+    env: environment,
+  })
+  assert.equal(preview.status, 0, preview.stderr)
+  assert.ok(preview.stdout.includes(join(cwd, 'look.tablespaces')), preview.stdout)
+  await mkdir(join(cwd, 'look.tablespaces/17000'), { recursive: true })
+  const occupied = await regain(place, 'restore', 'shop', '--to', 'look', '--preview')
+  assert.deepEqual([occupied.status, occupied.last.code], [6, 'target-not-empty'])
 
   const late = await regain(place, 'restore', 'shop', '--to', 'late', '--at', '2100-01-01T00:00:00Z')
   assert.deepEqual([late.status, late.last.code], [6, 'moment-unreachable'])

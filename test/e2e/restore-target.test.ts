@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { loadConfiguration } from '../../src/config/load.ts'
 import { isRegainError } from '../../src/errors.ts'
+import { CLAIM_NAME, claimTarget } from '../../src/filesystem/target-claim.ts'
 import { drivers } from '../../src/main.ts'
 import { backup } from '../../src/operations/backup.ts'
 import type { Application } from '../../src/operations/context.ts'
@@ -70,6 +72,41 @@ test('what another writer put into the target meanwhile is neither overwritten n
   assert.equal((await readdir(to)).length, 20)
   assert.equal(await readFile(join(to, 'file-7'), 'utf8'), 'content 7')
   assert.match(warnings.join('\n'), /Nothing was removed/)
+})
+
+test('of restores into one directory at the same time exactly one succeeds', async () => {
+  const to = join(home, 'raced')
+  const request = { target: 'shop', to, at: { kind: 'latest' as const }, path: null, start: false }
+  const plans = await Promise.all([1, 2, 3].map(() => planRestore(application, request, reporting)))
+  const outcomes = await Promise.allSettled(plans.map((plan) => restore(application, plan, reporting, () => {})))
+  const lost = outcomes.filter((outcome) => outcome.status === 'rejected')
+  assert.equal(lost.length, 2)
+  for (const { reason } of lost) assert.ok(isRegainError(reason, 'target-not-empty'), String(reason))
+  assert.equal((await readdir(to)).length, 20)
+  assert.equal((await stat(to)).mtimeMs, (await stat(join(home, 'data'))).mtimeMs)
+})
+
+test('a restore that fails before it writes leaves the target to whoever is at work there, or as it was', async () => {
+  const to = join(home, 'early')
+  const request = { target: 'shop', to, at: { kind: 'latest' as const }, path: 'nothing-like-this', start: false }
+  const plan = await planRestore(application, request, reporting)
+  const failing = () => restore(application, plan, reporting, () => {})
+  await assert.rejects(failing(), (error) => isRegainError(error, 'precondition-failed'))
+  assert.equal(existsSync(to), false)
+  claimTarget(to)
+  await writeFile(join(to, 'of-another'), '')
+  await assert.rejects(failing(), (error) => isRegainError(error, 'target-not-empty'))
+  assert.deepEqual((await readdir(to)).sort(), [CLAIM_NAME, 'of-another'])
+})
+
+test('a claim that a backup took in is not brought back', async () => {
+  await writeFile(join(home, 'data', CLAIM_NAME), '')
+  await backup(application, { target: 'shop', kind: 'full' }, reporting, () => {})
+  await rm(join(home, 'data', CLAIM_NAME))
+  const to = join(home, 'claimed')
+  const request = { target: 'shop', to, at: { kind: 'latest' as const }, path: null, start: false }
+  await restore(application, await planRestore(application, request, reporting), reporting, () => {})
+  assert.equal((await readdir(to)).length, 20)
 })
 
 test('what is taken back leaves nothing that would keep the same command from working', async () => {

@@ -1,5 +1,6 @@
 import type { Register } from '../cli.ts'
 import { count } from '../format.ts'
+import { helpCommand } from '../program.ts'
 
 const EXAMPLES = `
 Examples:
@@ -14,6 +15,7 @@ export const register: Register = (program, run) => {
     .command('config')
     .helpGroup('Setting up:')
     .description('check, show or describe the configuration')
+    .addHelpCommand(helpCommand())
     .addHelpText('after', EXAMPLES)
 
   config

@@ -1,5 +1,6 @@
 import type { Register } from '../cli.ts'
 import { formatTime, table } from '../format.ts'
+import { helpCommand } from '../program.ts'
 
 const EXAMPLES = `
 A key only ever opens the keys inside a repository; any number of keys can open the same one.
@@ -15,6 +16,7 @@ export const register: Register = (program, run) => {
     .command('key')
     .helpGroup('Keys and repositories:')
     .description('the keys that open a repository')
+    .addHelpCommand(helpCommand())
     .addHelpText('after', EXAMPLES)
 
   key

@@ -1,10 +1,14 @@
 import type { Register } from '../cli.ts'
+import { helpCommand } from '../program.ts'
 
 /** What the recovery script in a restored data directory takes for "there is no such file". */
 const ABSENT_EXIT = 44
 
 export const register: Register = (program, run) => {
-  const log = program.command('log', { hidden: true }).description("a source's log, for programs")
+  const log = program
+    .command('log', { hidden: true })
+    .description("a source's log, for programs")
+    .addHelpCommand(helpCommand())
   log
     .command('fetch')
     .description('bring one file of the log to where a recovering server wants it; exit status 44: there is none')

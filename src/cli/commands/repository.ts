@@ -1,4 +1,5 @@
 import type { Register } from '../cli.ts'
+import { helpCommand } from '../program.ts'
 import { tellVerified } from './verify.ts'
 
 const EXAMPLES = `
@@ -11,6 +12,7 @@ export const register: Register = (program, run) => {
     .command('repository')
     .helpGroup('Keys and repositories:')
     .description('where the data of a service is kept')
+    .addHelpCommand(helpCommand())
     .addHelpText('after', EXAMPLES)
 
   repository

@@ -1,10 +1,12 @@
 import { chmod, lchown, lstat, mkdir, open, readdir, readFile, rename, rm, symlink } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { RegainError } from '../../errors.ts'
+import type { Point } from '../../model.ts'
 import type { RecoveryPlan } from './plan.ts'
-import type { Positions } from './positions.ts'
+import { type Positions, positionsOf } from './positions.ts'
 import { RECOVERY_FOLDER, recoveryScript } from './recovery-script.ts'
 import { AUTO_CONF, missingConfiguration, recoveryConfiguration } from './recovery-settings.ts'
+import { RUN_FOLDER } from './run-directory.ts'
 import type { ServerUser } from './server-user.ts'
 
 export interface PrepareRequest {
@@ -22,7 +24,7 @@ export interface PrepareRequest {
  * Of a running or recovering server, and of a server that was itself restored and started by hand: must not be taken
  * for the copy's.
  */
-const STALE = ['postmaster.pid', 'postmaster.opts', 'standby.signal', 'recovery.signal', RECOVERY_FOLDER]
+const STALE = ['postmaster.pid', 'postmaster.opts', 'standby.signal', 'recovery.signal', RECOVERY_FOLDER, RUN_FOLDER]
 
 /**
  * Makes a restored data directory ready to recover: tablespaces beside it, recovery.signal, settings and the script that
@@ -50,6 +52,11 @@ export async function prepareDataDirectory(request: PrepareRequest): Promise<voi
 /** Where a restored cluster's other tablespaces go. */
 export function tablespacesDirectory(directory: string): string {
   return `${resolve(directory)}.tablespaces`
+}
+
+/** What a restore of the point into `directory` writes beside it. */
+export function besideTarget(point: Point, directory: string): string[] {
+  return hasTablespacesOutside(positionsOf(point)) ? [tablespacesDirectory(directory)] : []
 }
 
 /** Rejects with `target-not-empty` if something is where tablespaces would go. Before anything is written. */

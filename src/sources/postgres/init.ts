@@ -3,7 +3,7 @@ import { appendFile, chown, mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { RegainError } from '../../errors.ts'
 import { type PostgresBinaries, reachableBinaries } from './binaries.ts'
-import { makeRunDirectory } from './server.ts'
+import { makeRunDirectory } from './run-directory.ts'
 import { type ServerUser, serverUser } from './server-user.ts'
 import { settingLine } from './settings.ts'
 

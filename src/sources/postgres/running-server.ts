@@ -1,6 +1,8 @@
 import { readFile, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { signalProcess } from './processes.ts'
+import { RUN_PREFIX } from './run-directory.ts'
 
 /** A server that runs on a data directory, whoever started it. */
 export interface FoundServer {
@@ -19,14 +21,18 @@ const LOOK_MS = 25
  * line (src/include/utils/pidfile.h). Null if nobody does, or the file was left by a crash.
  */
 export async function findRunningServer(directory: string): Promise<FoundServer | null> {
-  const text = await readFile(join(directory, 'postmaster.pid'), 'utf8').catch(() => null)
-  const [pid, , , port, socketDirectory] = (text ?? '').split('\n')
+  const text = await readFile(join(directory, 'postmaster.pid'), 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return ''
+    throw error
+  })
+  const [pid, , , port, socketDirectory] = text.split('\n')
   const found = { pid: Number(pid), port: Number(port), socketDirectory: socketDirectory ?? '' }
-  if (!(found.pid > 1) || !(found.port > 0) || !signalled(found.pid, 0)) return null
+  if (!(found.pid > 1) || !(found.port > 0) || !signalProcess(found.pid, 0)) return null
   return found
 }
 
-/** Ends it: fast, then immediate, then by kill, and removes the run folder that `startServer` made for it. */
+/** Ends it: fast, then immediate, then by kill, and removes the run folder that `startServer` made for it, unless that is in the
+ * data directory. */
 export async function stopRunningServer(server: FoundServer): Promise<void> {
   for (const [signal, waitMs] of [
     ['SIGINT', FAST_MS],
@@ -36,25 +42,14 @@ export async function stopRunningServer(server: FoundServer): Promise<void> {
     if (await endsAfter(server.pid, signal, waitMs)) break
   }
   const run = dirname(server.socketDirectory)
-  if (basename(run).startsWith('regain-pg-')) await rm(run, { recursive: true, force: true })
+  if (basename(run).startsWith(RUN_PREFIX)) await rm(run, { recursive: true, force: true })
 }
 
 async function endsAfter(pid: number, signal: NodeJS.Signals, waitMs: number): Promise<boolean> {
-  if (!signalled(pid, signal)) return true
+  if (!signalProcess(pid, signal)) return true
   for (let waitedMs = 0; waitedMs < waitMs; waitedMs += LOOK_MS) {
     await delay(LOOK_MS)
-    if (!signalled(pid, 0)) return true
+    if (!signalProcess(pid, 0)) return true
   }
   return false
-}
-
-/** False if there is no such process. */
-function signalled(pid: number, signal: NodeJS.Signals | 0): boolean {
-  try {
-    process.kill(pid, signal)
-    return true
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false
-    throw error
-  }
 }

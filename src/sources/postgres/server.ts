@@ -1,13 +1,14 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { chmod, chown, mkdir, mkdtemp, open, readdir, readFile, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
+import { constants } from 'node:fs'
+import { open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { RegainError, throwIfInterrupted } from '../../errors.ts'
 import { type PostgresBinaries, reachableBinaries } from './binaries.ts'
 import { settlesWithin } from './bounded.ts'
 import { askServer } from './ping.ts'
+import { childrenOf, waitUntilGone } from './processes.ts'
+import { freePort, makeRunDirectory, makeRunDirectoryIn, type RunDirectory } from './run-directory.ts'
 import { type ServerUser, serverUser } from './server-user.ts'
 
 /**
@@ -33,7 +34,7 @@ export interface PostgresServer {
   stop(mode?: 'fast' | 'immediate'): Promise<void>
   /** SIGKILL to the postmaster, as a crash would; resolves when all its processes are gone. For tests and the demo. */
   crash(): Promise<void>
-  /** Lets it outlive this process. Its run folder stays. */
+  /** Lets it outlive this process. Its run folder stays: see `inside`. */
   release(): void
 }
 
@@ -59,6 +60,8 @@ export interface StartOptions {
   readyMs?: number
   /** Where run folders are made. Default: the system's temporary folder. */
   scratch?: string
+  /** The run folder lies in the data directory, so that nothing is left elsewhere of a server that is released. */
+  inside?: boolean
 }
 
 const FAST_STOP_MS = 30_000
@@ -72,7 +75,8 @@ const LOG_TAIL_BYTES = 256 * 1024
 export async function startServer(options: StartOptions): Promise<PostgresServer> {
   throwIfInterrupted(options.signal)
   const user = await serverUser(options.directory)
-  const run = await makeRunDirectory(options.scratch, user)
+  const inside = options.inside ? await makeRunDirectoryIn(options.directory, user) : null
+  const run = inside ?? (await makeRunDirectory(options.scratch, user))
   try {
     const binaries = await reachableBinaries(options.binaries, user, run.directory)
     const port = options.port ?? (await freePort())
@@ -106,24 +110,6 @@ export async function serverFailure(server: PostgresServer, what: string): Promi
   })
 }
 
-export interface RunDirectory {
-  /** Made by us; others may pass through. */
-  directory: string
-  /** Below it, of the server's user alone. */
-  private: string
-}
-
-/** A fresh folder for what a server needs while it runs. The caller removes it. */
-export async function makeRunDirectory(scratch: string | undefined, user: ServerUser | null): Promise<RunDirectory> {
-  // The name is short: a Unix socket's path may have only 107 bytes.
-  const directory = await mkdtemp(join(scratch ?? tmpdir(), 'regain-pg-'))
-  await chmod(directory, user ? 0o755 : 0o700)
-  const private_ = join(directory, 's')
-  await mkdir(private_, { mode: 0o700 })
-  if (user) await chown(private_, user.uid, user.gid)
-  return { directory, private: private_ }
-}
-
 async function launch(
   binaries: PostgresBinaries,
   options: StartOptions,
@@ -146,7 +132,9 @@ async function launch(
   }
   const arguments_ = ['-D', options.directory]
   for (const [name, value] of Object.entries(settings)) arguments_.push('-c', `${name}=${value}`)
-  const log = await open(logFile, 'a', 0o600)
+  // In a data directory that is its user's, a link could stand in the file's place.
+  const { O_WRONLY, O_CREAT, O_APPEND, O_EXCL, O_NOFOLLOW } = constants
+  const log = await open(logFile, O_WRONLY | O_CREAT | O_APPEND | O_EXCL | O_NOFOLLOW, 0o600)
   try {
     // A session of its own: Ctrl-C on the terminal is for us, and we stop the server in order.
     const child = spawn(join(binaries.directory, 'postgres'), arguments_, {
@@ -258,33 +246,6 @@ class RunningServer implements PostgresServer {
   }
 }
 
-/** Processes whose parent is `pid`. Each server process leads a session of its own, so no signal finds them all. */
-async function childrenOf(pid: number): Promise<number[]> {
-  const children: number[] = []
-  for (const name of await readdir('/proc').catch(() => [])) {
-    if (!/^\d+$/.test(name)) continue
-    if ((await parentOf(Number(name))) === pid) children.push(Number(name))
-  }
-  return children
-}
-
-/** Null if there is no such process. */
-async function parentOf(pid: number): Promise<number | null> {
-  const status = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => null)
-  // "pid (name) state ppid ...": the name may hold anything, so look behind its last parenthesis.
-  const fields = status?.slice(status.lastIndexOf(')') + 2).split(' ')
-  if (!fields || fields[0] === 'Z') return null
-  return Number(fields[1])
-}
-
-async function waitUntilGone(pids: number[]): Promise<void> {
-  for (let tries = 0; tries < 1000; tries++) {
-    const alive = await Promise.all(pids.map(parentOf))
-    if (alive.every((parent) => parent === null)) return
-    await delay(10)
-  }
-}
-
 async function waitUntilReady(server: PostgresServer, readyMs: number, signal: AbortSignal): Promise<void> {
   const stepMs = 50
   for (let waitedMs = 0; waitedMs < readyMs; waitedMs += stepMs) {
@@ -297,16 +258,4 @@ async function waitUntilReady(server: PostgresServer, readyMs: number, signal: A
     server,
     `The PostgreSQL server did not accept connections within ${Math.round(readyMs / 1000)} s.`,
   )
-}
-
-/** A port of the loopback interface that was free a moment ago. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer()
-    probe.once('error', reject)
-    probe.listen(0, '127.0.0.1', () => {
-      const address = probe.address()
-      probe.close(() => (address && typeof address === 'object' ? resolve(address.port) : reject(new Error('no port'))))
-    })
-  })
 }

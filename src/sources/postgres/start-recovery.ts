@@ -42,7 +42,13 @@ export async function recover(request: RecoveryRequest): Promise<{ server: Postg
   let server: PostgresServer | null = null
   try {
     await writeDurably(join(directory, RECOVERY_FOLDER, FEEDER_FILE), `${feeder.directory}\n`, user)
-    server = await startServer({ binaries: request.binaries, directory, signal: options.signal, until: 'process' })
+    server = await startServer({
+      binaries: request.binaries,
+      directory,
+      signal: options.signal,
+      until: 'process',
+      inside: true,
+    })
     await untilRecovered(server, feeder, request)
     const report = readRecoveryLog(await server.log())
     await clear(directory, user)
