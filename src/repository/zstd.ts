@@ -1,7 +1,7 @@
 import koffi from 'koffi'
 
 /**
- * Zstandard through the functions that the node binary itself exports (docs/decisions/0010). node:zlib makes a context
+ * Zstandard through the functions that the node binary itself exports (docs/decisions/0012). node:zlib makes a context
  * for every call, which costs more than many a call's work. Contexts live in buffers, one for each direction and thread:
  * nothing of them outlives the thread.
  */

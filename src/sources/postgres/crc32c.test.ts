@@ -29,3 +29,25 @@ test('any bytes, at any alignment, in any pieces', () => {
     }),
   )
 })
+
+test('streams of more than a block, going on from what came before, at any cut', () => {
+  const cuts = fc.tuple(fc.nat(8192), fc.integer({ min: 1, max: 200_000 }))
+  fc.assert(
+    fc.property(fc.integer(), cuts, (seed, [shift, length]) => {
+      const bytes = noise(seed, 200_000 + 8192).subarray(shift, shift + length)
+      const first = shift % length
+      assert.equal(crc32c(crc32c(0, bytes.subarray(0, first)), bytes.subarray(first)), slow(bytes))
+    }),
+    { numRuns: 30 },
+  )
+})
+
+/** Bytes without a pattern, made from a seed so that a failure can be seen again. */
+function noise(seed: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(length)
+  for (let i = 0, state = seed | 1; i < length; i++) {
+    state = Math.imul(state, 1664525) + 1013904223
+    bytes[i] = state >>> 24
+  }
+  return bytes
+}

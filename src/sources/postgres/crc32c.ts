@@ -1,6 +1,9 @@
+import { BLOCK_BYTES, type Fold, makeFold } from './crc32c-simd.ts'
+
 /**
  * CRC-32C (Castagnoli), the checksum of PostgreSQL's backup manifests and WAL records: reflected polynomial
- * 0x82F63B78. Sixteen bytes a step through sixteen tables ("slicing by 16"): 2.1 GiB/s on one core, against 1.5 by 8.
+ * 0x82F63B78. Whole blocks of streams go to vectors in WebAssembly, 3.9 GB/s on one core; what is shorter takes sixteen
+ * bytes a step through sixteen tables ("slicing by 16"), 2.3 GB/s.
  */
 const POLYNOMIAL = 0x82f63b78
 const TABLE = makeTable()
@@ -27,12 +30,21 @@ function at(table: Int32Array, index: number): number {
 
 /** The checksum of what came before, continued with `bytes`. Begin with 0. Unsigned, 32 bits. */
 export function crc32c(previous: number, bytes: Uint8Array): number {
-  let crc = ~previous
+  if (bytes.length < BLOCK_BYTES) return ~slice(~previous, bytes) >>> 0
+  fold ??= makeFold(step)
+  const whole = bytes.length - (bytes.length % BLOCK_BYTES)
+  return ~slice(fold(~previous, bytes.subarray(0, whole)), bytes.subarray(whole)) >>> 0
+}
+
+let fold: Fold | null = null
+
+function slice(state: number, bytes: Uint8Array): number {
+  let crc = state
   let offset = 0
   // Words are read through an aligned view, in the machine's order: little endian, as on every platform we run on.
   const head = bytes.length < 16 ? bytes.length : (4 - (bytes.byteOffset & 3)) & 3
   while (offset < head) crc = step(crc, bytes[offset++] as number)
-  if (offset === bytes.length) return ~crc >>> 0
+  if (offset === bytes.length) return crc
   const words = new Int32Array(bytes.buffer, bytes.byteOffset + head, (bytes.length - head) >> 2)
   const whole = words.length & ~3
   const t = TABLE
@@ -61,7 +73,7 @@ export function crc32c(previous: number, bytes: Uint8Array): number {
   }
   offset = head + whole * 4
   while (offset < bytes.length) crc = step(crc, bytes[offset++] as number)
-  return ~crc >>> 0
+  return crc
 }
 
 function step(crc: number, byte: number): number {
