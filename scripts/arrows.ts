@@ -26,6 +26,11 @@ export const RULES: readonly Rule[] = [
   { of: 'src/errors.ts', modules: [], packages: [], builtins: false },
   { of: 'src/policy/', modules: [], packages: ['croner'], builtins: false },
   { of: 'src/filesystem/', modules: SHARED, packages: ['koffi'], builtins: true },
+  ...(['sftp-connection', 'sftp-session', 'sftp-files'] as const).map((file) =>
+    driver(`src/storage/${file}.ts`, 'ssh2'),
+  ),
+  driver('src/storage/azure.ts', '@azure/storage-blob'),
+  driver('src/storage/gcs-auth.ts', 'google-auth-library'),
   { of: 'src/storage/', modules: SHARED, packages: [], builtins: true },
   { of: 'src/keys/', modules: SHARED, packages: [], builtins: true },
   { of: 'src/sources/postgres/', modules: ['src/sources/contract.ts', ...SHARED], packages: ['pg'], builtins: true },
@@ -66,6 +71,11 @@ export const RULES: readonly Rule[] = [
     builtins: true,
   },
 ]
+
+/** A vendor's package is imported only inside its driver. */
+function driver(of: string, ...packages: string[]): Rule {
+  return { of, modules: ['src/storage/', ...SHARED], packages, builtins: true }
+}
 
 /** Where clock, randomness and environment enter: the process, and a thread, which cannot be handed a function. */
 const ROOTS = ['src/main.ts', 'src/repository/compute/thread.ts']
