@@ -39,7 +39,8 @@ export const RULES: readonly Rule[] = [
   { of: 'src/repository/zstd.ts', modules: [], packages: ['koffi'], builtins: false },
   {
     of: 'src/repository/',
-    modules: ['src/storage/contract.ts', 'src/keys/contract.ts', ...SHARED],
+    // RFC 3394 is part of the format as well: it wraps the identity key.
+    modules: ['src/storage/contract.ts', 'src/keys/contract.ts', 'src/keys/key-wrap.ts', ...SHARED],
     packages: [],
     builtins: true,
   },

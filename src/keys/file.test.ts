@@ -10,6 +10,9 @@ import { type ErrorCode, isRegainError } from '../errors.ts'
 import { createKeyFile, keyFileTooOpen, openKeyFile } from './file.ts'
 import { keyFileText } from './key-file-text.ts'
 
+/** What wrapped keys are bound to, where their service can. */
+const ABOUT = { domain: '00112233445566778899aabbccddeeff', epoch: 1 }
+
 describe('key file', () => {
   let parent: string
   let file: string
@@ -64,7 +67,7 @@ describe('key file', () => {
       `\n\n  ${text.split('\n').at(-2)}  \t\n\n# a note: ümlaut\n`,
     ]) {
       await writeFile(file, variant)
-      const wrapped = await (await openKeyFile(file)).wrap(Buffer.alloc(32, 1))
+      const wrapped = await (await openKeyFile(file)).wrap(Buffer.alloc(32, 1), ABOUT)
       assert.equal(wrapped.wrapped, 'HuK4cea/Pw+na/T/JfJL7lxXXExDdoU5wBIt/+b0sIcMHcBWF5yeDw==')
     }
   })

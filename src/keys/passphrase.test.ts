@@ -7,6 +7,9 @@ import { type Argon2idParameters, deriveKek } from './argon2id.ts'
 import { kekId, wrapKey } from './key-wrap.ts'
 import { openPassphrase } from './passphrase.ts'
 
+/** What wrapped keys are bound to, where their service can. */
+const ABOUT = { domain: '00112233445566778899aabbccddeeff', epoch: 1 }
+
 /** Cheap ones, as the tests need many; accepted when read, never written. */
 const WEAK: Argon2idParameters = { salt: '00112233445566778899aabbccddeeff', memoryKiB: 256, passes: 1, parallelism: 1 }
 
@@ -60,9 +63,9 @@ describe('passphrase', () => {
     const wrapped = await wrappedBy('Z\u00fcrich \u00e9t\u00e9')
     assert.equal(wrapped.kek, '37b78bfe78f25074')
     const decomposed = openPassphrase(async () => 'Zu\u0308rich e\u0301te\u0301', randomBytes)
-    assert.deepEqual(await decomposed.unwrap(wrapped), KEY)
+    assert.deepEqual(await decomposed.unwrap(wrapped, ABOUT), KEY)
     const other = openPassphrase(async () => 'Zurich ete', randomBytes)
-    assert.equal(await other.unwrap(wrapped), null)
+    assert.equal(await other.unwrap(wrapped, ABOUT), null)
   })
 
   it('is asked for once, however many keys there are, and again after a failure', async () => {
@@ -72,10 +75,10 @@ describe('passphrase', () => {
       return 'secret'
     }, randomBytes)
     const wrapped = await wrappedBy('secret')
-    await rejectsWith('key-unavailable', provider.unwrap(wrapped))
+    await rejectsWith('key-unavailable', provider.unwrap(wrapped, ABOUT))
     const salts = Array.from({ length: 12 }, (_, i) => `${i}`.padStart(32, '0'))
     const many = await Promise.all(salts.map((salt) => wrappedBy('secret', { ...WEAK, salt })))
-    for (const each of await Promise.all([...many, ...many].map((each) => provider.unwrap(each)))) {
+    for (const each of await Promise.all([...many, ...many].map((each) => provider.unwrap(each, ABOUT)))) {
       assert.deepEqual(each, KEY)
     }
     assert.equal(asked, 2)
@@ -83,18 +86,18 @@ describe('passphrase', () => {
 
   it('wraps with full strength, under one KEK, that of the repository once it is open', async () => {
     const first = openPassphrase(async () => 'secret', randomBytes)
-    const [a, b] = await Promise.all([first.wrap(KEY), first.wrap(randomBytes(32))])
+    const [a, b] = await Promise.all([first.wrap(KEY, ABOUT), first.wrap(randomBytes(32), ABOUT)])
     assert.deepEqual(a.argon2id, { salt: a.argon2id!.salt, memoryKiB: 65536, passes: 3, parallelism: 4 })
     assert.match(a.argon2id!.salt, /^[0-9a-f]{32}$/)
     assert.equal(a.kek, b.kek)
 
     const later = openPassphrase(async () => 'secret', randomBytes)
-    assert.deepEqual(await later.unwrap(a), KEY)
-    assert.deepEqual((await later.wrap(KEY)).argon2id, a.argon2id)
+    assert.deepEqual(await later.unwrap(a, ABOUT), KEY)
+    assert.deepEqual((await later.wrap(KEY, ABOUT)).argon2id, a.argon2id)
 
     const apart = openPassphrase(async () => 'secret', randomBytes)
-    assert.deepEqual(await apart.unwrap(await wrappedBy('secret')), KEY)
-    const strong = await apart.wrap(KEY)
+    assert.deepEqual(await apart.unwrap(await wrappedBy('secret'), ABOUT), KEY)
+    const strong = await apart.wrap(KEY, ABOUT)
     assert.notEqual(strong.argon2id!.salt, a.argon2id!.salt)
     assert.notEqual(strong.argon2id!.salt, WEAK.salt, 'a weak KEK is not used for new keys')
   })
@@ -102,29 +105,29 @@ describe('passphrase', () => {
   it('does not open what no passphrase wrapped', async () => {
     const provider = openPassphrase(async () => 'secret', randomBytes)
     const { argon2id: _, ...plain } = await wrappedBy('secret')
-    assert.equal(await provider.unwrap(plain), null)
-    await rejectsWith('wrong-key', provider.exportKey(plain))
+    assert.equal(await provider.unwrap(plain, ABOUT), null)
+    await rejectsWith('wrong-key', provider.exportKey(plain, ABOUT))
   })
 
   it('exports the KEK itself', async () => {
     const provider = openPassphrase(async () => 'secret', randomBytes)
-    assert.deepEqual(await provider.exportKey(await wrappedBy('secret')), await kekOf('secret'))
+    assert.deepEqual(await provider.exportKey(await wrappedBy('secret'), ABOUT), await kekOf('secret'))
   })
 
   it('never shows in what is printed', async () => {
     const provider = openPassphrase(async () => 'secret', randomBytes)
-    await provider.unwrap(await wrappedBy('secret'))
+    await provider.unwrap(await wrappedBy('secret'), ABOUT)
     assert.ok(!inspect(provider, { depth: 10, showHidden: true }).includes('secret'))
     const failing = openPassphrase(() => Promise.reject(new Error('cannot parse: secret')), randomBytes)
-    const error = await rejectsWith('key-unavailable', failing.unwrap(await wrappedBy('secret')))
+    const error = await rejectsWith('key-unavailable', failing.unwrap(await wrappedBy('secret'), ABOUT))
     assert.ok(!inspect(error, { depth: 10 }).includes('cannot parse'))
   })
 
   it('must not be empty, and may say itself why it cannot be had', async () => {
     const wrapped = await wrappedBy('secret')
-    await rejectsWith('key-unavailable', openPassphrase(async () => '', randomBytes).unwrap(wrapped))
+    await rejectsWith('key-unavailable', openPassphrase(async () => '', randomBytes).unwrap(wrapped, ABOUT))
     const own = new RegainError('interrupted', 'The question was not answered.')
-    await rejectsWith('interrupted', openPassphrase(() => Promise.reject(own), randomBytes).unwrap(wrapped))
+    await rejectsWith('interrupted', openPassphrase(() => Promise.reject(own), randomBytes).unwrap(wrapped, ABOUT))
   })
 })
 

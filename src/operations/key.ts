@@ -78,8 +78,8 @@ export async function exportKey(application: Application, serviceName: string): 
   const provider = await openServiceKey(application, service)
   return withRepository(application, service, destination, async (repository) => {
     for (const wrapped of await repository.keys()) {
-      if ((await provider.unwrap(wrapped)) === null) continue
-      const key = await provider.exportKey(wrapped)
+      if ((await provider.unwrap(wrapped, wrapped)) === null) continue
+      const key = await provider.exportKey(wrapped, wrapped)
       if (key === null) break
       const about = { service: service.name, destination: destination.name }
       return { ...about, kek: wrapped.kek, label: wrapped.label, key: key.toString('hex') }

@@ -47,11 +47,30 @@ export interface Repository {
    */
   prune(plan: PrunePlan, options: { signal: AbortSignal; progress(progress: Progress): void }): Promise<PruneReport>
 
-  /** KEKs that can open this repository. */
-  keys(): Promise<(WrappedKey & { addedAt: string; label: string })[]>
-  addKey(provider: KeyProvider, label: string): Promise<void>
+  /** KEKs that can open this repository, in its current key epoch. */
+  keys(): Promise<RepositoryKey[]>
+  /** Lets another KEK open it, in every epoch that still holds something; again is fine. Gives the KEK's name. */
+  addKey(provider: KeyProvider, label: string): Promise<string>
+  /**
+   * Takes a KEK's key objects away. Refuses the last one (`precondition-failed`). Who kept the KEK and a copy of its key
+   * object, or the domain key itself, can read on: only a rekey ends that.
+   */
+  removeKey(kek: string): Promise<void>
+  /**
+   * Takes the key objects of every KEK and epoch away: nothing of this repository opens ever again, except to processes
+   * that have it open and to whoever kept a copy of a key object with its KEK. Gives the names of what was removed.
+   */
+  destroyKeys(): Promise<string[]>
 
   close(): Promise<void>
+}
+
+export interface RepositoryKey extends WrappedKey {
+  label: string
+  /** RFC 3339 UTC. */
+  addedAt: string
+  domain: string
+  epoch: number
 }
 
 export interface StartPoint {

@@ -4,22 +4,22 @@ import { isRegainError, RegainError } from '../errors.ts'
 import type { KeyProvider } from '../keys/contract.ts'
 import type { Point } from '../model.ts'
 import type { Storage } from '../storage/contract.ts'
+import { addKey, destroyKeys, listAllKeys, removeKey, writeFirstKey } from './administer-keys.ts'
 import type { OpenPoint, Repository, RepositoryOptions } from './api.ts'
 import { planPrune } from './collector/plan.ts'
 import { prune } from './collector/prune.ts'
 import { readCommits, receiptIds } from './commits.ts'
 import { ComputePool } from './compute/pool.ts'
-import { authenticateClear, decodeClear, encodeClear, type KeyRecord, type RepositoryRecord } from './format/clear.ts'
+import { authenticateClear, decodeClear, encodeClear, type RepositoryRecord } from './format/clear.ts'
 import { companions } from './format/companions.ts'
-import { DOMAIN_ID_BYTES, deriveDomainKeys, KEY_BYTES, KNOWN_EPOCH } from './format/domain-keys.ts'
+import { DOMAIN_ID_BYTES, FIRST_EPOCH, KEY_BYTES } from './format/domain-keys.ts'
 import { lastComponent, PREFIX, REPOSITORY } from './format/object-names.ts'
 import { createFirstGeneration } from './generations.ts'
-import { keyName, listKeyNames } from './key-objects.ts'
+import { eraseKeyring, firstKeyring, type Keyring, openKeyring } from './keyring.ts'
 import { sourceLog } from './log-store.ts'
 import { openPointReader } from './open-point.ts'
 import { startPoint } from './point-writer.ts'
 import type { RepositoryState } from './repository-state.ts'
-import { unwrapDomainKey } from './unwrap.ts'
 import { verifyRepository } from './verify.ts'
 
 const DATA = [PREFIX.generations, PREFIX.ends, PREFIX.sessions, PREFIX.packs, PREFIX.log]
@@ -40,7 +40,7 @@ export async function createRepository(options: RepositoryOptions & { service: s
   if (isUsed) throw lostRecord(storage.description)
   const key = ambient.randomBytes(KEY_BYTES)
   const domain = ambient.randomBytes(DOMAIN_ID_BYTES)
-  const keys = deriveDomainKeys(key, domain, 1)
+  const keyring = firstKeyring(key, domain)
   const createdAt = new Date(ambient.now()).toISOString()
   const files = companions()
   for (const [name, bytes] of Object.entries(files)) await storage.put(name, bytes)
@@ -50,17 +50,18 @@ export async function createRepository(options: RepositoryOptions & { service: s
     id: ambient.randomBytes(16).toString('hex'),
     service: options.service,
     domain: domain.toString('hex'),
-    epoch: 1,
+    epoch: FIRST_EPOCH,
     createdAt,
     companions: Object.fromEntries(
       Object.entries(files).map(([name, bytes]) => [name, createHash('sha256').update(bytes).digest('hex')]),
     ),
   }
-  const state = stateOf(options, record, key)
-  await writeKey(state, options.keys[0] as KeyProvider, key, 'first')
-  if (!(await storage.create(REPOSITORY, encodeClear(keys, REPOSITORY, record)))) throw exists(storage.description)
+  const state = stateOf(options, record, keyring)
+  await writeFirstKey(state, options.keys[0] as KeyProvider)
+  const sealed = encodeClear(keyring.keys, REPOSITORY, record)
+  if (!(await storage.create(REPOSITORY, sealed))) throw exists(storage.description)
   await createFirstGeneration(state)
-  return new OpenRepository(state, key)
+  return new OpenRepository(state)
 }
 
 /**
@@ -70,15 +71,13 @@ export async function createRepository(options: RepositoryOptions & { service: s
 export async function openRepository(options: RepositoryOptions): Promise<Repository> {
   const bytes = await readRepositoryRecord(options)
   const record = decodeClear<RepositoryRecord>(bytes, REPOSITORY, 'repository')
-  if (record.epoch !== KNOWN_EPOCH)
-    throw new RegainError(
-      'repository-version',
-      `The repository is in key epoch ${record.epoch}, which this version of Regain does not know.`,
-    )
-  const key = await unwrapDomainKey(options, record)
-  const state = stateOf(options, record, key)
-  authenticateClear(state.keys, REPOSITORY, bytes, record)
-  return new OpenRepository(state, key)
+  const { storage, keys: providers, ambient } = options
+  const keyring = await openKeyring({ storage, providers, ambient, domain: record.domain, epoch: record.epoch })
+  // It may be an epoch behind: a rekey writes it anew after the epoch has begun.
+  const epochKeys = keyring.keys.ring.get(record.epoch)
+  if (!epochKeys) throw new RegainError('repository-damaged', `${REPOSITORY} is of a key epoch that has ended.`)
+  authenticateClear(epochKeys, REPOSITORY, bytes, record)
+  return new OpenRepository(stateOf(options, record, keyring))
 }
 
 async function readRepositoryRecord(options: RepositoryOptions): Promise<Buffer> {
@@ -111,52 +110,31 @@ function lostRecord(where: string): RegainError {
   )
 }
 
-function stateOf(options: RepositoryOptions, record: RepositoryRecord, key: Buffer): RepositoryState {
-  const domain = Buffer.from(record.domain, 'hex')
+function stateOf(options: RepositoryOptions, record: RepositoryRecord, keyring: Keyring): RepositoryState {
   const threads = options.workers ?? Math.min(availableParallelism(), MAX_THREADS)
   const { storage } = options
+  const { keys, identity, epochKeys } = keyring
+  const localDirectory = storage.localDirectory ?? null
   return {
     id: record.id,
     service: record.service,
     storage,
     ambient: options.ambient,
-    keys: deriveDomainKeys(key, domain, record.epoch),
-    pool: new ComputePool(
-      { domain, epoch: record.epoch, key, localDirectory: storage.localDirectory ?? null },
-      threads,
-    ),
+    keys,
+    keyring,
+    pool: new ComputePool({ domain: keys.domain, identity, keys: [...epochKeys], localDirectory }, threads),
   }
-}
-
-async function writeKey(state: RepositoryState, provider: KeyProvider, key: Buffer, label: string): Promise<void> {
-  const wrapped = await provider.wrap(key)
-  const which = { domain: state.keys.domain.toString('hex'), epoch: state.keys.epoch }
-  const name = keyName(which, wrapped.kek)
-  const addedAt = new Date(state.ambient.now()).toISOString()
-  const others = (await listKeyNames(state.storage, which)).filter((sibling) => sibling !== name)
-  const record: KeyRecord = {
-    regain: 'key',
-    format: 1,
-    ...which,
-    label,
-    addedAt,
-    siblings: others,
-    ...wrapped,
-  }
-  await state.storage.put(name, encodeClear(state.keys, name, record))
 }
 
 class OpenRepository implements Repository {
   readonly id: string
   readonly service: string
   private readonly state: RepositoryState
-  private readonly key: Buffer
 
-  constructor(state: RepositoryState, key: Buffer) {
+  constructor(state: RepositoryState) {
     this.id = state.id
     this.service = state.service
     this.state = state
-    this.key = key
   }
 
   async points(filter: { source?: string } = {}): Promise<Point[]> {
@@ -201,25 +179,17 @@ class OpenRepository implements Repository {
 
   prune: Repository['prune'] = (plan, options) => prune(this.state, plan, options)
 
-  async keys(): ReturnType<Repository['keys']> {
-    const found = []
-    const { keys, storage } = this.state
-    for (const name of await listKeyNames(storage, { domain: keys.domain.toString('hex'), epoch: keys.epoch })) {
-      const bytes = await storage.get(name)
-      const record = decodeClear<KeyRecord>(bytes, name, 'key')
-      authenticateClear(keys, name, bytes, record)
-      found.push(record)
-    }
-    return found
-  }
+  keys: Repository['keys'] = () => listAllKeys(this.state)
 
-  addKey(provider: KeyProvider, label: string): Promise<void> {
-    return writeKey(this.state, provider, this.key, label)
-  }
+  addKey: Repository['addKey'] = (provider, label) => addKey(this.state, provider, label)
+
+  removeKey: Repository['removeKey'] = (kek) => removeKey(this.state, kek)
+
+  destroyKeys: Repository['destroyKeys'] = () => destroyKeys(this.state)
 
   async close(): Promise<void> {
     await this.state.pool.close()
-    this.key.fill(0)
+    eraseKeyring(this.state.keyring)
   }
 }
 

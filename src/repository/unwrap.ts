@@ -1,81 +1,86 @@
 import { isRegainError, RegainError } from '../errors.ts'
 import type { KeyProvider } from '../keys/contract.ts'
-import type { RepositoryOptions } from './api.ts'
+import type { Ambient } from '../model.ts'
+import type { Storage } from '../storage/contract.ts'
 import { isDamage, isLoss } from './damage.ts'
-import { authenticateClear, decodeClear, type KeyRecord, type RepositoryRecord } from './format/clear.ts'
-import { deriveDomainKeys } from './format/domain-keys.ts'
-import { kekOfKeyName, listKeyNames } from './key-objects.ts'
+import { authenticateClear, decodeClear, type EpochRecord, type KeyRecord } from './format/clear.ts'
+import { deriveDomainKeys, type EpochKey } from './format/domain-keys.ts'
+import { epochName, type KeyEpoch, type ListedKeys } from './key-objects.ts'
+
+export interface KeySearch {
+  storage: Storage
+  /** Tried in order. */
+  providers: readonly KeyProvider[]
+  ambient: Ambient
+  /** Hex. */
+  domain: string
+  /** Of repository.json: the current epoch is at least this. */
+  epoch: number
+}
+
+export interface Unwrapped extends EpochKey {
+  /** Of the key object that gave it. */
+  record: KeyRecord
+}
 
 /** A key object as it was found: not yet authenticated, or damaged so that it can't be read. */
 interface FoundKey {
   name: string
+  kek: string
   bytes: Buffer | null
   record: (KeyRecord & { mac: string }) | null
 }
 
 /**
- * The domain key, from the first key object that one of the KEKs given opens. Rejects with `wrong-key` if they open none;
- * with `repository-damaged` if that is because the key object made for one of them is no longer what was written. Damage
- * to key objects that are not needed is a warning: each is a way into the repository that is lost.
+ * An epoch's domain key, from the first of its key objects that one of the KEKs given opens; null if they open none.
+ * Rejects with `repository-damaged` if that is because the key object made for one of them is no longer what was written,
+ * or because none is left. Damage to key objects that are not needed is a warning: each is a way in that is lost.
  */
-export async function unwrapDomainKey(options: RepositoryOptions, record: RepositoryRecord): Promise<Buffer> {
-  const found = await readKeyObjects(options, record)
-  for (const provider of options.keys)
-    for (const candidate of found) {
-      const key = candidate.record && (await tryUnwrap(provider, candidate.record))
+export async function unwrapEpoch(search: KeySearch, listed: ListedKeys, epoch: number): Promise<Unwrapped | null> {
+  const found = await readKeyObjects(search, listed, epoch)
+  for (const provider of search.providers)
+    for (const { record } of found) {
+      const key = record && (await tryUnwrap(provider, record))
       if (!key) continue
-      warnOfDamaged(options, record, key, found)
-      return key
+      warnOfDamaged(search, { epoch, key }, found)
+      return { epoch, key, record }
     }
-  await throwIfDamaged(options, found)
-  const tried = options.keys.map((provider) => provider.description).join(', ')
-  throw new RegainError(
-    'wrong-key',
-    `None of the keys given opens the repository at ${options.storage.description} (tried: ${tried}).`,
-  )
+  await throwIfDamaged(search, found)
+  return null
 }
 
-async function readKeyObjects(options: RepositoryOptions, record: RepositoryRecord): Promise<FoundKey[]> {
+async function readKeyObjects(search: KeySearch, listed: ListedKeys, epoch: number): Promise<FoundKey[]> {
   const found: FoundKey[] = []
   let damage: unknown = null
-  for (const name of await listKeyNames(options.storage, record)) {
+  for (const { name, kek } of listed.keys.filter((key) => key.epoch === epoch)) {
     try {
-      const bytes = await options.storage.get(name)
+      const bytes = await search.storage.get(name)
       const key = decodeClear<KeyRecord>(bytes, name, 'key')
-      const isNamed = key.domain === record.domain && key.epoch === record.epoch
-      found.push({ name, bytes, record: isNamed ? key : null })
+      const isNamed = key.domain === search.domain && key.epoch === epoch
+      found.push({ name, kek, bytes, record: isNamed ? key : null })
     } catch (error) {
       // Another may be as it was written. A store that is away is another matter.
       if (!isLoss(error)) throw error
       damage = error
-      if (!isRegainError(error, 'storage-not-found')) found.push({ name, bytes: null, record: null })
+      if (!isRegainError(error, 'storage-not-found')) found.push({ name, kek, bytes: null, record: null })
     }
   }
   if (found.length > 0) return found
-  throw new RegainError(
-    'repository-damaged',
-    `The repository at ${options.storage.description} has no wrapped key left, so nothing opens it.`,
-    { cause: damage, hint: HINT },
-  )
+  throw await noKeyLeft(search, epoch, damage)
 }
 
 /** Null also for a record that no provider can make sense of: what was stored is not what was written. */
 async function tryUnwrap(provider: KeyProvider, record: KeyRecord): Promise<Buffer | null> {
   try {
-    return await provider.unwrap(record)
+    return await provider.unwrap(record, record)
   } catch (error) {
     if (isDamage(error)) return null
     throw error
   }
 }
 
-function warnOfDamaged(
-  options: RepositoryOptions,
-  record: RepositoryRecord,
-  key: Buffer,
-  found: readonly FoundKey[],
-): void {
-  const keys = deriveDomainKeys(key, Buffer.from(record.domain, 'hex'), record.epoch)
+function warnOfDamaged({ ambient, domain }: KeySearch, { epoch, key }: EpochKey, found: readonly FoundKey[]): void {
+  const keys = deriveDomainKeys(key, Buffer.from(domain, 'hex'), epoch)
   for (const { name, bytes, record: candidate } of found) {
     try {
       if (bytes === null || candidate === null) throw damaged(name)
@@ -83,27 +88,55 @@ function warnOfDamaged(
     } catch (error) {
       if (!isDamage(error)) throw error
       const detail = 'The key that it was made for may no longer open the repository: bring it back from a copy.'
-      options.ambient.log('warning', `${name} is damaged. ${detail}`, { object: name })
+      ambient.log('warning', `${name} is damaged. ${detail}`, { object: name })
     }
   }
 }
 
 /** KEKs have names, which are in the names of key objects: the right key with a damaged object is told from a wrong key. */
-async function throwIfDamaged(options: RepositoryOptions, found: readonly FoundKey[]): Promise<void> {
-  for (const provider of options.keys)
+async function throwIfDamaged({ providers }: KeySearch, found: readonly FoundKey[]): Promise<void> {
+  for (const provider of providers)
     for (const each of found) if (await isMadeFor(provider, each)) throw damaged(each.name)
 }
 
-async function isMadeFor(provider: KeyProvider, { name, record }: FoundKey): Promise<boolean> {
+async function isMadeFor(provider: KeyProvider, { kek: named, record }: FoundKey): Promise<boolean> {
   try {
     const kek = await provider.kekName(record?.argon2id)
     // The object has lost how its KEK is made, so whose it was can't be told; it is damaged in any case.
     if (kek === null) return record === null || record.type === provider.type
-    return kek === kekOfKeyName(name) || kek === record?.kek
+    return kek === named || kek === record?.kek
   } catch (error) {
     // It asks for what nobody writes.
     if (isDamage(error)) return true
     throw error
+  }
+}
+
+async function noKeyLeft({ storage, domain }: KeySearch, epoch: number, cause: unknown): Promise<RegainError> {
+  const destroyedAt = await whenDestroyed(storage, { domain, epoch })
+  if (destroyedAt === null)
+    return new RegainError(
+      'repository-damaged',
+      `The repository at ${storage.description} has no wrapped key left, so nothing opens it.`,
+      { cause, hint: HINT },
+    )
+  return new RegainError(
+    'repository-damaged',
+    `The keys of the repository at ${storage.description} were destroyed on purpose at ${destroyedAt}, ` +
+      `says ${epochName({ domain, epoch })}: nothing of it can be read any more, with any key.`,
+    { hint: 'Remove what is left of it, or name another destination.' },
+  )
+}
+
+/** Nobody can authenticate it any more. */
+async function whenDestroyed(storage: Storage, which: KeyEpoch): Promise<string | null> {
+  const name = epochName(which)
+  try {
+    const { keys, changedAt } = decodeClear<EpochRecord>(await storage.get(name), name, 'epoch')
+    return Array.isArray(keys) && keys.length === 0 ? changedAt : null
+  } catch (error) {
+    if (!isLoss(error)) throw error
+    return null
   }
 }
 

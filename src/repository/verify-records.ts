@@ -1,52 +1,11 @@
-import { createHash } from 'node:crypto'
 import { RegainError } from '../errors.ts'
 import type { VerifyProblem } from './api.ts'
 import { type Commit, readCommits } from './commits.ts'
-import { authenticateClear, decodeClear, type KeyRecord, type RepositoryRecord } from './format/clear.ts'
-import { endName, lastComponent, PREFIX, REPOSITORY, receiptName, sessionName } from './format/object-names.ts'
+import { endName, lastComponent, PREFIX, receiptName, sessionName } from './format/object-names.ts'
 import { openRecord, type RecordKinds } from './format/records.ts'
-import { listKeyNames } from './key-objects.ts'
 import type { RepositoryState } from './repository-state.ts'
 
-type Report = (found: VerifyProblem) => void
-
-/** repository.json, its companions, and the wrapped keys: authentic and complete. */
-export async function checkKeys(state: RepositoryState, signal: AbortSignal, problem: Report): Promise<void> {
-  const record = await attempt(problem, REPOSITORY, async () => {
-    const bytes = await state.storage.get(REPOSITORY, undefined, { signal })
-    const decoded = decodeClear<RepositoryRecord>(bytes, REPOSITORY, 'repository')
-    authenticateClear(state.keys, REPOSITORY, bytes, decoded)
-    return decoded
-  })
-  for (const [name, expected] of Object.entries(record?.companions ?? {}))
-    await attempt(problem, name, async () => {
-      const bytes = await state.storage.get(name, undefined, { signal })
-      if (createHash('sha256').update(bytes).digest('hex') !== expected)
-        throw new RegainError(
-          'repository-damaged',
-          `${name} is not what was written with the repository. No data is affected.`,
-        )
-    })
-  const which = { domain: state.keys.domain.toString('hex'), epoch: state.keys.epoch }
-  const names = await listKeyNames(state.storage, which, { signal })
-  const expected = new Set<string>()
-  for (const name of names)
-    await attempt(problem, name, async () => {
-      const bytes = await state.storage.get(name, undefined, { signal })
-      const key = decodeClear<KeyRecord>(bytes, name, 'key')
-      authenticateClear(state.keys, name, bytes, key)
-      for (const sibling of key.siblings) expected.add(sibling)
-    })
-  if (names.length === 0)
-    missing(
-      problem,
-      PREFIX.keys,
-      'No wrapped key is left: the repository can only be opened while a process still has it open.',
-    )
-  for (const name of expected)
-    if (!names.includes(name))
-      missing(problem, name, 'A wrapped key was removed: the key that it was made for opens the repository no longer.')
-}
+export type Report = (found: VerifyProblem) => void
 
 /** Sessions, pins, generations: each opens. */
 export async function checkProtocolObjects(
@@ -163,7 +122,7 @@ async function namesUnder(state: RepositoryState, prefix: string, signal: AbortS
 }
 
 /** Reports damage of `object` instead of throwing. `mayVanish`: other processes may be done with it meanwhile. */
-async function attempt<T>(
+export async function attempt<T>(
   problem: Report,
   object: string,
   look: () => Promise<T>,
@@ -182,6 +141,6 @@ async function attempt<T>(
   }
 }
 
-function missing(problem: Report, object: string, detail: string): void {
+export function missing(problem: Report, object: string, detail: string): void {
   problem({ object, kind: 'missing', detail, hurts: [] })
 }

@@ -11,8 +11,9 @@ import { openObject } from './format/sealed.ts'
 import { decodeLogPiece } from './log-store.ts'
 import type { RepositoryState } from './repository-state.ts'
 import { BadPacks, KnownChunks } from './verify-chunks.ts'
+import { checkKeys } from './verify-keys.ts'
 import { checkPoints } from './verify-points.ts'
-import { checkCommits, checkKeys, checkProtocolObjects } from './verify-records.ts'
+import { checkCommits, checkProtocolObjects } from './verify-records.ts'
 
 const READS_AT_ONCE = 8
 

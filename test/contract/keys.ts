@@ -5,6 +5,9 @@ import { type ErrorCode, isRegainError } from '../../src/errors.ts'
 import type { KeyProvider } from '../../src/keys/contract.ts'
 import { kekId, unwrapKey } from '../../src/keys/key-wrap.ts'
 
+/** What wrapped keys are bound to, where their service can. */
+const ABOUT = { domain: '00112233445566778899aabbccddeeff', epoch: 1 }
+
 export interface KeysUnderTest {
   /** A KEK of its own. */
   keys: KeyProvider
@@ -33,15 +36,15 @@ export function keysContract(driver: string, open: () => Promise<KeysUnderTest>)
     promises('gives back what it wrapped, also after JSON and from a new start', async ({ keys, same }) => {
       const key = randomBytes(32)
       const before = Buffer.from(key)
-      const wrapped = JSON.parse(JSON.stringify(await keys.wrap(key)))
+      const wrapped = JSON.parse(JSON.stringify(await keys.wrap(key, ABOUT)))
       assert.ok(key.equals(before), 'the key given is left as it is')
-      assert.ok((await keys.unwrap(wrapped))?.equals(key))
-      assert.ok((await (await same()).unwrap(wrapped))?.equals(key))
-      assert.ok((await keys.unwrap(await keys.wrap(key)))?.equals(key))
+      assert.ok((await keys.unwrap(wrapped, ABOUT))?.equals(key))
+      assert.ok((await (await same()).unwrap(wrapped, ABOUT))?.equals(key))
+      assert.ok((await keys.unwrap(await keys.wrap(key, ABOUT), ABOUT))?.equals(key))
     })
 
     promises('writes the form that the repository keeps', async ({ keys }) => {
-      const wrapped = await keys.wrap(randomBytes(32))
+      const wrapped = await keys.wrap(randomBytes(32), ABOUT)
       assert.equal(wrapped.type, keys.type)
       assert.match(wrapped.kek, /^[0-9a-f]{16}$/)
       assert.equal(Buffer.from(wrapped.wrapped, 'base64').length, 40)
@@ -50,62 +53,63 @@ export function keysContract(driver: string, open: () => Promise<KeysUnderTest>)
 
     promises('gives null for keys of another KEK', async ({ keys, other }) => {
       const stranger = await other()
-      const wrapped = await keys.wrap(randomBytes(32))
-      const strange = await stranger.wrap(randomBytes(32))
-      assert.equal(await stranger.unwrap(wrapped), null)
-      assert.equal(await keys.unwrap(strange), null)
+      const wrapped = await keys.wrap(randomBytes(32), ABOUT)
+      const strange = await stranger.wrap(randomBytes(32), ABOUT)
+      assert.equal(await stranger.unwrap(wrapped, ABOUT), null)
+      assert.equal(await keys.unwrap(strange, ABOUT), null)
       assert.notEqual(wrapped.kek, strange.kek)
-      assert.ok(await keys.unwrap(wrapped), 'a miss does no harm')
+      assert.ok(await keys.unwrap(wrapped, ABOUT), 'a miss does no harm')
     })
 
     promises('gives null for a wrapped key with any bit changed, cut, longer or no base64', async ({ keys }) => {
-      const wrapped = await keys.wrap(randomBytes(32))
+      const wrapped = await keys.wrap(randomBytes(32), ABOUT)
       const bytes = Buffer.from(wrapped.wrapped, 'base64')
       for (let bit = 0; bit < bytes.length * 8; bit += 7) {
         const changed = Buffer.from(bytes)
         changed[bit >> 3] = changed[bit >> 3]! ^ (1 << (bit & 7))
-        assert.equal(await keys.unwrap({ ...wrapped, wrapped: changed.toString('base64') }), null, `bit ${bit}`)
+        assert.equal(await keys.unwrap({ ...wrapped, wrapped: changed.toString('base64') }, ABOUT), null, `bit ${bit}`)
       }
       for (const length of [0, 8, 32, 39]) {
         const cut = bytes.subarray(0, length).toString('base64')
-        assert.equal(await keys.unwrap({ ...wrapped, wrapped: cut }), null, `${length} bytes`)
+        assert.equal(await keys.unwrap({ ...wrapped, wrapped: cut }, ABOUT), null, `${length} bytes`)
       }
       const longer = Buffer.concat([bytes, Buffer.alloc(8)]).toString('base64')
-      for (const text of [longer, '', '*', 'é']) assert.equal(await keys.unwrap({ ...wrapped, wrapped: text }), null)
+      for (const text of [longer, '', '*', 'é'])
+        assert.equal(await keys.unwrap({ ...wrapped, wrapped: text }, ABOUT), null)
     })
 
     promises('names the KEK that it wrapped with, and no other', async ({ keys, same, other }) => {
-      const { kek, argon2id } = await keys.wrap(randomBytes(32))
+      const { kek, argon2id } = await keys.wrap(randomBytes(32), ABOUT)
       assert.equal(await (await same()).kekName(argon2id), kek)
       assert.notEqual(await (await other()).kekName(argon2id), kek)
     })
 
     promises('exports the KEK of a key that it opens, and of no other', async ({ keys, other }) => {
       const key = randomBytes(32)
-      const wrapped = await keys.wrap(key)
-      const kek = await keys.exportKey(wrapped)
+      const wrapped = await keys.wrap(key, ABOUT)
+      const kek = await keys.exportKey(wrapped, ABOUT)
       if (kek === null) return
       assert.equal(kek.length, 32)
       assert.equal(kekId(kek), wrapped.kek)
       assert.ok(unwrapKey(kek, Buffer.from(wrapped.wrapped, 'base64'))?.equals(key))
       kek.fill(0)
-      assert.ok((await keys.unwrap(wrapped))?.equals(key), 'the KEK given out is a copy')
-      await rejectsWith('wrong-key', (await other()).exportKey(wrapped))
+      assert.ok((await keys.unwrap(wrapped, ABOUT))?.equals(key), 'the KEK given out is a copy')
+      await rejectsWith('wrong-key', (await other()).exportKey(wrapped, ABOUT))
     })
 
     promises('tells a KEK that cannot be had from a wrong one', async ({ keys, unavailable }) => {
-      const wrapped = await keys.wrap(randomBytes(32))
+      const wrapped = await keys.wrap(randomBytes(32), ABOUT)
       const away = await unavailable()
-      await rejectsWith('key-unavailable', away.unwrap(wrapped))
-      await rejectsWith('key-unavailable', away.wrap(randomBytes(32)))
-      await rejectsWith('key-unavailable', away.exportKey(wrapped))
+      await rejectsWith('key-unavailable', away.unwrap(wrapped, ABOUT))
+      await rejectsWith('key-unavailable', away.wrap(randomBytes(32), ABOUT))
+      await rejectsWith('key-unavailable', away.exportKey(wrapped, ABOUT))
     })
 
     promises('serves calls at the same time', async ({ keys, same }) => {
       const wanted = Array.from({ length: 20 }, () => randomBytes(32))
-      const wrapped = await Promise.all(wanted.map((key) => keys.wrap(key)))
+      const wrapped = await Promise.all(wanted.map((key) => keys.wrap(key, ABOUT)))
       const again = await same()
-      const keysBack = await Promise.all(wrapped.map((each) => again.unwrap(each)))
+      const keysBack = await Promise.all(wrapped.map((each) => again.unwrap(each, ABOUT)))
       assert.deepEqual(keysBack, wanted)
     })
   })

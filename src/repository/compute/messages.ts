@@ -8,9 +8,9 @@ import type { SharedPace } from './pace.ts'
  */
 export interface ThreadSetup {
   domain: Uint8Array
-  epoch: number
-  /** The domain key; derived keys are made in the thread. */
-  key: Uint8Array
+  identity: Uint8Array
+  /** The domain keys of all epochs at hand; derived keys are made in the thread. */
+  keys: { epoch: number; key: Uint8Array }[]
   /** Objects can be read as files below it; null: the main thread fetches. */
   localDirectory: string | null
 }

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { parentPort, workerData } from 'node:worker_threads'
 import { RegainError } from '../../errors.ts'
-import { deriveDomainKeys } from '../format/domain-keys.ts'
+import { deriveKeyRing } from '../format/domain-keys.ts'
 import { checkPack } from './check-pack.ts'
 import type { BeginSessionJob, FromThread, Job, ThreadError, ThreadSetup, ToThread } from './messages.ts'
 import { GroupOpener } from './open-groups.ts'
@@ -13,7 +13,11 @@ import { storeBytes } from './store-bytes.ts'
 
 /** A compute thread: takes jobs one after the other. Started by pool.ts. */
 const setup = workerData as ThreadSetup
-const keys = deriveDomainKeys(Buffer.from(setup.key), Buffer.from(setup.domain), setup.epoch)
+const keys = deriveKeyRing(
+  Buffer.from(setup.domain),
+  Buffer.from(setup.identity),
+  setup.keys.map(({ epoch, key }) => ({ epoch, key: Buffer.from(key) })),
+)
 const opener = new GroupOpener(keys, setup.localDirectory)
 const sessions = new Map<number, SessionStore>()
 const port = parentPort as NonNullable<typeof parentPort>

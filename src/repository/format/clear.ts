@@ -1,7 +1,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { RegainError } from '../../errors.ts'
 import type { WrappedKey } from '../../keys/contract.ts'
-import type { DomainKeys } from './domain-keys.ts'
+import type { EpochKeys } from './domain-keys.ts'
 
 /**
  * docs/format.md, Clear objects: JSON that must be readable before the key is known. `mac` is HMAC-SHA-256 (hex), under
@@ -29,16 +29,32 @@ export interface KeyRecord extends WrappedKey {
   epoch: number
   label: string
   addedAt: string
-  /** Names of the key objects there were when this one was added: a lost one is noticed. */
-  siblings: string[]
+  /** From the second epoch on: base64 of RFC 3394 key wrap of the identity key, 40 bytes (domain-keys.ts). */
+  identity?: string
 }
 
-export function encodeClear(keys: DomainKeys, name: string, record: RepositoryRecord | KeyRecord): Buffer {
+/** One for each epoch there ever was; the highest is the current one. */
+export interface EpochRecord {
+  regain: 'epoch'
+  format: 1
+  domain: string
+  epoch: number
+  /** The lowest epoch that objects may still be sealed in; `epoch` itself unless a rekey is under way. */
+  oldest: number
+  /** Names of the KEKs (16 hex digits, sorted) that have a key object in this epoch: no more, no less. */
+  keys: string[]
+  changedAt: string
+}
+
+type ClearRecord = RepositoryRecord | KeyRecord | EpochRecord
+
+/** `keys`: those of the epoch that the record names. */
+export function encodeClear(keys: EpochKeys, name: string, record: ClearRecord): Buffer {
   return Buffer.from(`${JSON.stringify({ ...record, mac: clearMac(keys, name, JSON.stringify(record)) }, null, 2)}\n`)
 }
 
 /** The record, not yet authenticated: it is needed to find the key with which `authenticateClear` checks it. */
-export function decodeClear<R extends RepositoryRecord | KeyRecord>(
+export function decodeClear<R extends ClearRecord>(
   bytes: Buffer,
   name: string,
   kind: R['regain'],
@@ -62,8 +78,8 @@ export function decodeClear<R extends RepositoryRecord | KeyRecord>(
 }
 
 /** What is used before the record can be authenticated, because it leads to the key. */
-function hasShape(record: Record<string, unknown>, kind: 'repository' | 'key'): boolean {
-  const texts = kind === 'key' ? ['type', 'kek', 'wrapped'] : ['id', 'service']
+function hasShape(record: Record<string, unknown>, kind: ClearRecord['regain']): boolean {
+  const texts = { key: ['type', 'kek', 'wrapped'], repository: ['id', 'service'], epoch: ['changedAt'] }[kind]
   return (
     texts.every((field) => typeof record[field] === 'string') &&
     typeof record.domain === 'string' &&
@@ -76,10 +92,10 @@ function hasShape(record: Record<string, unknown>, kind: 'repository' | 'key'): 
 
 /** Throws `repository-damaged` unless the exact bytes are what encodeClear wrote. */
 export function authenticateClear(
-  keys: DomainKeys,
+  keys: EpochKeys,
   name: string,
   bytes: Buffer,
-  record: (RepositoryRecord | KeyRecord) & { mac: string },
+  record: ClearRecord & { mac: string },
 ): void {
   const { mac, ...rest } = record
   const expected = Buffer.from(clearMac(keys, name, JSON.stringify(rest)), 'hex')
@@ -90,6 +106,6 @@ export function authenticateClear(
     throw new RegainError('repository-damaged', `${name} was changed: its authentication code does not match.`)
 }
 
-function clearMac(keys: DomainKeys, name: string, json: string): string {
+function clearMac(keys: EpochKeys, name: string, json: string): string {
   return createHmac('sha256', keys.clear).update(name).update('\0').update(json).digest('hex')
 }

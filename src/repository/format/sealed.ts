@@ -1,6 +1,6 @@
 import { createCipheriv, createDecipheriv, createHash, hkdfSync, timingSafeEqual } from 'node:crypto'
 import { RegainError } from '../../errors.ts'
-import { DOMAIN_ID_BYTES, type DomainKeys } from './domain-keys.ts'
+import { DOMAIN_ID_BYTES, type DomainKeys, type EpochKeys } from './domain-keys.ts'
 
 /**
  * docs/format.md, Sealed objects. Every object but the clear ones is a header and a stream of AES-256-GCM frames:
@@ -18,7 +18,8 @@ export const FRAME_BYTES = 256 * 1024
 export const TAG_BYTES = 16
 export const SEALED_FRAME_BYTES = FRAME_BYTES + TAG_BYTES
 export const HEADER_BYTES = 96
-const SALT_OFFSET = 8 + DOMAIN_ID_BYTES + 8
+const EPOCH_OFFSET = 8 + DOMAIN_ID_BYTES
+const SALT_OFFSET = EPOCH_OFFSET + 8
 const COMMITMENT_OFFSET = SALT_OFFSET + 32
 
 /** P pack, I index, S session, E end, N pin, G generation, R receipt, L log segment or tail, H log history. */
@@ -29,7 +30,7 @@ interface ObjectKey {
   commitment: Buffer
 }
 
-function objectKey(keys: DomainKeys, kind: string, salt: Uint8Array): ObjectKey {
+function objectKey(keys: EpochKeys, kind: string, salt: Uint8Array): ObjectKey {
   const okm = Buffer.from(hkdfSync('sha256', keys.seal, salt, `regain v1 object ${kind}`, 64))
   return { key: okm.subarray(0, 32), commitment: okm.subarray(32) }
 }
@@ -46,6 +47,13 @@ function frameData(headerHash: Buffer, frame: number, last: boolean): Buffer {
   data.writeUInt32BE(frame, 36)
   data[40] = last ? 1 : 0
   return data
+}
+
+/** The key epoch that a header names, not authenticated; null if these are not the first bytes of an object. */
+export function headerEpoch(bytes: Buffer): number | null {
+  return bytes.length < HEADER_BYTES || bytes.toString('latin1', 0, 6) !== 'REGAIN'
+    ? null
+    : bytes.readUInt32LE(EPOCH_OFFSET)
 }
 
 /** Bytes of the whole object for a plaintext of `plainBytes`. Even an empty one has a frame. */
@@ -82,7 +90,7 @@ export class Sealer {
     this.header.write(kind, 6, 'latin1')
     this.header[7] = 1
     keys.domain.copy(this.header, 8)
-    this.header.writeUInt32LE(keys.epoch, 8 + DOMAIN_ID_BYTES)
+    this.header.writeUInt32LE(keys.epoch, EPOCH_OFFSET)
     salt.copy(this.header, SALT_OFFSET)
     commitment.copy(this.header, COMMITMENT_OFFSET)
     this.headerHash = createHash('sha256').update(this.header).update(context).digest()
@@ -133,17 +141,18 @@ export class Opener {
         'repository-version',
         `${name} has version ${bytes[7]}, which this version of Regain does not know.`,
       )
-    if (
-      !keys.domain.equals(bytes.subarray(8, 8 + DOMAIN_ID_BYTES)) ||
-      keys.epoch !== bytes.readUInt32LE(8 + DOMAIN_ID_BYTES)
-    )
-      throw new RegainError('repository-damaged', `${name} belongs to another key domain or epoch.`)
-    if (bytes.readUInt32LE(12 + DOMAIN_ID_BYTES) !== 0)
+    const epochKeys = keys.ring.get(bytes.readUInt32LE(EPOCH_OFFSET))
+    if (!keys.domain.equals(bytes.subarray(8, EPOCH_OFFSET)) || epochKeys === undefined)
+      throw new RegainError(
+        'repository-damaged',
+        `${name} belongs to another key domain, or to a key epoch whose key is not at hand.`,
+      )
+    if (bytes.readUInt32LE(EPOCH_OFFSET + 4) !== 0)
       throw new RegainError(
         'repository-version',
         `${name} uses a part of the header that this version of Regain does not know, or was changed.`,
       )
-    const { key, commitment } = objectKey(keys, kind, bytes.subarray(SALT_OFFSET, SALT_OFFSET + 32))
+    const { key, commitment } = objectKey(epochKeys, kind, bytes.subarray(SALT_OFFSET, SALT_OFFSET + 32))
     if (!timingSafeEqual(commitment, bytes.subarray(COMMITMENT_OFFSET, HEADER_BYTES)))
       throw new RegainError('repository-damaged', `${name} was not sealed with this key, or its header was changed.`)
     this.key = key

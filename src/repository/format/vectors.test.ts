@@ -10,8 +10,8 @@ import { keyFileText } from '../../keys/key-file-text.ts'
 import { kekId, unwrapKey, wrapKey } from '../../keys/key-wrap.ts'
 import { gearTable } from '../chunker.ts'
 import { decodeLogPiece } from '../log-store.ts'
-import { encodeClear, type KeyRecord, type RepositoryRecord } from './clear.ts'
-import { chunkId, deriveDomainKeys } from './domain-keys.ts'
+import { type EpochRecord, encodeClear, type KeyRecord, type RepositoryRecord } from './clear.ts'
+import { chunkId, deriveDomainKeys, deriveIdentity, deriveIdentityWrap, deriveKeyRing } from './domain-keys.ts'
 import { encodeIndexSegment } from './index-segment.ts'
 import { pageHead } from './listing-page.ts'
 import { indexName, packName } from './object-names.ts'
@@ -81,6 +81,39 @@ async function computed(): Promise<Record<string, unknown>> {
     listingPage: listingVector(),
     clear: clearVectors(),
     log: logVector(),
+    secondEpoch: secondEpochVector(),
+  }
+}
+
+function secondEpochVector(): unknown {
+  const second = { epoch: 2, key: Buffer.from(Array.from({ length: 32 }, (_, i) => 0x80 + i)) }
+  const identity = deriveIdentity(key, domain)
+  const identityWrap = deriveIdentityWrap(second, domain)
+  const ring = deriveKeyRing(domain, identity, [second, { epoch: 1, key }])
+  const name = `keys/${domain.toString('hex')}-2-${kekId(kek)}.json`
+  const record: KeyRecord = {
+    regain: 'key',
+    format: 1,
+    domain: domain.toString('hex'),
+    epoch: 2,
+    label: 'main',
+    addedAt: '2026-01-02T03:04:05.678Z',
+    type: 'file',
+    kek: kekId(kek),
+    wrapped: wrapKey(kek, second.key).toString('base64'),
+    identity: wrapKey(identityWrap, identity).toString('base64'),
+  }
+  const context = 'pins/x'
+  const inFirst = sealObject(keys, 'N', context, Buffer.from('sealed in epoch 1'), salt(0xe0))
+  assert.equal(openObject(ring, 'N', context, inFirst, context).toString(), 'sealed in epoch 1')
+  assert.throws(() => openObject(keys, 'N', context, sealObject(ring, 'N', context, inFirst, salt(0xe1)), context))
+  return {
+    domainKey: second.key.toString('hex'),
+    identityWrap: identityWrap.toString('hex'),
+    seal: ring.seal.toString('hex'),
+    chunkId: ring.id.toString('hex'),
+    clear: { name, text: encodeClear(ring, name, record).toString() },
+    sealed: sealObject(ring, 'N', context, Buffer.from('sealed in epoch 2'), salt(0xf0)).toString('hex'),
   }
 }
 
@@ -208,14 +241,24 @@ function clearVectors(): unknown {
     epoch: 1,
     label: 'caf\u00e9',
     addedAt: '2026-01-02T03:04:05.678Z',
-    siblings: [],
     type: 'file',
     kek: kekId(kek),
     wrapped: wrapKey(kek, key).toString('base64'),
   }
+  const epochName = `keys/${domain.toString('hex')}-1.json`
+  const epoch: EpochRecord = {
+    regain: 'epoch',
+    format: 1,
+    domain: domain.toString('hex'),
+    epoch: 1,
+    oldest: 1,
+    keys: [kekId(kek)],
+    changedAt: '2026-01-02T03:04:05.678Z',
+  }
   return [
     { name: 'repository.json', text: encodeClear(keys, 'repository.json', repository).toString() },
     { name, text: encodeClear(keys, name, record).toString() },
+    { name: epochName, text: encodeClear(keys, epochName, epoch).toString() },
   ]
 }
 
@@ -233,8 +276,9 @@ import base64, hashlib, hmac, json, sys
 import recover as r
 v = json.load(open(sys.argv[1], encoding='utf-8'))
 k, key, domain = v['keys'], bytes.fromhex(v['keys']['domainKey']), bytes.fromhex(v['keys']['domain'])
-keys = r.DomainKeys(key, domain, k['epoch'])
-assert [keys.id.hex(), keys.seal.hex(), keys.clear.hex()] == [k['chunkId'], k['seal'], k['clear']]
+first = r.EpochKeys(key, domain, k['epoch'])
+keys = r.domain_keys(domain, {1: (first, {})})
+assert [keys.id.hex(), first.seal.hex(), first.clear.hex()] == [k['chunkId'], k['seal'], k['clear']]
 assert r.unwrap(bytes.fromhex(v['wrap']['kek']), base64.b64decode(v['wrap']['wrapped'])) == key
 assert r.unwrap(bytes(32), base64.b64decode(v['wrap']['wrapped'])) is None
 assert r.key_from_passphrase('cafe\\u0301', v['passphrase']['argon2id']).hex() == v['passphrase']['kek']
@@ -259,8 +303,17 @@ paths = [json.loads(line)['path'].encode('utf-8', 'surrogateescape') for line in
 assert paths == [b'', b'caf\\xc3\\xa9 \\xff', b'link', b'sparse']
 for c in v['clear']:
     record, text = r.clear_record(c['text'])
-    assert hmac.new(keys.clear, c['name'].encode() + b'\\0' + text, 'sha256').hexdigest() == record['mac']
+    assert hmac.new(first.clear, c['name'].encode() + b'\\0' + text, 'sha256').hexdigest() == record['mac']
 line, _, body = unseal('L', v['log']['name'], bytes.fromhex(v['log']['sealed'])).partition(b'\\n')
 assert r.zstd(body, json.loads(line)['bytes']).decode() == v['log']['bytes']
+s = v['secondEpoch']
+second = r.EpochKeys(bytes.fromhex(s['domainKey']), domain, 2)
+record, text = r.clear_record(s['clear']['text'])
+assert hmac.new(second.clear, s['clear']['name'].encode() + b'\\0' + text, 'sha256').hexdigest() == record['mac']
+assert r.unwrap(bytes.fromhex(v['wrap']['kek']), base64.b64decode(record['wrapped'])).hex() == s['domainKey']
+keys = r.domain_keys(domain, {1: (first, {}), 2: (second, record)})
+assert keys.id.hex() == s['chunkId']
+assert unseal('N', 'pins/x', bytes.fromhex(s['sealed'])) == b'sealed in epoch 2'
+assert unseal('P', '', pack) == plain
 print('agreed')
 `

@@ -10,8 +10,10 @@ repository is only read. FORMAT.txt beside this file says what the bytes mean.
   recover.py log   --key FILE SOURCE TARGET      a source's log segments and histories into a folder
 
 The repository is the folder this file is in, unless --repository names another. The key is a file made by Regain, or
-a file that holds the 64 hex digits that `regain key export` shows. With --passphrase instead of --key it is asked for;
---passphrase-file FILE takes it from the first line of a file.
+a file that holds the 64 hex digits that `regain key export` shows, or the lines that it prints for paper. With
+--passphrase instead of --key it is asked for; --passphrase-file FILE takes it from the first line of a file. If a key
+service holds the key (type vault or aws-kms in keys/*): let it decrypt the field "wrapped" there, and give the domain
+keys that come out with --domain-key FILE, one a line.
 POINT is the first digits of a point's id. Owners, devices and some attributes can only be restored by root.
 
 Exit status: 0 all is well; 1 failed; 2 wrong usage; 3 written, but what the messages name is lost; 12 wrong key.
@@ -86,7 +88,8 @@ def shown(path):
 # ---------------------------------------------------------------------------------------------- keys
 
 def key_from_file(path):
-    """The key-encryption key (KEK): regain-key-1:BASE64:CHECK, or 64 hex digits; lines that begin with # are comments."""
+    """The key-encryption key (KEK): regain-key-1:BASE64:CHECK, or 64 hex digits, or four lines of a printed key; lines
+    that begin with # are comments."""
     try:
         with open(path, 'rb') as file:
             text = file.read(65536).decode('utf-8-sig')
@@ -95,6 +98,8 @@ def key_from_file(path):
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith('#')]
     if len(lines) == 1 and re.match(r'[0-9A-Fa-f]{64}\Z', lines[0]):
         return bytes.fromhex(lines[0])
+    if lines[:1] == ['regain-paper-1']:
+        return key_from_paper(lines[1:], path)
     match = re.match(r'regain-key-1:([A-Za-z0-9+/]{43}=):([0-9a-f]{8})\Z', lines[0]) if len(lines) == 1 else None
     if not match:
         raise Failure('%s is not a key file.' % path, 12)
@@ -102,6 +107,22 @@ def key_from_file(path):
     if hashlib.sha256(kek).hexdigest()[:8] != match[2]:
         raise Failure('The key in %s was mistyped or damaged: its check does not match.' % path, 12)
     return kek
+
+
+def key_from_paper(lines, path):
+    """Four lines: number, 16 hex digits in groups, 4 hex digits of a check."""
+    parts = {}
+    for line in lines:
+        digits = re.sub(r'[\s:.-]', '', line).lower().translate(str.maketrans('oilsz', '01152'))
+        number, data, check = digits[:1], digits[1:17], digits[17:]
+        if not re.match(r'[1-4][0-9a-f]{20}\Z', digits) or number in parts:
+            raise Failure('%s: "%s..." is not a line of a printed key.' % (path, line[:2]), 12)
+        if hashlib.sha256(b'regain paper key ' + number.encode() + bytes.fromhex(data)).hexdigest()[:4] != check:
+            raise Failure('%s: line %s was mistyped: its check does not match.' % (path, number), 12)
+        parts[number] = data
+    if len(parts) != 4:
+        raise Failure('%s: a printed key has four lines, and here are %d.' % (path, len(parts)), 12)
+    return bytes.fromhex(''.join(parts[number] for number in '1234'))
 
 
 def argon2_command(passphrase, salt, memory, passes, lanes):
@@ -290,12 +311,18 @@ def hkdf(key, salt, info, size):
     return out[:size]
 
 
-class DomainKeys:
+class EpochKeys:
     def __init__(self, key, domain, epoch):
         salt = domain + struct.pack('<I', epoch)
-        self.domain, self.epoch = domain, epoch
-        identity, self.seal, self.clear = (
-            hkdf(key, salt, b'regain v1 ' + label, 32) for label in (b'identity', b'seal', b'clear'))
+        self.identity, self.seal, self.clear, self.identity_wrap = (
+            hkdf(key, salt, b'regain v1 ' + label, 32) for label in (b'identity', b'seal', b'clear', b'identity wrap'))
+
+
+class DomainKeys:
+    """`ring`: EpochKeys by epoch. An object is opened by those of the epoch that its header names."""
+
+    def __init__(self, domain, ring, identity):
+        self.domain, self.ring = domain, ring
         self.id = hkdf(identity, domain, b'regain v1 chunk id', 32)
 
 
@@ -371,9 +398,10 @@ class Sealed:
             raise Damaged('%s is not an object of its kind: its header was changed' % name)
         if header[7] != 1:
             raise Damaged('%s has version %d, which this program does not know' % (name, header[7]))
-        if header[8:24] != keys.domain or header[24:28] != struct.pack('<I', keys.epoch):
-            raise Damaged('%s belongs to another key domain or epoch' % name)
-        secret = hkdf(keys.seal, header[32:64], b'regain v1 object ' + kind.encode(), 64)
+        epoch_keys = keys.ring.get(struct.unpack_from('<I', header, 24)[0])
+        if header[8:24] != keys.domain or epoch_keys is None:
+            raise Damaged('%s belongs to another key domain, or to a key epoch whose key is not at hand' % name)
+        secret = hkdf(epoch_keys.seal, header[32:64], b'regain v1 object ' + kind.encode(), 64)
         if not hmac.compare_digest(secret[32:], header[64:]):
             raise Damaged('%s was not sealed with this key, or its header was changed' % name)
         self.key = secret[:32]
@@ -698,41 +726,104 @@ def clear_record(data):
 
 def open_repository(options):
     folder = os.path.abspath(options.repository or os.path.dirname(os.path.abspath(__file__)))
-    names = sorted(os.listdir(os.path.join(folder, 'keys'))) if os.path.isdir(os.path.join(folder, 'keys')) else []
+    names = os.listdir(os.path.join(folder, 'keys')) if os.path.isdir(os.path.join(folder, 'keys')) else []
+    names = sorted(name for name in names if re.match(r'[0-9a-f]{32}-[0-9]+-[0-9a-f]{16}\.json\Z', name))
     if not names:
-        raise Failure('%s is not a repository: it has no wrapped key in keys/.' % folder)
-    kek = key_from_file(options.key) if options.key else None
-    passphrase = None if options.key else passphrase_of(options)
-    fitting = []
+        raise Failure('%s is not a repository, or its keys were destroyed: there is no wrapped key in keys/.' % folder)
+    unwrapped = unwrapper(options)
+    domains = {}
     for name in names:
-        record = wrapped_key(folder, name)
-        argon2 = record and record.get('argon2id')
-        candidate = record and (kek or (argon2 and key_from_passphrase(passphrase, argon2)))
-        key = candidate and unwrap(candidate, base64.b64decode(record['wrapped']))
-        if key:
-            keys = DomainKeys(key, bytes.fromhex(record['domain']), record['epoch'])
+        record, text = wrapped_key(folder, name) or (None, None)
+        domain, epoch = (bytes.fromhex(record['domain']), record['epoch']) if record else (None, None)
+        if record is None or epoch in domains.get(domain, {}):
+            continue
+        for key, is_proven in unwrapped(record):
+            keys = EpochKeys(key, domain, epoch)
+            mac = hmac.new(keys.clear, ('keys/' + name).encode() + b'\0' + text, 'sha256').hexdigest()
+            if is_proven or hmac.compare_digest(mac, str(record.get('mac'))):
+                domains.setdefault(domain, {})[epoch] = keys, record
+    fitting = []
+    for domain, opened in domains.items():
+        keys = domain_keys(domain, opened)
+        if keys:
             fitting.append((identity_problem(folder, keys), keys))
-            if fitting[-1][0] is None:
-                break
     if not fitting:
         raise Failure('This key does not open the repository.', 12)
-    trouble, keys = fitting[-1] if fitting[-1][0] is None else fitting[0]
+    trouble, keys = next((fit for fit in fitting if fit[0] is None), fitting[0])
     if trouble:
         tell('WARNING: repository.json is missing or was changed (%s). Every object is still checked by itself.' % trouble)
     return Repository(folder, keys)
 
 
+def unwrapper(options):
+    """A function that gives the domain keys that a key object may hold, each with whether it is proven to be the one;
+    if not, the object's authentication code tells."""
+    if options.domain_key:
+        given = [(key, False) for key in domain_keys_from_file(options.domain_key)]
+        return lambda record: given
+    kek = key_from_file(options.key) if options.key else None
+    passphrase = None if options.key else passphrase_of(options)
+    derived = {}
+
+    def kek_for(record):
+        if kek or not record.get('argon2id'):
+            return kek
+        name = json.dumps(record['argon2id'], sort_keys=True)
+        if name not in derived:
+            derived[name] = key_from_passphrase(passphrase, record['argon2id'])
+        return derived[name]
+
+    def unwrapped(record):
+        try:
+            wrapped = base64.b64decode(record['wrapped'], validate=True)
+        except ValueError:
+            return []  # Wrapped by a key service, in its own form.
+        candidate = kek_for(record) if len(wrapped) == 40 else None
+        key = candidate and unwrap(candidate, wrapped)
+        return [(key, True)] if key else []
+
+    return unwrapped
+
+
+def domain_keys_from_file(path):
+    """Domain keys, one a line: 64 hex digits, or 44 characters of base64 as key services give them. For repositories
+    whose key is kept by a service, which unwraps the field "wrapped" of an object in keys/."""
+    try:
+        with open(path, encoding='utf-8-sig') as file:
+            lines = [line.strip() for line in file.read(65536).splitlines()]
+        lines = [line for line in lines if line and not line.startswith('#')]
+        keys = [bytes.fromhex(line) if len(line) == 64 else base64.b64decode(line, validate=True) for line in lines]
+    except (OSError, ValueError):
+        keys = []
+    if not keys or any(len(key) != 32 for key in keys):
+        raise Failure('%s holds no domain keys: one a line, 64 hex digits or 44 characters of base64.' % path, 12)
+    return keys
+
+
+def domain_keys(domain, opened):
+    """None if the identity key, by which all chunks are named, can not be had. `opened`: by epoch, keys and record."""
+    newest, record = opened[max(opened)]
+    identity = newest.identity if max(opened) == 1 else None
+    try:
+        identity = identity or unwrap(newest.identity_wrap, base64.b64decode(record['identity']))
+    except (ValueError, KeyError, TypeError):
+        pass
+    if identity is None:
+        tell('A wrapped key is not usable: it holds no identity key.')
+        return None
+    return DomainKeys(domain, {epoch: keys for epoch, (keys, _) in opened.items()}, identity)
+
+
 def wrapped_key(folder, name):
-    """A key object's record; None if it is not usable. It is not authenticated: what it unwraps to is."""
+    """A key object's record, and the text that its `mac` is about; None if it is not usable."""
     try:
         with open(os.path.join(folder, 'keys', name), 'rb') as file:
-            record, _ = clear_record(file.read())
-        if record['regain'] != 'key' or record['format'] != 1:
+            record, text = clear_record(file.read())
+        if record['regain'] != 'key' or record['format'] != 1 or not isinstance(record['wrapped'], str):
             raise ValueError('not a wrapped key of format 1')
-        base64.b64decode(record['wrapped'])
         if len(bytes.fromhex(record['domain'])) != 16 or not isinstance(record['epoch'], int) or record['epoch'] >> 32:
             raise ValueError('impossible domain or epoch')
-        return record
+        return record, text
     except (OSError, ValueError, KeyError, TypeError) as error:
         tell('keys/%s is not usable: %s' % (name, error))
         return None
@@ -754,11 +845,11 @@ def identity_problem(folder, keys):
     try:
         with open(os.path.join(folder, 'repository.json'), 'rb') as file:
             record, text = clear_record(file.read())
-        mac = hmac.new(keys.clear, b'repository.json\0' + text, 'sha256').hexdigest()
+        if record['domain'] != keys.domain.hex() or record['epoch'] not in keys.ring:
+            return 'it speaks of another key'
+        mac = hmac.new(keys.ring[record['epoch']].clear, b'repository.json\0' + text, 'sha256').hexdigest()
         if not hmac.compare_digest(mac, str(record.get('mac'))):
             return 'its authentication code does not match'
-        if record['domain'] != keys.domain.hex() or record['epoch'] != keys.epoch:
-            return 'it speaks of another key'
         tell('Repository of service %s.' % shown(str(record['service'])))
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -1133,7 +1224,10 @@ class Log:
         """The longest run from the segment's beginning that its pieces give."""
         data, until = b'', ''
         for piece in self.repository.names(self.prefix.rstrip('/'), 'tails', branch, name):
-            offset = int(piece)
+            number, _, epoch = piece.partition('-')
+            if int(epoch or 1) not in self.repository.keys.ring:
+                continue  # Left over from a key epoch that has ended; what it held is in a later one.
+            offset = int(number)
             if offset > len(data):
                 break
             more, its_until = self.repository.pool.submit(
@@ -1259,6 +1353,7 @@ def parse_arguments():
         command = commands.add_parser(name)
         secret = command.add_mutually_exclusive_group(required=True)
         secret.add_argument('--key', metavar='FILE', help='key file, or a file with 64 hex digits')
+        secret.add_argument('--domain-key', metavar='FILE', help='file with domain keys, as a key service unwrapped them')
         secret.add_argument('--passphrase', action='store_true', help='ask for the passphrase')
         secret.add_argument('--passphrase-file', metavar='FILE', help='its first line is the passphrase')
         command.add_argument('--repository', metavar='FOLDER', help='default: the folder of this program')
