@@ -29,6 +29,7 @@ export const RULES: readonly Rule[] = [
   ...(['sftp-connection', 'sftp-session', 'sftp-files'] as const).map((file) =>
     driver(`src/storage/${file}.ts`, 'ssh2'),
   ),
+  ...(['s3-client', 's3-calls'] as const).map((file) => driver(`src/storage/${file}.ts`, '@aws-sdk/client-s3')),
   driver('src/storage/azure.ts', '@azure/storage-blob'),
   driver('src/storage/gcs-auth.ts', 'google-auth-library'),
   { of: 'src/storage/', modules: SHARED, packages: [], builtins: true },

@@ -78,6 +78,16 @@ export const ERRORS = {
     hint: 'Free space at the destination; committed points are not affected.',
   },
   'storage-denied': { exit: 5, retryable: false, hint: 'Give this user the right to read and write the destination.' },
+  'storage-locked': {
+    exit: 5,
+    retryable: true,
+    hint: 'It can be removed once its lock has ended; regain prune does that.',
+  },
+  'storage-unsuitable': {
+    exit: 6,
+    retryable: false,
+    hint: 'Find out what the store lacks with: regain repository check',
+  },
   'storage-unavailable': {
     exit: 1,
     retryable: true,

@@ -4,27 +4,24 @@ import { access, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { runCli } from './cli/cli.ts'
 import type { Host } from './cli/host.ts'
-import type { PostgresConfiguration } from './config/configuration.ts'
+import type { DestinationConfiguration, PostgresConfiguration } from './config/configuration.ts'
 import { ERRORS, RegainError } from './errors.ts'
+import type { Ambient } from './model.ts'
 import type { Drivers, SourceRequest } from './operations/context.ts'
 import { fetchLogCommand } from './operations/fetch-log-command.ts'
+import type { Storage } from './storage/contract.ts'
 
 /**
  * The composition root: the one file that reads the clock, the environment and global randomness, and that knows every
  * driver. A driver's code is loaded when it is first needed, which keeps every other start fast.
  */
 export const drivers: Drivers = {
-  async createStorage(destination, service, ambient) {
-    const { createLocalStorage } = await import('./storage/local.ts')
-    return createLocalStorage(join(destination.path, service), ambient)
-  },
+  createStorage: (destination, service, ambient) => openPlace(destination, service, ambient, true),
 
-  async openStorage(destination, service, ambient) {
-    const { openLocalStorage } = await import('./storage/local.ts')
-    return openLocalStorage(join(destination.path, service), ambient)
-  },
+  openStorage: (destination, service, ambient) => openPlace(destination, service, ambient, false),
 
   async inspectDestination(destination, service) {
+    if (destination.type !== 'local') return { freeBytes: null, isWritable: null }
     const directory = join(destination.path, service)
     const isWritable = await access(directory, constants.W_OK | constants.X_OK).then(
       () => true,
@@ -108,6 +105,23 @@ export const drivers: Drivers = {
   },
 }
 
+/** `make`: the place may be missing. A bucket or an account never is made. */
+async function openPlace(
+  destination: DestinationConfiguration,
+  service: string,
+  ambient: Ambient,
+  make: boolean,
+): Promise<Storage> {
+  if (destination.type === 'local') {
+    const { createLocalStorage, openLocalStorage } = await import('./storage/local.ts')
+    const directory = join(destination.path, service)
+    return make ? createLocalStorage(directory, ambient) : openLocalStorage(directory, ambient)
+  }
+  const { openS3Storage } = await import('./storage/s3.ts')
+  const prefix = destination.prefix === undefined ? `${service}/` : `${destination.prefix}/${service}/`
+  return openS3Storage({ ...destination, prefix }, ambient)
+}
+
 async function postgresConfig({ service }: SourceRequest, source: PostgresConfiguration) {
   const { defaultSlotName } = await import('./sources/postgres/slot.ts')
   return {
@@ -120,7 +134,8 @@ async function postgresConfig({ service }: SourceRequest, source: PostgresConfig
 
 /** What a backup of files must never take in: what it writes itself, which would grow while it is read. */
 function ownFolders({ config }: SourceRequest): string[] {
-  return [config.state, ...Object.values(config.destinations).map((destination) => destination.path)]
+  const places = Object.values(config.destinations)
+  return [config.state, ...places.flatMap((place) => (place.type === 'local' ? [place.path] : []))]
 }
 
 const home = join(import.meta.dirname, '..')

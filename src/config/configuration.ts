@@ -28,10 +28,38 @@ export interface ConfigurationNote {
   isRefused?: true
 }
 
-export type DestinationConfiguration = {
+export type DestinationConfiguration = LocalDestination | S3Destination
+
+export interface LocalDestination extends Unresolved {
   name: string
   type: 'local'
   path: string
+}
+
+export interface S3Destination extends Unresolved {
+  name: string
+  type: 's3'
+  bucket: string
+  /** 'regain/production': no slash at either end. */
+  prefix?: string
+  region?: string
+  /** https, or http to this machine. */
+  endpoint?: string
+  pathStyle?: boolean
+  /** Absolute path of a PEM file. */
+  ca?: string
+  storageClass?: string
+  immutableMs?: number
+  /** Null: the AWS SDK looks where it always looks. */
+  credentials: { accessKeyId: string; secretAccessKey: string; sessionToken?: string } | null
+  limits: TransferLimits
+}
+
+/** What a destination may be asked for. Absent: no limit. */
+export interface TransferLimits {
+  uploadBytesPerSecond?: number
+  downloadBytesPerSecond?: number
+  requestsPerSecond?: number
 }
 
 export type KeyConfiguration = { name: string } & (

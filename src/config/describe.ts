@@ -8,7 +8,7 @@ type Issue = z.core.$ZodIssue
 type Schema = z.core.$ZodType
 
 /** Settings that the file format reserves: named as such, not as typing mistakes. */
-const RESERVED_SETTINGS = ['immutable', 'tiers', 'quota', 'replicate', 'alerts', 'catalog']
+const RESERVED_SETTINGS = ['tiers', 'quota', 'replicate', 'alerts', 'catalog']
 
 /** How messages begin that the schema does not word itself. */
 const ZOD_DEFAULT = 'Invalid input'

@@ -22,6 +22,10 @@ async function load(text: string, environment: Record<string, string> = ENVIRONM
   return loadConfiguration({ path, environment })
 }
 
+function localPath({ destinations: { hot } }: Configuration): string | null {
+  return hot?.type === 'local' ? hot.path : null
+}
+
 /** The lines of the error, each a mistake with its place. */
 async function mistakes(text: string): Promise<string[]> {
   const error = await load(text).then(
@@ -48,7 +52,7 @@ services:
 
 test('a small configuration: paths absolute, defaults filled in, references resolved', async () => {
   const config = await load(BASE)
-  assert.equal(config.destinations.hot?.path, join(folder, 'backups'))
+  assert.equal(localPath(config), join(folder, 'backups'))
   assert.equal(config.state, '/home/anna/.local/state/regain')
   const shop = config.services.shop!
   assert.equal(shop.key, 'main')
@@ -93,12 +97,12 @@ const MISTAKES: [title: string, text: string, expected: string[]][] = [
   ],
   [
     'types of later versions are named as such',
-    BASE.replace('hot: { type: local, path: backups }', 'hot: { type: s3, bucket: b }').replace(
+    BASE.replace('hot: { type: local, path: backups }', 'hot: { type: gcs, bucket: b }').replace(
       'type: file,',
       'type: vault,',
     ),
     [
-      'regain.yaml:3:16: destinations.hot.type: "s3" is not available in this version; there is: local',
+      'regain.yaml:3:16: destinations.hot.type: "gcs" is not available in this version; there is: local, s3',
       'regain.yaml:5:17: keys.main.type: "vault" is not available in this version; there is: file, passphrase',
     ],
   ],
@@ -114,7 +118,7 @@ const MISTAKES: [title: string, text: string, expected: string[]][] = [
   [
     'settings of later versions',
     BASE.replace('path: backups', 'path: backups, immutable: 90d'),
-    ['regain.yaml:3:38: destinations.hot: "immutable" is not available in this version; remove it'],
+    ['regain.yaml:3:38: destinations.hot: unknown setting "immutable"; there is: type, path'],
   ],
   [
     'names',
@@ -234,6 +238,72 @@ test('a reference of a source that names what is not there is kept for whoever n
   )
 })
 
+const S3 = `hot:
+    type: s3
+    bucket: acme
+    prefix: regain/production
+    endpoint: https://s3.example:9000
+    ca: ca.pem
+    storageClass: STANDARD_IA
+    immutable: 90d
+    accessKeyId: \${S3_KEY}
+    secretAccessKey: file:s3.secret
+    limits: { upload: 20MB, requests: 50 }`
+
+const onS3 = (s3: string) => BASE.replace('hot: { type: local, path: backups }', s3)
+
+test('a bucket: every setting resolved, its secret from a file and never shown', async () => {
+  await writeFile(join(folder, 's3.secret'), 'swordfish\n')
+  const config = await load(onS3(S3), { ...ENVIRONMENT, S3_KEY: 'AKIA1' })
+  assert.deepEqual(config.destinations.hot, {
+    name: 'hot',
+    type: 's3',
+    bucket: 'acme',
+    prefix: 'regain/production',
+    endpoint: 'https://s3.example:9000',
+    ca: join(folder, 'ca.pem'),
+    storageClass: 'STANDARD_IA',
+    immutableMs: 7_776_000_000,
+    credentials: { accessKeyId: 'AKIA1', secretAccessKey: 'swordfish' },
+    limits: { uploadBytesPerSecond: 20_000_000, requestsPerSecond: 50 },
+  })
+  assert.ok(!shownText(config.shown).includes('swordfish'))
+})
+
+test('a bucket needs no more than its name', async () => {
+  const { hot } = (await load(onS3('hot: { type: s3, bucket: acme }'))).destinations
+  assert.deepEqual(hot, { name: 'hot', type: 's3', bucket: 'acme', credentials: null, limits: {} })
+})
+
+test('credentials that are not at hand are kept for whoever needs the bucket', async () => {
+  const { hot } = (await load(onS3(S3))).destinations
+  assert.match(hot?.unresolved ?? '', /S3_KEY is not set/)
+})
+
+test('a secret key written in the file is a warning, and masked', async () => {
+  const config = await load(onS3('hot: { type: s3, bucket: acme, accessKeyId: a, secretAccessKey: "swordfish:1" }'))
+  assert.match(config.warnings.map(({ message }) => message).join(), /secretAccessKey: a secret stands in the file/)
+  assert.ok(!shownText(config.shown).includes('swordfish'))
+})
+
+test('plain http only to this machine; half of an access key, bad classes, times and rates are mistakes', async () => {
+  const problem = async (settings: string) =>
+    (await mistakes(onS3(`hot: { type: s3, bucket: acme, ${settings} }`))).join()
+  for (const host of ['127.0.0.1:9000', 'localhost', '[::1]:80', '127.9.9.9']) {
+    await load(onS3(`hot: { type: s3, bucket: acme, endpoint: "http://${host}" }`))
+  }
+  for (const host of ['10.0.0.1', 'example.com', '127.0.0.1.example.com', 'localhost.example', '[::2]']) {
+    assert.match(await problem(`endpoint: "http://${host}"`), /endpoint: would send credentials and data in clear text/)
+  }
+  assert.match(await problem('endpoint: "s3.example:9000"'), /endpoint: is not a URL/)
+  assert.match(await problem('endpoint: "https://user:swordfish@s3.example"'), /endpoint: is not a URL/)
+  assert.match(await problem('accessKeyId: a'), /accessKeyId and secretAccessKey go together/)
+  assert.match(await problem('storageClass: DEEP_ARCHIVE'), /storageClass: can not be used/)
+  assert.match(await problem('immutable: 2h'), /immutable: must be at least a day/)
+  assert.match(await problem('prefix: /a/'), /prefix: is not a folder/)
+  assert.match(await problem('limits: { upload: 20mb }'), /limits.upload: is not a rate/)
+})
+
 test('an empty variable is as good as none', async () => {
   const config = await load(BASE.replace('${SHOP_URL}', '${EMPTY}'))
   assert.match(config.services.shop?.sources.db?.unresolved ?? '', /EMPTY is not set/)
@@ -273,7 +343,7 @@ test('retention: rules, presets, everything; those of a source stand in the plac
 
 test('a dollar sign is written twice where no reference is meant', async () => {
   const config = await load(BASE.replace('path: backups', () => 'path: "/srv/$${HOME}"'))
-  assert.equal(config.destinations.hot?.path, '/srv/${HOME}')
+  assert.equal(localPath(config), '/srv/${HOME}')
 })
 
 test('what is shown holds references as written and no secret', async () => {

@@ -55,7 +55,7 @@ export function collectNotes(
       return
     }
     if (!isSecretSetting(String(path.at(-1))) || references.written.has(pathText(path))) return
-    if (holdsSecret(String(value))) {
+    if (holdsSecret(String(path.at(-1)), String(value))) {
       note(path, 'a secret stands in the file. Move it to the environment (${NAME}) or to a file (file:PATH)')
     }
   }

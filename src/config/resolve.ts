@@ -1,11 +1,14 @@
 import { dirname, join, resolve } from 'node:path'
 import { cronProblem } from '../policy/schedule.ts'
+import { parseByteCount } from './byte-count.ts'
 import type {
   Configuration,
   DestinationConfiguration,
   KeyConfiguration,
+  S3Destination,
   ServiceConfiguration,
   SourceConfiguration,
+  TransferLimits,
 } from './configuration.ts'
 import { parseDuration } from './duration.ts'
 import {
@@ -21,7 +24,7 @@ import {
 import { collectNotes } from './notes.ts'
 import type { References } from './references.ts'
 import { retentionOf } from './retention.ts'
-import type { WrittenConfiguration, WrittenRetention, WrittenService } from './schema.ts'
+import type { WrittenConfiguration, WrittenDestination, WrittenRetention, WrittenService } from './schema.ts'
 import { showConfiguration } from './show.ts'
 import { suggestion } from './suggest.ts'
 
@@ -47,14 +50,16 @@ export function resolveConfiguration(input: Input): Configuration {
   const configuration: Configuration = {
     path: file.path,
     state: resolve(directory, written.state ?? defaultState(input.environment)),
-    destinations: mapNamed(
-      written.destinations,
-      (name, destination): DestinationConfiguration => ({
-        name,
-        type: destination.type,
-        path: resolve(directory, destination.path),
-      }),
-    ),
+    destinations: mapNamed(written.destinations, (name, destination): DestinationConfiguration => {
+      const common = { name, ...lacking(['destinations', name]) }
+      if (destination.type === 'local') {
+        return { ...common, type: 'local', path: resolve(directory, destination.path) }
+      }
+      if ((destination.accessKeyId === undefined) !== (destination.secretAccessKey === undefined)) {
+        report(['destinations', name], 'accessKeyId and secretAccessKey go together: write both or neither', true)
+      }
+      return { ...common, ...resolveS3(destination, directory) }
+    }),
     keys: mapNamed(written.keys, (name, key): KeyConfiguration => {
       const common = { name, ...lacking(['keys', name]) }
       return key.type === 'file' ? { ...common, ...key, path: resolve(directory, key.path) } : { ...common, ...key }
@@ -174,8 +179,11 @@ export function resolveConfiguration(input: Input): Configuration {
   }
 }
 
+/** Of destinations: where they are not at hand, another destination may still be used. */
+const CREDENTIALS = ['accessKeyId', 'secretAccessKey', 'sessionToken']
+
 /**
- * Missing references of a source or a key are kept for whoever needs that part; all others are mistakes now. Gives what
+ * Missing references of a source, a key or credentials are kept for whoever needs that part; all others are mistakes now. Gives what
  * to lay over the part at a path.
  */
 function deferMissing(
@@ -183,11 +191,39 @@ function deferMissing(
   references: References,
   mistakes: Mistake[],
 ): (path: Path) => { unresolved?: string } {
-  const isDeferred = (path: Path) => path[0] === 'keys' || (path[0] === 'services' && path[2] === 'sources')
+  const isDeferred = (path: Path) =>
+    path[0] === 'keys' ||
+    (path[0] === 'services' && path[2] === 'sources') ||
+    (path[0] === 'destinations' && CREDENTIALS.includes(String(path[2])))
   mistakes.push(...references.missing.filter(({ path }) => !isDeferred(path)))
   return (path) => {
     const own = references.missing.find((missing) => path.every((part, i) => missing.path[i] === part))
     return own === undefined ? {} : { unresolved: `${placeOf(file, own.offset)}: ${own.message}` }
+  }
+}
+
+function resolveS3(
+  written: Extract<WrittenDestination, { type: 's3' }>,
+  directory: string,
+): Omit<S3Destination, 'name' | 'unresolved'> {
+  const { ca, immutable, limits, accessKeyId, secretAccessKey, sessionToken, ...rest } = written
+  const token = sessionToken === undefined ? {} : { sessionToken }
+  return {
+    ...rest,
+    ...(ca === undefined ? {} : { ca: resolve(directory, ca) }),
+    ...(immutable === undefined ? {} : { immutableMs: parseDuration(immutable)! }),
+    credentials:
+      accessKeyId === undefined || secretAccessKey === undefined ? null : { accessKeyId, secretAccessKey, ...token },
+    limits: resolveLimits(limits),
+  }
+}
+
+function resolveLimits(written: Extract<WrittenDestination, { type: 's3' }>['limits']): TransferLimits {
+  const { upload, download, requests } = written ?? {}
+  return {
+    ...(upload === undefined ? {} : { uploadBytesPerSecond: parseByteCount(upload)! }),
+    ...(download === undefined ? {} : { downloadBytesPerSecond: parseByteCount(download)! }),
+    ...(requests === undefined ? {} : { requestsPerSecond: requests }),
   }
 }
 

@@ -19,7 +19,7 @@ export function showConfiguration(
     if (typeof value === 'object' && value !== null) {
       return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, show(item, [...path, key])]))
     }
-    return isSecretSetting(String(path.at(-1))) ? maskSecret(String(value)) : value
+    return isSecretSetting(String(path.at(-1))) ? maskSecret(String(path.at(-1)), String(value)) : value
   }
 }
 
@@ -29,8 +29,8 @@ export function shownText(shown: Record<string, unknown>): string {
 }
 
 /** A URL without its password; anything else that is secret becomes the mask altogether. */
-export function maskSecret(text: string): string {
-  if (!URL.canParse(text)) return MASK
+function maskSecret(setting: string, text: string): string {
+  if (setting !== 'url' || !URL.canParse(text)) return MASK
   const url = new URL(text)
   if (url.password !== '') url.password = MASK
   for (const parameter of ['password', 'sslpassword']) {
@@ -40,6 +40,6 @@ export function maskSecret(text: string): string {
 }
 
 /** True if the secret setting's text carries the secret itself. */
-export function holdsSecret(text: string): boolean {
-  return !URL.canParse(text) || maskSecret(text) !== new URL(text).toString()
+export function holdsSecret(setting: string, text: string): boolean {
+  return !URL.canParse(text) || maskSecret(setting, text) !== new URL(text).toString()
 }

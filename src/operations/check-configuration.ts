@@ -15,7 +15,9 @@ export interface ConfigurationReport {
 export function checkConfiguration(config: Configuration): ConfigurationReport {
   const services = Object.values(config.services)
   const sources = services.flatMap((service) => Object.values(service.sources))
-  const unresolved = [...Object.values(config.keys), ...sources].flatMap((part) => part.unresolved ?? [])
+  const unresolved = [...Object.values(config.destinations), ...Object.values(config.keys), ...sources].flatMap(
+    (part) => part.unresolved ?? [],
+  )
   if (unresolved.length > 0) {
     const lines = unresolved.map((line) => `  ${line}`).join('\n')
     throw new RegainError('config-invalid', `References name what is not there. Nothing was done.\n${lines}`, {

@@ -104,7 +104,7 @@ async function checkDestination(
     return
   }
   const { freeBytes, isWritable } = await application.drivers.inspectDestination(destination, service.name)
-  if (!isWritable) {
+  if (isWritable === false) {
     report({
       ...about,
       severity: 'error',

@@ -32,11 +32,11 @@ export interface Drivers {
   /** Rejects with `storage-not-found` if the place is not there. */
   openStorage(destination: DestinationConfiguration, service: string, ambient: Ambient): Promise<Storage>
 
-  /** What can be known of a service's place at a destination without writing. `freeBytes` is null where it has no meaning. */
+  /** What can be known of a service's place at a destination without writing. Null: it has no meaning, or writing alone would tell. */
   inspectDestination(
     destination: DestinationConfiguration,
     service: string,
-  ): Promise<{ freeBytes: number | null; isWritable: boolean }>
+  ): Promise<{ freeBytes: number | null; isWritable: boolean | null }>
 
   /** Whether the key is there. Reads nothing of it. */
   hasKey(key: KeyConfiguration): Promise<boolean>

@@ -40,6 +40,7 @@ export async function ensureRepository(
   destination: DestinationConfiguration,
 ): Promise<boolean> {
   const key = await openServiceKey(application, service)
+  checkResolved(destination)
   const storage = await application.drivers.createStorage(destination, service.name, application.ambient)
   try {
     const repository = await createRepository({
@@ -95,6 +96,7 @@ async function openPlace(
   service: ServiceConfiguration,
   destination: DestinationConfiguration,
 ) {
+  checkResolved(destination)
   try {
     return await application.drivers.openStorage(destination, service.name, application.ambient)
   } catch (error) {
@@ -105,4 +107,8 @@ async function openPlace(
       { cause: error },
     )
   }
+}
+
+function checkResolved(destination: DestinationConfiguration): void {
+  if (destination.unresolved !== undefined) throw new RegainError('config-invalid', destination.unresolved)
 }

@@ -6,7 +6,8 @@
  *
  * Names are relative, `/`-separated, of [A-Za-z0-9._-] components, none of them `.` or `..`, at most 200 characters.
  * All calls may run concurrently. All reject with RegainError: `storage-not-found`, `storage-full`, `storage-denied`,
- * `storage-unavailable` (a retry may help), `interrupted` (the signal fired). No call retries by itself.
+ * `storage-unavailable` (a retry may help), `storage-locked` (put and delete: immutability forbids it, the object is as
+ * it was), `interrupted` (the signal fired). No driver's call retries by itself: that is retry.ts.
  */
 export interface Storage {
   /** For people: 'local /srv/backups/shop'. Never a secret. */
@@ -15,17 +16,20 @@ export interface Storage {
   /** A folder from which worker threads may read objects as files of the same names. Local storage only. */
   readonly localDirectory?: string
 
+  /** Set if the store can keep objects from being removed or replaced by anybody, and was configured to. */
+  readonly immutability?: Immutability
+
   /**
    * Writes an object whole. When it resolves, the object is durable and visible to every reader under its full length;
    * when it rejects, the object is either absent or whole (never partial). Replaces an existing one atomically.
    */
-  put(name: string, bytes: Bytes, options?: CallOptions): Promise<void>
+  put(name: string, bytes: Bytes, options?: WriteOptions): Promise<void>
 
   /**
    * Like put, but only if the name is free: true if this call made the object, false if it existed (left untouched).
    * Of concurrent calls exactly one gets true. After a rejection the outcome is unknown: look.
    */
-  create(name: string, bytes: Bytes, options?: CallOptions): Promise<boolean>
+  create(name: string, bytes: Bytes, options?: WriteOptions): Promise<boolean>
 
   /** The object, or `length` bytes from `offset`. A range past the end is cut short; the caller checks the length. */
   get(name: string, range?: { offset: number; length: number }, options?: CallOptions): Promise<Buffer>
@@ -57,4 +61,22 @@ export interface StoredObject {
 
 export interface CallOptions {
   signal?: AbortSignal
+}
+
+export interface WriteOptions extends CallOptions {
+  /** What points and logs consist of: where the store has immutability, the object is locked from the moment it exists. */
+  keep?: boolean
+}
+
+/**
+ * Locked objects can be neither replaced nor removed, by nobody, until their lock ends; what others write over them is
+ * never seen. Locks end a period after the end of the month (UTC) in which they were set or extended, so extending what
+ * is needed once a month keeps it locked for at least the period at any time.
+ */
+export interface Immutability {
+  readonly periodMs: number
+  /** Locks the object until a period after the end of this month; rejects with `storage-not-found` if there is none. */
+  extend(name: string, options?: CallOptions): Promise<void>
+  /** Whether the object exists and is locked as `extend` would lock it now. */
+  isExtended(name: string, options?: CallOptions): Promise<boolean>
 }

@@ -12,8 +12,18 @@ export interface StorageUnderTest {
   dispose(): Promise<void>
 }
 
+/** How much of what takes many calls; a store that is far away or slow gets by with less. */
+interface Effort {
+  racers: number
+  rounds: number
+  sequences: number
+}
+
+const FULL: Effort = { racers: 50, rounds: 5, sequences: 40 }
+export const REMOTE: Effort = { racers: 12, rounds: 2, sequences: 5 }
+
 /** What src/storage/contract.ts promises, checked against one driver. */
-export function storageContract(driver: string, open: () => Promise<StorageUnderTest>): void {
+export function storageContract(driver: string, open: () => Promise<StorageUnderTest>, effort: Effort = FULL): void {
   const promises = (what: string, check: (storage: Storage) => Promise<void>) =>
     it(what, async () => {
       const { storage, dispose } = await open()
@@ -29,9 +39,9 @@ export function storageContract(driver: string, open: () => Promise<StorageUnder
     describe('bytes', () => checkBytes(promises))
     describe('names', () => checkNames(promises))
     describe('listing', () => checkListing(promises))
-    describe('concurrency', () => checkConcurrency(promises))
+    describe('concurrency', () => checkConcurrency(promises, effort))
     describe('interruption', () => checkInterruption(promises))
-    promises('behaves like a map from names to bytes', behavesLikeMap)
+    promises('behaves like a map from names to bytes', (storage) => behavesLikeMap(storage, effort))
   })
 }
 
@@ -235,11 +245,11 @@ function checkListing(promises: Promises): void {
   })
 }
 
-function checkConcurrency(promises: Promises): void {
-  promises('lets one of 50 concurrent creates win', async (storage) => {
-    for (let round = 0; round < 5; round++) {
+function checkConcurrency(promises: Promises, effort: Effort): void {
+  promises(`lets one of ${effort.racers} concurrent creates win`, async (storage) => {
+    for (let round = 0; round < effort.rounds; round++) {
       const won = await Promise.all(
-        Array.from({ length: 50 }, (_, i) => storage.create(`race/${round}`, Buffer.from(`writer ${i}`))),
+        Array.from({ length: effort.racers }, (_, i) => storage.create(`race/${round}`, Buffer.from(`writer ${i}`))),
       )
       assert.equal(won.filter(Boolean).length, 1)
       assert.equal((await storage.get(`race/${round}`)).toString(), `writer ${won.indexOf(true)}`)
@@ -252,7 +262,7 @@ function checkConcurrency(promises: Promises): void {
     await storage.put('a', states[0])
     let done = false
     const write = async () => {
-      for (let i = 1; i <= 60; i++) await storage.put('a', states[i % 2]!)
+      for (let i = 1; i <= 12 * effort.rounds; i++) await storage.put('a', states[i % 2]!)
     }
     const read = async () => {
       while (!done) {
@@ -268,7 +278,7 @@ function checkConcurrency(promises: Promises): void {
 
   promises('makes no half object visible to a reader who waits for it', async (storage) => {
     const bytes = randomBytes(3_000_000)
-    for (let round = 0; round < 5; round++) {
+    for (let round = 0; round < effort.rounds; round++) {
       let done = false
       const look = async () => {
         while (!done) {
@@ -311,7 +321,7 @@ function checkInterruption(promises: Promises): void {
 }
 
 /** Any sequence of calls has the outcome that a Map would have. Fast-check prints seed and sequence of a failure. */
-async function behavesLikeMap(storage: Storage): Promise<void> {
+async function behavesLikeMap(storage: Storage, effort: Effort): Promise<void> {
   const name = fc.constantFrom('a', 'b', 'c/d', 'c/e', 'c/f/g', 'h/i')
   const bytes = fc.uint8Array({ maxLength: 50 })
   const step = fc.oneof(
@@ -351,7 +361,7 @@ async function behavesLikeMap(storage: Storage): Promise<void> {
       }
     }
   })
-  await fc.assert(property, { numRuns: 40 })
+  await fc.assert(property, { numRuns: effort.sequences })
 }
 
 /** Everything under the prefix, sorted. */

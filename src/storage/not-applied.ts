@@ -1,0 +1,16 @@
+import type { RegainError } from '../errors.ts'
+
+/**
+ * Failures of writes of which it is certain that nothing was done: the connection was refused, the store turned the
+ * request down for its load. Only these may be sent again as they are; after any other the outcome is unknown.
+ */
+const certain = new WeakSet<RegainError>()
+
+export function markNotApplied(error: RegainError): RegainError {
+  certain.add(error)
+  return error
+}
+
+export function isNotApplied(error: unknown): boolean {
+  return certain.has(error as RegainError)
+}

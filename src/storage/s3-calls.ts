@@ -1,0 +1,298 @@
+import { createHash } from 'node:crypto'
+import type { Readable } from 'node:stream'
+import {
+  DeleteObjectCommand,
+  GetBucketVersioningCommand,
+  GetObjectCommand,
+  GetObjectLockConfigurationCommand,
+  GetObjectRetentionCommand,
+  ListObjectsV2Command,
+  ListObjectVersionsCommand,
+  PutObjectCommand,
+  PutObjectRetentionCommand,
+  type S3Client,
+} from '@aws-sdk/client-s3'
+import { RegainError, throwIfInterrupted } from '../errors.ts'
+import type { Bytes } from './contract.ts'
+import { createS3Client, type S3Config } from './s3-client.ts'
+import { s3Error, s3ErrorName, statusOf } from './s3-errors.ts'
+
+/** Smaller objects cost more in the classes that are cheaper, which bill at least so many bytes. */
+const STORAGE_CLASS_FROM_BYTES = 128 * 1024
+
+export interface Version {
+  id: string
+  sizeBytes: number
+}
+
+export interface WriteCall {
+  /** If-None-Match: only if the name is free, where the store honours that. */
+  ifAbsent?: boolean
+  lockUntilMs?: number
+  signal?: AbortSignal
+}
+
+interface Call {
+  signal?: AbortSignal
+}
+
+/** Single requests to one place of a bucket, in terms of the contract's names and errors. Nothing is repeated here. */
+export class S3Calls {
+  readonly description: string
+  readonly #client: S3Client
+  readonly #config: S3Config
+
+  constructor(config: S3Config) {
+    this.#config = config
+    this.#client = createS3Client(config)
+    const at = config.endpoint === undefined ? '' : ` at ${config.endpoint}`
+    this.description = `s3 ${config.bucket}/${config.prefix.replace(/\/$/, '')}${at}`
+  }
+
+  /** The store's clock as far as answers have told it, else this machine's. */
+  serverTime(nowMs: number): number {
+    return nowMs + this.#client.config.systemClockOffset
+  }
+
+  /** 'off' also where the store does not know versions. Rejects with `storage-not-found` if there is no such bucket. */
+  async versioning(call: Call): Promise<'enabled' | 'off'> {
+    try {
+      const answer = await this.#client.send(new GetBucketVersioningCommand(this.#bucket()), abort(call))
+      return answer.Status === 'Enabled' ? 'enabled' : 'off'
+    } catch (error) {
+      const name = s3ErrorName(error)
+      if (name === 'NoSuchBucket') {
+        throw new RegainError('storage-not-found', `There is no bucket ${this.#config.bucket} (${this.description}).`, {
+          hint: 'Check the name and the endpoint. Make the bucket with the tools of your store; Regain never makes one.',
+        })
+      }
+      if (name === 'NotImplemented' || statusOf(error) === 501) return 'off'
+      throw s3Error(
+        error,
+        `The bucket of ${this.description} could not be asked whether it keeps versions`,
+        call.signal,
+      )
+    }
+  }
+
+  async locking(call: Call): Promise<{ isEnabled: boolean; hasDefault: boolean }> {
+    try {
+      const answer = await this.#client.send(new GetObjectLockConfigurationCommand(this.#bucket()), abort(call))
+      const { ObjectLockEnabled, Rule } = answer.ObjectLockConfiguration ?? {}
+      return { isEnabled: ObjectLockEnabled === 'Enabled', hasDefault: Rule?.DefaultRetention !== undefined }
+    } catch (error) {
+      // AWS and radosgw say it with 404, others with 400 or by not knowing the request at all.
+      if (/^(ObjectLockConfigurationNotFound|InvalidRequest|NotImplemented|MethodNotAllowed)/.test(s3ErrorName(error)))
+        return { isEnabled: false, hasDefault: false }
+      throw s3Error(error, `The bucket of ${this.description} could not be asked for its Object Lock`, call.signal)
+    }
+  }
+
+  /** 'exists' only with `ifAbsent`. The id is null where the bucket keeps no versions. */
+  async put(name: string, bytes: Bytes, call: WriteCall): Promise<{ versionId: string | null } | 'exists'> {
+    const body = onePiece(bytes)
+    const { storageClass } = this.#config
+    try {
+      const answer = await this.#client.send(
+        new PutObjectCommand({
+          ...this.#object(name),
+          Body: body,
+          ContentLength: body.length,
+          ...(call.ifAbsent ? { IfNoneMatch: '*' } : {}),
+          ...(storageClass && body.length >= STORAGE_CLASS_FROM_BYTES
+            ? { StorageClass: storageClass as 'STANDARD' }
+            : {}),
+          ...(call.lockUntilMs === undefined ? {} : lock(body, call.lockUntilMs)),
+        }),
+        abort(call),
+      )
+      return { versionId: answer.VersionId ?? null }
+    } catch (error) {
+      if (call.ifAbsent && statusOf(error) === 412) return 'exists'
+      const consequence = 'The object is either whole or absent, never half-written.'
+      throw s3Error(error, `Object ${name} could not be written to ${this.description}`, call.signal, consequence)
+    }
+  }
+
+  /** Null if there is no such object, or no such version of it. */
+  async get(
+    name: string,
+    range: { offset: number; length: number } | undefined,
+    versionId: string | undefined,
+    call: Call,
+  ): Promise<Buffer | null> {
+    const last = range && range.offset + range.length - 1
+    try {
+      const answer = await this.#client.send(
+        new GetObjectCommand({
+          ...this.#object(name),
+          ...(versionId === undefined ? {} : { VersionId: versionId }),
+          ...(range === undefined ? {} : { Range: `bytes=${range.offset}-${last}` }),
+        }),
+        abort(call),
+      )
+      const bytes = await readBody(answer.Body as Readable, answer.ContentLength)
+      // A store that does not know ranges answers with the whole object.
+      const isWhole = range !== undefined && answer.ContentRange === undefined
+      return isWhole ? bytes.subarray(range.offset, range.offset + range.length) : bytes
+    } catch (error) {
+      throwIfInterrupted(call.signal)
+      const code = s3ErrorName(error)
+      if (code === 'NoSuchKey' || code === 'NoSuchVersion') return null
+      if (range !== undefined && statusOf(error) === 416) return Buffer.alloc(0)
+      throw s3Error(error, `Object ${name} could not be read from ${this.description}`, call.signal)
+    }
+  }
+
+  async *list(prefix: string, call: Call): AsyncGenerator<{ name: string; sizeBytes: number }> {
+    let token: string | undefined
+    do {
+      throwIfInterrupted(call.signal)
+      const page = await this.#listing(prefix, call, () =>
+        this.#client.send(
+          new ListObjectsV2Command({
+            ...this.#bucket(),
+            Prefix: this.#config.prefix + prefix,
+            ...(token === undefined ? {} : { ContinuationToken: token }),
+          }),
+          abort(call),
+        ),
+      )
+      for (const { Key, Size } of page.Contents ?? []) yield { name: this.#name(Key), sizeBytes: Size ?? 0 }
+      token = page.IsTruncated ? page.NextContinuationToken : undefined
+    } while (token !== undefined)
+  }
+
+  /** Every version under the prefix; those of one name together, the newest first. Delete markers are left out. */
+  async *listVersions(prefix: string, call: Call): AsyncGenerator<{ name: string } & Version> {
+    let marker: { KeyMarker?: string; VersionIdMarker?: string } | null = {}
+    while (marker !== null) {
+      throwIfInterrupted(call.signal)
+      const from: { KeyMarker?: string; VersionIdMarker?: string } = marker
+      const page = await this.#listing(prefix, call, () =>
+        this.#client.send(
+          new ListObjectVersionsCommand({ ...this.#bucket(), Prefix: this.#config.prefix + prefix, ...from }),
+          abort(call),
+        ),
+      )
+      for (const { Key, VersionId, Size } of page.Versions ?? [])
+        yield { name: this.#name(Key), id: VersionId ?? 'null', sizeBytes: Size ?? 0 }
+      const { IsTruncated, NextKeyMarker, NextVersionIdMarker } = page
+      marker = !IsTruncated
+        ? null
+        : {
+            ...(NextKeyMarker === undefined ? {} : { KeyMarker: NextKeyMarker }),
+            ...(NextVersionIdMarker === undefined ? {} : { VersionIdMarker: NextVersionIdMarker }),
+          }
+    }
+  }
+
+  /** Of one name, the newest first. */
+  async versions(name: string, call: Call): Promise<Version[]> {
+    const found: Version[] = []
+    for await (const version of this.listVersions(name, call)) {
+      // Sorted by key, so what only begins with the name comes after all of its own.
+      if (version.name !== name) break
+      found.push({ id: version.id, sizeBytes: version.sizeBytes })
+    }
+    return found
+  }
+
+  /** Of a bucket with versions: that version for good, if no lock is on it. */
+  async delete(name: string, versionId: string | undefined, call: Call): Promise<void> {
+    try {
+      const version = versionId === undefined ? {} : { VersionId: versionId }
+      await this.#client.send(new DeleteObjectCommand({ ...this.#object(name), ...version }), abort(call))
+    } catch (error) {
+      if (['NoSuchKey', 'NoSuchVersion'].includes(s3ErrorName(error))) return
+      throw s3Error(error, `Object ${name} could not be removed from ${this.description}`, call.signal)
+    }
+  }
+
+  /** Milliseconds since the epoch; null if no lock is on it. */
+  async lockedUntil(name: string, versionId: string, call: Call): Promise<number | null> {
+    try {
+      const answer = await this.#client.send(
+        new GetObjectRetentionCommand({ ...this.#object(name), VersionId: versionId }),
+        abort(call),
+      )
+      return answer.Retention?.RetainUntilDate?.getTime() ?? null
+    } catch (error) {
+      if (/^(NoSuchObjectLockConfiguration|ObjectLockConfigurationNotFound|InvalidRequest)/.test(s3ErrorName(error)))
+        return null
+      throw s3Error(error, `The lock of object ${name} in ${this.description} could not be read`, call.signal)
+    }
+  }
+
+  async lock(name: string, versionId: string, untilMs: number, call: Call): Promise<void> {
+    try {
+      const Retention = { Mode: 'COMPLIANCE', RetainUntilDate: new Date(untilMs) } as const
+      await this.#client.send(
+        new PutObjectRetentionCommand({ ...this.#object(name), VersionId: versionId, Retention }),
+        abort(call),
+      )
+    } catch (error) {
+      throw s3Error(error, `Object ${name} in ${this.description} could not be locked`, call.signal)
+    }
+  }
+
+  close(): void {
+    this.#client.destroy()
+  }
+
+  #bucket() {
+    return { Bucket: this.#config.bucket }
+  }
+
+  #object(name: string) {
+    return { ...this.#bucket(), Key: this.#config.prefix + name }
+  }
+
+  #name(key: string | undefined): string {
+    return (key ?? '').slice(this.#config.prefix.length)
+  }
+
+  async #listing<T>(prefix: string, call: Call, list: () => Promise<T>): Promise<T> {
+    try {
+      return await list()
+    } catch (error) {
+      throw s3Error(
+        error,
+        `${prefix === '' ? 'What is there' : prefix} could not be listed in ${this.description}`,
+        call.signal,
+      )
+    }
+  }
+}
+
+function abort(call: Call): { abortSignal?: AbortSignal } {
+  return call.signal === undefined ? {} : { abortSignal: call.signal }
+}
+
+/** COMPLIANCE: nobody can shorten or lift it, whatever rights they have. AWS wants a digest of what it is to lock. */
+function lock(body: Uint8Array, untilMs: number) {
+  return {
+    ObjectLockMode: 'COMPLIANCE',
+    ObjectLockRetainUntilDate: new Date(untilMs),
+    ContentMD5: createHash('md5').update(body).digest('base64'),
+  } as const
+}
+
+/** No copy for a single piece of memory that is not shared with other threads, which sockets do not take. */
+function onePiece(bytes: Bytes): Uint8Array {
+  if (!(bytes instanceof Uint8Array)) return Buffer.concat(bytes)
+  return bytes.buffer instanceof SharedArrayBuffer ? Buffer.from(bytes) : bytes
+}
+
+/** Rejects if the connection ended early: fewer bytes than were announced are not the object. */
+async function readBody(body: Readable, length: number | undefined): Promise<Buffer> {
+  const pieces: Buffer[] = []
+  let size = 0
+  for await (const piece of body) {
+    pieces.push(piece)
+    size += piece.length
+  }
+  if (length !== undefined && size !== length) throw new Error(`${size} of ${length} bytes arrived`)
+  const [only] = pieces
+  return pieces.length === 1 && only!.byteLength === only!.buffer.byteLength ? only! : Buffer.concat(pieces, size)
+}

@@ -1,0 +1,215 @@
+import { isRegainError, RegainError, throwIfInterrupted } from '../errors.ts'
+import type { Ambient } from '../model.ts'
+import type { Bytes, CallOptions, Immutability, Storage, StoredObject, WriteOptions } from './contract.ts'
+import { isCurrentLock, lockUntil } from './lock-period.ts'
+import { checkObjectName, checkPrefix, isObjectName } from './names.ts'
+import { checkRange } from './ranges.ts'
+import type { S3Calls, Version } from './s3-calls.ts'
+
+/** Versions remembered: some 200 bytes each. */
+const MAX_REMEMBERED = 50_000
+/** A version that was looked up is gone when it is asked for: it was replaced. So often in a row would be a bug. */
+const MAX_LOOKS = 10
+
+/**
+ * A bucket that keeps versions, locked or not (docs/decisions/0011-s3-versions.md):
+ *
+ *   **An object is the oldest version of its name. Delete markers mean nothing.**
+ *
+ * Nobody can put an older version below another, and a locked one cannot be removed: so whoever has the store's
+ * credentials can hide nothing that is locked, by no overwriting and no marker. And create-if-absent holds also where
+ * the store ignores If-None-Match (radosgw does, in buckets with versions): the oldest version wins, everybody sees the
+ * same one, and the others take theirs back.
+ *
+ * Writing over an object removes the versions below; removing one removes all its versions, the oldest last, so that
+ * none that had lost ever becomes the object. A locked object can therefore be neither replaced nor removed:
+ * `storage-locked`.
+ */
+export class VersionedS3Storage implements Storage {
+  readonly description: string
+  readonly immutability?: Immutability
+  readonly #calls: S3Calls
+  readonly #periodMs: number | null
+  readonly #ambient: Pick<Ambient, 'now'>
+  /** The oldest version of a name. It stays the oldest for as long as it is there at all, so this is never wrong. */
+  readonly #oldest = new Map<string, Version>()
+
+  constructor(calls: S3Calls, immutableMs: number | null, ambient: Pick<Ambient, 'now'>) {
+    this.#calls = calls
+    this.#periodMs = immutableMs
+    this.#ambient = ambient
+    this.description = calls.description
+    if (immutableMs !== null) {
+      this.immutability = {
+        periodMs: immutableMs,
+        extend: (name, options) => this.#extend(name, immutableMs, options),
+        isExtended: (name, options) => this.#isExtended(name, immutableMs, options),
+      }
+    }
+  }
+
+  async put(name: string, bytes: Bytes, options: WriteOptions = {}): Promise<void> {
+    begin(name, options)
+    const { versionId } = await this.#write(name, bytes, options, false)
+    const versions = await this.#calls.versions(name, options)
+    const own = versions.findIndex(({ id }) => id === versionId)
+    // Not there: another put came after this one and has removed it already.
+    if (own >= 0) await this.#remove(name, versions.slice(own + 1), options)
+    this.#oldest.delete(name)
+  }
+
+  async create(name: string, bytes: Bytes, options: WriteOptions = {}): Promise<boolean> {
+    begin(name, options)
+    // Looked at first: on a store that ignores If-None-Match, what comes too late should not go up at all.
+    if ((await this.size(name, options)) !== null) return false
+    const { versionId } = await this.#write(name, bytes, options, true)
+    if (versionId === null) return false
+    const oldest = (await this.#calls.versions(name, options)).at(-1)
+    if (oldest?.id === versionId) {
+      this.#remember(name, oldest)
+      return true
+    }
+    await this.#takeBack(name, versionId)
+    return false
+  }
+
+  async get(name: string, range?: { offset: number; length: number }, options: CallOptions = {}): Promise<Buffer> {
+    checkRange(range)
+    begin(name, options)
+    const isEmptyRange = range?.length === 0
+    const asked = isEmptyRange ? { offset: 0, length: 1 } : range
+    for (let look = 0; look < MAX_LOOKS; look++) {
+      const version = await this.#find(name, options)
+      if (version === null)
+        throw new RegainError('storage-not-found', `There is no object ${name} in ${this.description}.`)
+      const bytes = await this.#calls.get(name, asked, version.id, options)
+      if (bytes !== null) return isEmptyRange ? Buffer.alloc(0) : bytes
+      this.#oldest.delete(name)
+    }
+    throw new RegainError(
+      'storage-unavailable',
+      `Object ${name} in ${this.description} changes faster than it can be read.`,
+    )
+  }
+
+  async size(name: string, options: CallOptions = {}): Promise<number | null> {
+    begin(name, options)
+    // What is remembered may be gone: that is only noticed by reading it.
+    this.#oldest.delete(name)
+    return (await this.#find(name, options))?.sizeBytes ?? null
+  }
+
+  async *list(prefix: string, options: CallOptions = {}): AsyncGenerator<StoredObject> {
+    checkPrefix(prefix)
+    throwIfInterrupted(options.signal)
+    // The newest comes first: the last one of a name is the object.
+    let last: ({ name: string } & Version) | null = null
+    for await (const version of this.#calls.listVersions(prefix, options)) {
+      if (last !== null && last.name !== version.name) yield* this.#listed(last)
+      last = version
+    }
+    if (last !== null) yield* this.#listed(last)
+  }
+
+  async delete(name: string, options: CallOptions = {}): Promise<void> {
+    begin(name, options)
+    await this.#remove(name, await this.#calls.versions(name, options), options)
+    this.#oldest.delete(name)
+  }
+
+  async close(): Promise<void> {
+    this.#calls.close()
+  }
+
+  async #write(
+    name: string,
+    bytes: Bytes,
+    { keep, signal }: WriteOptions,
+    ifAbsent: boolean,
+  ): Promise<{ versionId: string | null }> {
+    const until = keep && this.#periodMs !== null ? { lockUntilMs: lockUntil(this.#now(), this.#periodMs) } : {}
+    const written = await this.#calls.put(name, bytes, { ifAbsent, ...until, ...(signal ? { signal } : {}) })
+    if (written === 'exists') return { versionId: null }
+    if (written.versionId !== null) return { versionId: written.versionId }
+    throw new RegainError(
+      'storage-unsuitable',
+      `${this.description} keeps versions but did not name the one it made of ${name}, so nothing can be relied on there.`,
+    )
+  }
+
+  /** The oldest last: until that is gone, the object is what it was. */
+  async #remove(name: string, versions: readonly Version[], options: CallOptions): Promise<void> {
+    for (const { id } of versions) {
+      try {
+        await this.#calls.delete(name, id, options)
+      } catch (error) {
+        throw isRegainError(error, 'storage-denied') ? await this.#whyNotRemoved(error, name, id, options) : error
+      }
+    }
+  }
+
+  async #whyNotRemoved(denied: RegainError, name: string, id: string, options: CallOptions): Promise<RegainError> {
+    const untilMs = await this.#calls.lockedUntil(name, id, options).catch(() => null)
+    if (untilMs === null || untilMs <= this.#now()) return denied
+    const until = new Date(untilMs).toISOString()
+    return new RegainError(
+      'storage-locked',
+      `Object ${name} in ${this.description} is locked until ${until}: until then nobody can replace or remove it. It is as it was.`,
+    )
+  }
+
+  /** Of a version that came too late. If it stays, it is only in the way: it never becomes the object before another. */
+  async #takeBack(name: string, id: string): Promise<void> {
+    try {
+      await this.#calls.delete(name, id, {})
+    } catch (error) {
+      // Whoever removes the object removes this version first.
+      if (!(error instanceof RegainError)) throw error
+    }
+  }
+
+  async #find(name: string, options: CallOptions): Promise<Version | null> {
+    const known = this.#oldest.get(name)
+    if (known !== undefined) return known
+    const oldest = (await this.#calls.versions(name, options)).at(-1) ?? null
+    if (oldest !== null) this.#remember(name, oldest)
+    return oldest
+  }
+
+  *#listed({ name, id, sizeBytes }: { name: string } & Version): Generator<StoredObject> {
+    if (!isObjectName(name)) return
+    this.#remember(name, { id, sizeBytes })
+    yield { name, size: sizeBytes }
+  }
+
+  #remember(name: string, version: Version): void {
+    this.#oldest.delete(name)
+    if (this.#oldest.size >= MAX_REMEMBERED) this.#oldest.delete(this.#oldest.keys().next().value!)
+    this.#oldest.set(name, version)
+  }
+
+  async #extend(name: string, periodMs: number, options: CallOptions = {}): Promise<void> {
+    begin(name, options)
+    const version = await this.#find(name, options)
+    if (version === null)
+      throw new RegainError('storage-not-found', `There is no object ${name} in ${this.description}.`)
+    await this.#calls.lock(name, version.id, lockUntil(this.#now(), periodMs), options)
+  }
+
+  async #isExtended(name: string, periodMs: number, options: CallOptions = {}): Promise<boolean> {
+    begin(name, options)
+    const version = await this.#find(name, options)
+    const untilMs = version && (await this.#calls.lockedUntil(name, version.id, options))
+    return untilMs !== null && isCurrentLock(untilMs, this.#now(), periodMs)
+  }
+
+  /** The store's clock decides when a lock ends, so it also decides what is asked for. */
+  #now(): number {
+    return this.#calls.serverTime(this.#ambient.now())
+  }
+}
+
+function begin(name: string, options: CallOptions): void {
+  checkObjectName(name)
+  throwIfInterrupted(options.signal)
+}
