@@ -100,6 +100,10 @@ export interface PointSession {
     chunking: 'pages' | 'content',
   ): Promise<{ write(bytes: Buffer): Promise<void>; end(): Promise<void> }>
   addUnchanged(entry: Entry, from: Entry): Promise<boolean>
+  addPatched(
+    entry: Entry,
+    from: Entry,
+  ): Promise<{ write(offset: number, bytes: Buffer): Promise<void>; end(): Promise<void> } | null>
   /** Resolves when every file given to addFile has been read to its end or reported as missed. */
   allRead(): Promise<void>
   /** The one moment at which the point becomes visible and durable. Rejects with `session-fenced` if a collector ended it. */

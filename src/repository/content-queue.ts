@@ -4,6 +4,8 @@ import type {
   BytesJob,
   Chunking,
   FileToRead,
+  PatchJob,
+  PatchReply,
   ReadOutcome,
   StoredBytes,
   StoredFiles,
@@ -171,6 +173,15 @@ export class ContentQueue {
     )
     this.read(parts.reduce((sum, part) => sum + part.length, 0))
     return { ids: splitByCounts(Buffer.from(reply.ids), reply.counts), buffer: reply.buffer }
+  }
+
+  /** Stores chunks of the repository with some of their bytes replaced. */
+  async patch(changes: Omit<PatchJob, 'type' | 'session'>): Promise<PatchReply> {
+    const bytes = changes.buffer.byteLength
+    const job: PatchJob = { type: 'patch', session: this.session, ...changes }
+    const reply = await this.counted(() => this.pool.run<PatchReply>(job, [job.buffer]))
+    this.read(bytes)
+    return reply
   }
 
   /** Stores one metadata chunk; its id in hex. */

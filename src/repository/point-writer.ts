@@ -10,6 +10,7 @@ import { chunkIds } from './listing-reader.ts'
 import { ListingWriter } from './listing-writer.ts'
 import { type OpenedPoint, openPointReader } from './open-point.ts'
 import { PackStore } from './pack-store.ts'
+import { PatchWriter, patchableIds } from './patch-writer.ts'
 import type { RepositoryState } from './repository-state.ts'
 import { StreamWriter } from './stream-writer.ts'
 import { abortSession, beginSession, commitSession, giveUpSession, type WriteSession } from './write-session.ts'
@@ -157,6 +158,20 @@ class PointWriter implements PointSession {
     return true
   }
 
+  async addPatched(entry: Entry, from: Entry): Promise<Awaited<ReturnType<PointSession['addPatched']>>> {
+    await this.room()
+    if (!this.opened) return null
+    const context = {
+      state: this.state,
+      content: this.content,
+      reusable: this.session.reusable,
+      readChunk: this.opened.readChunk,
+      signal: this.request.signal,
+    }
+    const ids = await this.lossAsNull(() => patchableIds(context, from))
+    return ids === null ? null : new PatchWriter(context, entry, from, ids, this.content.addWaiting(entry))
+  }
+
   /** Also when nothing was missed: a quiesced application may go on only now. */
   async allRead(): Promise<void> {
     await this.streams.flush()
@@ -220,11 +235,15 @@ class PointWriter implements PointSession {
   }
 
   private async reusable(from: Entry): Promise<boolean> {
+    return (await this.lossAsNull(() => this.hasAll(from))) === true
+  }
+
+  /** Null if a chunk list can't be read any more: what it names is stored again. */
+  private async lossAsNull<T>(look: () => Promise<T>): Promise<T | null> {
     try {
-      return await this.hasAll(from)
+      return await look()
     } catch (error) {
-      // A chunk list that can't be read any more.
-      if (isLoss(error)) return false
+      if (isLoss(error)) return null
       throw error
     }
   }

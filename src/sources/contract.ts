@@ -82,6 +82,13 @@ export interface PointWriter {
   addUnchanged(entry: Entry, from: Entry): Promise<boolean>
 
   /**
+   * A file of pages whose content is that of `from`, an entry of `base` which was added as pages, with some of its bytes
+   * replaced. `entry.size` may differ: the end is cut off, or zeros follow. What no change touches is not read. Null if
+   * the content can't be reused: then the file is needed whole.
+   */
+  addPatched(entry: Entry, from: Entry): Promise<PatchStream | null>
+
+  /**
    * Resolves when every file given to addFile has been read to its end or reported as missed: only then may an
    * application that was quiesced for the backup go on. Entries may still follow.
    */
@@ -91,6 +98,12 @@ export interface PointWriter {
 export interface ContentStream {
   /** Copies `bytes`; the caller may reuse its buffer after the promise settles. */
   write(bytes: Buffer): Promise<void>
+  end(): Promise<void>
+}
+
+export interface PatchStream {
+  /** Ascending offsets, no overlap, within the size. Copies `bytes`. */
+  write(offset: number, bytes: Buffer): Promise<void>
   end(): Promise<void>
 }
 

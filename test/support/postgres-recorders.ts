@@ -48,6 +48,11 @@ export class MemoryPoint implements PointWriter {
     return false
   }
 
+  /** Nothing can be reused: the file is needed whole. */
+  async addPatched(): Promise<null> {
+    return null
+  }
+
   async allRead(): Promise<void> {}
 
   find(path: string): { entry: Entry; content: Buffer; chunking: string | null } | undefined {

@@ -88,6 +88,11 @@ export class RecordingWriter implements PointWriter {
     })
   }
 
+  /** Nothing can be reused: the file is needed whole. */
+  async addPatched(): Promise<null> {
+    return null
+  }
+
   /** Reads later, in allRead or finish, as the engine does: a driver must not count on the file having been read. */
   addFile(entry: Entry, path: Buffer, missed: (missed: Missed) => void): Promise<void> {
     return this.#take(entry, () => {

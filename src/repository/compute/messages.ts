@@ -39,6 +39,7 @@ export type Job =
   | FlushJob
   | RestoreJob
   | ReadChunksJob
+  | PatchJob
   | CheckPackJob
 
 export interface BeginSessionJob {
@@ -189,6 +190,29 @@ export interface ReadChunksReply {
   /** The chunks end to end, each as long as asked for, those that are lost included. */
   bytes: ArrayBuffer
   /** Numbers of chunks of which this copy is gone or damaged: their bytes mean nothing. */
+  lost: number[]
+}
+
+/** Store chunks of a pack with some of their bytes replaced. Reply: PatchReply. */
+export interface PatchJob {
+  type: 'patch'
+  session: number
+  source: PackGroups
+  /** 32 bytes a chunk. */
+  ids: Uint8Array
+  /** As in RestoreJob. */
+  places: Uint32Array
+  /** Bytes of each new chunk: what the old one has beyond is cut off, what it lacks is zeros. */
+  lengths: Uint32Array
+  /** 3 numbers a replacement, in order of chunks: chunk, offset in it, length. */
+  patches: Float64Array
+  /** The replacements' bytes end to end. */
+  buffer: ArrayBuffer
+}
+export interface PatchReply {
+  /** 32 bytes a chunk; nothing where it is lost. */
+  ids: Uint8Array
+  /** Numbers of chunks of which this copy is gone or damaged: they were not stored. */
   lost: number[]
 }
 

@@ -5,7 +5,8 @@ import { deriveKeyRing } from '../format/domain-keys.ts'
 import { checkPack } from './check-pack.ts'
 import type { BeginSessionJob, FromThread, Job, ThreadError, ThreadSetup, ToThread } from './messages.ts'
 import { GroupOpener } from './open-groups.ts'
-import { readChunks } from './read-chunks.ts'
+import { patchChunks } from './patch-chunks.ts'
+import { openChunks, readChunks } from './read-chunks.ts'
 import { storeFiles, storeRange } from './read-files.ts'
 import { closeTargets, restoreFiles } from './restore-files.ts'
 import { SessionStore } from './store.ts'
@@ -64,6 +65,8 @@ async function run(job: Job): Promise<{ reply: unknown; transfer: ArrayBuffer[] 
       const reply = readChunks(keys, opener, job)
       return { reply, transfer: [reply.bytes] }
     }
+    case 'patch':
+      return plain(await patchChunks(session(job.session), openChunks(keys, opener, job), job))
     case 'check-pack':
       return plain(checkPack(keys, setup.localDirectory, job))
   }
