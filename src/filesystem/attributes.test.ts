@@ -3,8 +3,8 @@ import * as fs from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
-import { inspect, readAttributes } from './attributes.ts'
-import { AT_FDCWD, mknodAt, setModifiedAt, setXattr } from './libc.ts'
+import { attributesOfFile, inspect, readAttributes } from './attributes.ts'
+import { AT_FDCWD, errorCode, mknodAt, setModifiedAt, setXattr } from './libc.ts'
 import { readOwnerNames } from './owners.ts'
 
 const directory = fs.mkdtempSync(join(tmpdir(), 'regain-attributes-'))
@@ -40,6 +40,25 @@ test('a file: mode, owner, size, nanosecond times, inode', () => {
       group: undefined,
     },
   )
+})
+
+test('an open file says the same as its path', (t) => {
+  const path = file('opened')
+  try {
+    setXattr(path, 'user.b', Buffer.from('2'))
+    setXattr(path, 'user.a', Buffer.from([0, 255]))
+  } catch (error) {
+    t.diagnostic(`no extended attributes here: ${errorCode(error)}`)
+  }
+  const fd = fs.openSync(path, 'r')
+  try {
+    assert.deepEqual(
+      { path: 'opened', type: 'file', ...attributesOfFile(fd, options) },
+      readAttributes(path, 'opened', options),
+    )
+  } finally {
+    fs.closeSync(fd)
+  }
 })
 
 test('a time before 1970 keeps its nanoseconds', () => {

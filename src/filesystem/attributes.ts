@@ -1,6 +1,6 @@
-import { type BigIntStats, lstatSync, readlinkSync } from 'node:fs'
+import { type BigIntStats, fstatSync, lstatSync, readlinkSync } from 'node:fs'
 import type { Entry, EntryPath, EntryType } from '../model.ts'
-import { errorCode, getXattr, listXattrs, type Name } from './libc.ts'
+import { errorCode, getXattr, getXattrHandle, listXattrs, listXattrsHandle, type Name } from './libc.ts'
 import { bytesToPath, latin1ToPath } from './names.ts'
 import type { OwnerNames } from './owners.ts'
 import { reach } from './reach.ts'
@@ -31,13 +31,47 @@ export function inspect(path: Name, relative: EntryPath, options: AttributeOptio
   })
 }
 
+/** What an entry says of a regular file besides its place and content. */
+export type FileAttributes = Omit<Entry, 'path' | 'type' | 'size' | 'ctime' | 'inode'> &
+  Required<Pick<Entry, 'size' | 'ctime' | 'inode'>>
+
+/**
+ * The same of an open regular file. Its change time is from before the first attribute was read: if a later look finds
+ * it unchanged, all of them are of one moment.
+ */
+export function attributesOfFile(fd: number, options: AttributeOptions): FileAttributes {
+  const stat = fstatSync(fd, { bigint: true })
+  const attributes: FileAttributes = {
+    ...statAttributes(stat, options),
+    size: Number(stat.size),
+    ctime: stat.ctimeNs.toString(),
+    inode: stat.ino.toString(),
+  }
+  const list = () => listXattrsHandle(fd)
+  const xattrs = readXattrs({ list, get: (name) => getXattrHandle(fd, name) }, options)
+  if (xattrs !== null) attributes.xattrs = xattrs
+  return attributes
+}
+
 function toEntry(path: string | Buffer, stat: BigIntStats, relative: EntryPath, options: AttributeOptions): Entry {
   const type = typeOf(stat)
+  const entry: Entry = { path: relative, type, ...statAttributes(stat, options) }
+  if (type === 'file') entry.size = Number(stat.size)
+  if (type === 'symlink') entry.target = bytesToPath(readlinkSync(path, { encoding: 'buffer' }))
+  if (type === 'character-device' || type === 'block-device') {
+    entry.major = majorOf(stat.rdev)
+    entry.minor = minorOf(stat.rdev)
+  }
+  const list = () => listXattrs(path)
+  const xattrs = readXattrs({ list, get: (name) => getXattr(path, name) }, options)
+  if (xattrs !== null) entry.xattrs = xattrs
+  return entry
+}
+
+function statAttributes(stat: BigIntStats, options: AttributeOptions): Omit<Entry, 'path' | 'type'> {
   const uid = Number(stat.uid)
   const gid = Number(stat.gid)
-  const entry: Entry = {
-    path: relative,
-    type,
+  const attributes: Omit<Entry, 'path' | 'type'> = {
     mode: Number(stat.mode) & 0o7777,
     uid,
     gid,
@@ -47,18 +81,10 @@ function toEntry(path: string | Buffer, stat: BigIntStats, relative: EntryPath, 
     device: stat.dev.toString(),
   }
   const owner = options.owners.user(uid)
-  if (owner !== undefined) entry.owner = owner
+  if (owner !== undefined) attributes.owner = owner
   const group = options.owners.group(gid)
-  if (group !== undefined) entry.group = group
-  if (type === 'file') entry.size = Number(stat.size)
-  if (type === 'symlink') entry.target = bytesToPath(readlinkSync(path, { encoding: 'buffer' }))
-  if (type === 'character-device' || type === 'block-device') {
-    entry.major = majorOf(stat.rdev)
-    entry.minor = minorOf(stat.rdev)
-  }
-  const xattrs = readXattrs(path, options)
-  if (xattrs !== null) entry.xattrs = xattrs
-  return entry
+  if (group !== undefined) attributes.group = group
+  return attributes
 }
 
 const S_IFMT = 0o170000
@@ -88,11 +114,16 @@ function minorOf(device: bigint): number {
   return Number((device & 0xffn) | ((device >> 12n) & 0xffffff00n))
 }
 
+interface XattrAccess {
+  list(): string[]
+  get(name: Buffer): Buffer | null
+}
+
 /** Name to base64, sorted by name so that the same attributes make the same record; null if there are none. */
-function readXattrs(path: string | Buffer, options: AttributeOptions): Record<string, string> | null {
+function readXattrs(access: XattrAccess, options: AttributeOptions): Record<string, string> | null {
   let names: string[]
   try {
-    names = listXattrs(path)
+    names = access.list()
   } catch (error) {
     // Gone between lstat and here is the caller's business; anything else costs only these attributes.
     if (errorCode(error) === 'ENOENT') throw error
@@ -104,7 +135,7 @@ function readXattrs(path: string | Buffer, options: AttributeOptions): Record<st
   let count = 0
   for (const raw of names.sort()) {
     if (!isKept(raw)) continue
-    const value = readXattr(path, raw, options)
+    const value = readXattr(access, raw, options)
     if (value === null) continue
     values[latin1ToPath(raw)] = value.toString('base64')
     count += 1
@@ -112,9 +143,9 @@ function readXattrs(path: string | Buffer, options: AttributeOptions): Record<st
   return count === 0 ? null : values
 }
 
-function readXattr(path: string | Buffer, raw: string, options: AttributeOptions): Buffer | null {
+function readXattr(access: XattrAccess, raw: string, options: AttributeOptions): Buffer | null {
   try {
-    return getXattr(path, Buffer.from(raw, 'latin1'))
+    return access.get(Buffer.from(raw, 'latin1'))
   } catch (error) {
     if (errorCode(error) === 'ENOENT') throw error
     options.problem?.(`its extended attribute ${latin1ToPath(raw)} cannot be read (${errorCode(error)})`)

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs'
 import { constants as osConstants } from 'node:os'
-import koffi from 'koffi'
+import { lastErrno, native } from './libc-functions.ts'
 import { bytesToPath, displayPath, pathToBytes } from './names.ts'
 import { errorCode, SystemError } from './system-error.ts'
 
@@ -8,10 +8,6 @@ import { errorCode, SystemError } from './system-error.ts'
  * The system calls that node:fs lacks: those relative to a directory handle, extended attributes, nanosecond times,
  * holes. Linux on x86-64 and arm64, glibc and musl. Everything is synchronous and may be used in worker threads (each
  * has its own scratch buffers); a failure throws a SystemError with node's `code`.
- *
- * The symbols come from the C library that node itself runs on (load(null)), so glibc and musl need no names of their
- * own. mknodat and openat2 go through syscall(): the first has no symbol before glibc 2.33, the second none at all.
- * Variadic functions are declared with the arguments used, which both architectures pass alike for integers.
  */
 
 export { errorCode, SystemError }
@@ -43,110 +39,6 @@ const UTIME_OMIT = 0x3ffffffen
 
 const SYS_OPENAT2 = 437
 const SYS_MKNODAT = process.arch === 'arm64' ? 33 : 259
-
-type Address = Uint8Array | BigInt64Array | BigUint64Array | null
-
-const libc = koffi.load(null)
-const native = {
-  openat: libc.func('openat', 'int', ['int', 'void *', 'int', 'uint32_t']) as (
-    directory: number,
-    name: Address,
-    flags: number,
-    mode: number,
-  ) => number,
-  openat2: libc.func('syscall', 'long', ['long', 'int', 'void *', 'void *', 'size_t']) as (
-    number: number,
-    directory: number,
-    name: Address,
-    how: Address,
-    size: number,
-  ) => number,
-  mknodat: libc.func('syscall', 'long', ['long', 'int', 'void *', 'uint32_t', 'uint32_t']) as (
-    number: number,
-    directory: number,
-    name: Address,
-    mode: number,
-    device: number,
-  ) => number,
-  close: libc.func('close', 'int', ['int']) as (fd: number) => number,
-  mkdirat: libc.func('mkdirat', 'int', ['int', 'void *', 'uint32_t']) as (
-    d: number,
-    n: Address,
-    mode: number,
-  ) => number,
-  symlinkat: libc.func('symlinkat', 'int', ['void *', 'int', 'void *']) as (
-    t: Address,
-    d: number,
-    n: Address,
-  ) => number,
-  linkat: libc.func('linkat', 'int', ['int', 'void *', 'int', 'void *', 'int']) as (
-    fromDirectory: number,
-    from: Address,
-    toDirectory: number,
-    to: Address,
-    flags: number,
-  ) => number,
-  unlinkat: libc.func('unlinkat', 'int', ['int', 'void *', 'int']) as (d: number, n: Address, flags: number) => number,
-  fchownat: libc.func('fchownat', 'int', ['int', 'void *', 'uint32_t', 'uint32_t', 'int']) as (
-    directory: number,
-    name: Address,
-    uid: number,
-    gid: number,
-    flags: number,
-  ) => number,
-  fchown: libc.func('fchown', 'int', ['int', 'uint32_t', 'uint32_t']) as (f: number, u: number, g: number) => number,
-  fchmod: libc.func('fchmod', 'int', ['int', 'uint32_t']) as (fd: number, mode: number) => number,
-  utimensat: libc.func('utimensat', 'int', ['int', 'void *', 'void *', 'int']) as (
-    directory: number,
-    name: Address,
-    times: Address,
-    flags: number,
-  ) => number,
-  futimens: libc.func('futimens', 'int', ['int', 'void *']) as (fd: number, times: Address) => number,
-  lseek: libc.func('lseek', 'int64_t', ['int', 'int64_t', 'int']) as (
-    fd: number,
-    at: number,
-    whence: number,
-  ) => number | bigint,
-  syncfs: libc.func('syncfs', 'int', ['int']) as (fd: number) => number,
-  fallocate: libc.func('fallocate', 'int', ['int', 'int', 'int64_t', 'int64_t']) as (
-    fd: number,
-    mode: number,
-    offset: number,
-    length: number,
-  ) => number,
-  posixFadvise: libc.func('posix_fadvise', 'int', ['int', 'int64_t', 'int64_t', 'int']) as (
-    fd: number,
-    offset: number,
-    length: number,
-    advice: number,
-  ) => number,
-  llistxattr: libc.func('llistxattr', 'int64_t', ['void *', 'void *', 'size_t']) as (
-    path: Address,
-    list: Address,
-    size: number,
-  ) => number,
-  lgetxattr: libc.func('lgetxattr', 'int64_t', ['void *', 'void *', 'void *', 'size_t']) as (
-    path: Address,
-    name: Address,
-    value: Address,
-    size: number,
-  ) => number,
-  lsetxattr: libc.func('lsetxattr', 'int', ['void *', 'void *', 'void *', 'size_t', 'int']) as (
-    path: Address,
-    name: Address,
-    value: Address,
-    size: number,
-    flags: number,
-  ) => number,
-  fsetxattr: libc.func('fsetxattr', 'int', ['int', 'void *', 'void *', 'size_t', 'int']) as (
-    fd: number,
-    name: Address,
-    value: Address,
-    size: number,
-    flags: number,
-  ) => number,
-}
 
 /** A path or name for a call: a string in the convention of EntryPath, or its bytes. */
 export type Name = string | Uint8Array
@@ -184,7 +76,7 @@ function subjectOf(name: Name): string {
 }
 
 function fail(syscall: string, name: Name): never {
-  throw new SystemError(koffi.errno(), syscall, subjectOf(name))
+  throw new SystemError(lastErrno(), syscall, subjectOf(name))
 }
 
 /** Close what this module opened with `close` of this module: node's own warns in a worker about handles it did not open. */
@@ -206,7 +98,7 @@ export function openBeneath(directory: number, path: Name, flags: number, mode =
 
 export function close(fd: number): void {
   // After EINTR Linux has closed it all the same; a second try could hit another thread's handle.
-  if (native.close(fd) !== 0 && koffi.errno() !== osConstants.errno.EINTR) fail('close', String(fd))
+  if (native.close(fd) !== 0 && lastErrno() !== osConstants.errno.EINTR) fail('close', String(fd))
 }
 
 export function mkdirAt(directory: number, name: Name, mode: number): void {
@@ -301,7 +193,7 @@ export function seekHole(fd: number, offset: number): number | null {
 function seek(fd: number, offset: number, whence: number): number | null {
   const result = Number(native.lseek(fd, offset, whence))
   if (result >= 0) return result
-  if (koffi.errno() === osConstants.errno.ENXIO) return null
+  if (lastErrno() === osConstants.errno.ENXIO) return null
   return fail('lseek', '')
 }
 
@@ -329,12 +221,18 @@ const valueBuffer = Buffer.alloc(65536)
 /** Names of a file's extended attributes as raw bytes in latin1, in the kernel's order; none where there is no support. */
 export function listXattrs(path: Name): string[] {
   const length = Number(native.llistxattr(cString(0, path, 'llistxattr'), listBuffer, listBuffer.length))
-  if (length === 0) return NO_NAMES
-  if (length < 0) {
-    if (koffi.errno() === osConstants.errno.ENOTSUP) return NO_NAMES
-    fail('llistxattr', path)
-  }
-  return listBuffer.toString('latin1', 0, length - 1).split('\0')
+  return namesListed(length, 'llistxattr', path)
+}
+
+/** The same of an open file. */
+export function listXattrsHandle(fd: number): string[] {
+  return namesListed(Number(native.flistxattr(fd, listBuffer, listBuffer.length)), 'flistxattr', '')
+}
+
+function namesListed(length: number, syscall: string, path: Name): string[] {
+  if (length > 0) return listBuffer.toString('latin1', 0, length - 1).split('\0')
+  if (length < 0 && lastErrno() !== osConstants.errno.ENOTSUP) fail(syscall, path)
+  return NO_NAMES
 }
 
 const NO_NAMES: string[] = []
@@ -344,9 +242,19 @@ export function getXattr(path: Name, name: Name): Buffer | null {
   const length = Number(
     native.lgetxattr(cString(0, path, 'lgetxattr'), cString(1, name, 'lgetxattr'), valueBuffer, valueBuffer.length),
   )
+  return valueGot(length, 'lgetxattr', path)
+}
+
+/** The same of an open file. */
+export function getXattrHandle(fd: number, name: Name): Buffer | null {
+  const length = Number(native.fgetxattr(fd, cString(1, name, 'fgetxattr'), valueBuffer, valueBuffer.length))
+  return valueGot(length, 'fgetxattr', '')
+}
+
+function valueGot(length: number, syscall: string, path: Name): Buffer | null {
   if (length >= 0) return Buffer.from(valueBuffer.subarray(0, length))
-  if (koffi.errno() === osConstants.errno.ENODATA) return null
-  return fail('lgetxattr', path)
+  if (lastErrno() === osConstants.errno.ENODATA) return null
+  return fail(syscall, path)
 }
 
 /** Creates or replaces; never follows a symbolic link at the end of `path`. */

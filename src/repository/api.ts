@@ -94,7 +94,12 @@ export interface PointSession {
   readonly id: string
   readonly base: { readonly point: Point; entries(): AsyncIterableIterator<Entry> } | null
   add(entry: Entry): Promise<void>
-  addFile(entry: Entry, path: Buffer, missed: (missed: Missed) => void): Promise<void>
+  addFile(
+    entry: Entry,
+    path: Buffer,
+    missed: (missed: Missed) => void,
+    options?: { sameInode?: boolean },
+  ): Promise<void>
   addStream(
     entry: Entry,
     chunking: 'pages' | 'content',

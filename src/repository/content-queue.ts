@@ -3,9 +3,11 @@ import { ChunkTable } from './chunk-table.ts'
 import type {
   BytesJob,
   Chunking,
+  FileState,
   FileToRead,
   PatchJob,
   PatchReply,
+  FreshAttributes,
   ReadOutcome,
   StoredBytes,
   StoredFiles,
@@ -130,7 +132,8 @@ export class ContentQueue {
     this.advance()
   }
 
-  addFile(entry: Entry, path: Buffer, missed: (missed: Missed) => void): void {
+  /** With `sameInode`, a file that took this one's place since the scan is not read for it: it counts as vanished. */
+  addFile(entry: Entry, path: Buffer, missed: (missed: Missed) => void, { sameInode }: { sameInode: boolean }): void {
     const size = entry.size ?? 0
     if (size === 0) {
       this.addReady(entry)
@@ -138,7 +141,7 @@ export class ContentQueue {
     }
     const pending = this.addWaiting(entry)
     const { inode = '', mtime, ctime = '' } = entry
-    const file = { path: path.toString('latin1'), inode, size, mtime, ctime }
+    const file = { path: path.toString('latin1'), inode, size, mtime, ctime, sameInode }
     if (size >= SMALL_FILE_BYTES) {
       this.watch(this.storeLarge(pending, file, missed))
       return
@@ -243,16 +246,17 @@ export class ContentQueue {
 
   /** Reads all ranges again if the file changed meanwhile: otherwise they might be of different moments, or files. */
   private async storeLarge(pending: Pending, file: FileToRead, missed: (missed: Missed) => void): Promise<void> {
-    let seen = file
+    let fresh: FreshAttributes | null = null
     for (let attempt = 1; ; attempt++) {
+      const seen: FileToRead = fresh === null ? file : { ...file, ...stateOf(fresh) }
       const replies = await this.storeRanges(seen)
       const outcome = joinRanges(replies, seen)
       const changedTo = replies.findLast((reply) => reply.changedTo)?.changedTo
       if (changedTo && attempt < READ_ATTEMPTS) {
-        seen = { path: file.path, ...changedTo }
+        fresh = changedTo
         continue
       }
-      if (seen !== file) outcome.fresh ??= { size: seen.size, mtime: seen.mtime, ctime: seen.ctime }
+      if (fresh !== null) outcome.fresh ??= fresh
       return this.finishFile({ pending, file, missed }, outcome, Buffer.concat(replies.map((reply) => reply.ids)))
     }
   }
@@ -277,7 +281,9 @@ export class ContentQueue {
 
   private async finishFile(item: BatchItem, outcome: ReadOutcome, ids: Buffer): Promise<void> {
     const { entry } = item.pending
-    if (outcome.fresh) Object.assign(entry, outcome.fresh)
+    if (outcome.fresh) retake(entry, outcome.fresh.attributes)
+    if (outcome.size !== undefined) entry.size = outcome.size
+    if (outcome.fresh?.problem) outcome.missed ??= { reason: 'changed', detail: outcome.fresh.problem }
     if (outcome.extents) entry.extents = outcome.extents
     if (outcome.missed) this.reportMissed(item, outcome.missed)
     if (outcome.missed && outcome.missed.reason !== 'changed') return this.settle(item.pending, 'dropped')
@@ -343,6 +349,16 @@ export class ContentQueue {
   }
 }
 
+/** Its place in the tree is the scan's; all else is of the file that was read, owner's names and attributes it lacks included. */
+function retake(entry: Entry, attributes: FreshAttributes['attributes']): void {
+  for (const name of ['owner', 'group', 'xattrs'] as const) delete entry[name]
+  Object.assign(entry, attributes)
+}
+
+function stateOf({ attributes: { inode, size, mtime, ctime } }: FreshAttributes): FileState {
+  return { inode, size, mtime, ctime }
+}
+
 function splitByCounts(ids: Buffer, counts: readonly number[]): Buffer[] {
   let at = 0
   return counts.map((count) => {
@@ -367,7 +383,7 @@ function joinRanges(replies: readonly StoredRange[], file: FileToRead): ReadOutc
   const expected = sparse ? extents.reduce((sum, [, length]) => sum + length, 0) : file.size
   if (bytes !== expected) {
     delete outcome.extents
-    outcome.fresh = { size: bytes, mtime: file.mtime, ctime: file.ctime }
+    outcome.size = bytes
   }
   if (replies.some((reply) => reply.changedTo))
     outcome.missed = {

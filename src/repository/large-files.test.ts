@@ -6,6 +6,7 @@ import {
   openSync,
   renameSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
   writeSync,
 } from 'node:fs'
@@ -40,10 +41,15 @@ const CHANGES: Record<string, (path: string, size: number) => void> = {
   'becomes empty': (path) => truncateSync(path, 0),
   'is replaced by another of its size': (path, size) => {
     writeFileSync(`${path}.new`, someBytes('replaced', size))
+    // Bytes, mode and time must be those of one file.
+    chmodSync(`${path}.new`, 0o604)
+    utimesSync(`${path}.new`, 1_000_000_000, 1_000_000_000.5)
     renameSync(`${path}.new`, path)
   },
+  'is locked': (path) => chmodSync(path, 0o600),
   vanishes: (path) => renameSync(path, `${path}.gone`),
 }
+type Walked = ReturnType<typeof entriesOf> extends Generator<infer One> ? One : never
 const SUMMARY = { kind: 'full', root: '/', positions: {}, sourceBytes: 0 } as const
 
 describe('large files', () => {
@@ -224,6 +230,45 @@ describe('large files', () => {
         assert.deepEqual(missed, [])
         assert.equal(restored.get('f'), now.get('f'))
       })
+
+  it('take owner, names and extended attributes of the file that was read, and nothing of the one before', async () => {
+    const tree = join(folder.path, 'taken')
+    writeTree(tree, { f: 'first', g: 'second' })
+    const [root, f] = [...entriesOf(tree)] as [Walked, Walked]
+    const stale = {
+      ...f.entry,
+      inode: '1',
+      owner: 'nobody-here',
+      group: 'none',
+      xattrs: { 'user.old': 'AA==' },
+      uid: 12345,
+    }
+    const session = await made.repository.startPoint(startRequest({ source: 'taken' }))
+    await session.add(root.entry)
+    await session.addFile(stale, f.path, (one) => assert.fail(one.detail))
+    await session.commit({ ...SUMMARY, missed: [] })
+    const { uid, mode, inode, ctime } = f.entry
+    assert.deepEqual([stale.uid, stale.mode, stale.inode, stale.ctime], [uid, mode, inode, ctime])
+    assert.equal(stale.xattrs, undefined)
+    assert.notEqual(stale.owner, 'nobody-here')
+  })
+
+  it('of several names are not read under one that another file has taken', async () => {
+    const tree = join(folder.path, 'several')
+    writeTree(tree, { f: 'first', g: 'second' })
+    const [root, f, g] = [...entriesOf(tree)] as [Walked, Walked, Walked]
+    const missed: Missed[] = []
+    const session = await made.repository.startPoint(startRequest({ source: 'several' }))
+    await session.add(root.entry)
+    await session.addFile({ ...f.entry, inode: '1' }, f.path, (one) => missed.push(one), { sameInode: true })
+    await session.addFile(g.entry, g.path, (one) => missed.push(one), { sameInode: true })
+    const point = await session.commit({ ...SUMMARY, missed: [] })
+    assert.deepEqual(
+      missed.map(({ path, reason }) => [path, reason]),
+      [['f', 'vanished']],
+    )
+    assert.deepEqual([...(await restore(made.repository, point.id)).tree.keys()], ['', 'g'])
+  })
 
   it('that change all the time are kept and marked, whatever is kept', async () => {
     const tree = join(folder.path, 'restless')

@@ -132,12 +132,18 @@ class PointWriter implements PointSession {
     this.content.throwIfFailed()
   }
 
-  async addFile(entry: Entry, path: Buffer, missed: (missed: Missed) => void): Promise<void> {
+  async addFile(
+    entry: Entry,
+    path: Buffer,
+    missed: (missed: Missed) => void,
+    { sameInode = false }: { sameInode?: boolean } = {},
+  ): Promise<void> {
     await this.room()
-    this.content.addFile(entry, path, (one) => {
+    const tell = (one: Missed) => {
       this.miss(one)
       missed(one)
-    })
+    }
+    this.content.addFile(entry, path, tell, { sameInode })
   }
 
   async addStream(

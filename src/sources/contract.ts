@@ -64,9 +64,16 @@ export interface PointWriter {
   /**
    * A regular file that the engine's workers read from the local file system. `path` is what to open. If the file
    * vanishes, cannot be read, or changes while read, `missed` hears of it (the writer decides whether the entry stays:
-   * vanished and unreadable are left out; changed is kept with `damaged` set).
+   * vanished and unreadable are left out; changed is kept with `damaged` set). If the file changed since `entry` was made
+   * of it, or another one took its place, `entry` is given the attributes of what was read; with `sameInode` another one
+   * is not read, and the file has vanished.
    */
-  addFile(entry: Entry, path: Buffer, missed: (missed: Missed) => void): Promise<void>
+  addFile(
+    entry: Entry,
+    path: Buffer,
+    missed: (missed: Missed) => void,
+    options?: { sameInode?: boolean },
+  ): Promise<void>
 
   /**
    * A file whose bytes arrive from elsewhere. Fixed-size, page-aligned chunks for database files, content-defined

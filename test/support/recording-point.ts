@@ -94,7 +94,12 @@ export class RecordingWriter implements PointWriter {
   }
 
   /** Reads later, in allRead or finish, as the engine does: a driver must not count on the file having been read. */
-  addFile(entry: Entry, path: Buffer, missed: (missed: Missed) => void): Promise<void> {
+  addFile(
+    entry: Entry,
+    path: Buffer,
+    missed: (missed: Missed) => void,
+    _options?: { sameInode?: boolean },
+  ): Promise<void> {
     return this.#take(entry, () => {
       assert.equal(entry.type, 'file')
       this.read.push(entry.path)

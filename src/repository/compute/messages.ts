@@ -1,3 +1,4 @@
+import type { FileAttributes } from '../../filesystem/attributes.ts'
 import type { Entry } from '../../model.ts'
 import type { SharedTable } from '../chunk-table.ts'
 import type { SharedPace } from './pace.ts'
@@ -62,12 +63,15 @@ export interface FilesJob {
   session: number
   files: FileToRead[]
 }
-/** As the scan saw the file; a difference after reading means that the file changed. */
-export interface FileToRead extends FileAttributes {
+/** As the scan saw the file; a difference means that the file changed since, or is another one. */
+export interface FileToRead extends FileState {
   /** To be opened: its bytes as latin1 text, because a view of a pooled buffer would take its whole pool along. */
   path: string
+  /** What took its place since the scan is not read for it. */
+  sameInode: boolean
 }
-export interface FileAttributes {
+/** What tells whether a file is the same one, unchanged. */
+export interface FileState {
   inode: string
   size: number
   mtime: string
@@ -83,9 +87,18 @@ export interface StoredFiles {
 export interface ReadOutcome {
   chunks: number
   extents?: [number, number][]
-  /** Attributes of the moment that was read, where it is a later one than the scan's. */
-  fresh?: { size: number; mtime: string; ctime: string }
+  /** Of the file and the moment that were read, where they are not the scan's. */
+  fresh?: FreshAttributes
+  /** Bytes there were, if fewer or more than its attributes say. */
+  size?: number
   missed?: { reason: 'unreadable' | 'vanished' | 'changed'; detail: string }
+}
+
+/** Taken from the open file: its bytes and these are of one inode. */
+export interface FreshAttributes {
+  attributes: FileAttributes
+  /** What of them could not be read, for people; null: all could. */
+  problem: string | null
 }
 
 /**
@@ -103,7 +116,7 @@ export interface RangeJob {
 export interface StoredRange {
   outcome: ReadOutcome
   /** Set when the file is not (any more) as the job says: its attributes after this range was read. Not if `whole`. */
-  changedTo?: FileAttributes
+  changedTo?: FreshAttributes
   ids: Uint8Array
   bytesRead: number
 }

@@ -1,11 +1,14 @@
 import { fstatSync, readSync } from 'node:fs'
+import { attributesOfFile } from '../../filesystem/attributes.ts'
 import { dataExtents, mayHaveHoles } from '../../filesystem/extents.ts'
 import { close } from '../../filesystem/libc.ts'
+import { readOwnerNames } from '../../filesystem/owners.ts'
 import { openForReading } from '../../filesystem/reading.ts'
 import type {
-  FileAttributes,
+  FileState,
   FilesJob,
   FileToRead,
+  FreshAttributes,
   RangeJob,
   ReadOutcome,
   StoredFiles,
@@ -48,36 +51,34 @@ export async function storeRange(store: SessionStore, job: RangeJob): Promise<St
     const range = { outcome: content.outcome, ids: content.ids, bytesRead: content.bytesRead }
     const after = look(fd)
     const same = isSame(job.file, after) && content.dataBytes === content.expectedBytes
-    return same ? range : { ...range, changedTo: after }
+    return same ? range : { ...range, changedTo: lookClosely(fd) }
   })
 }
 
-/** Reads a file until two looks at its attributes, before and after, agree: then the bytes are those of one moment. */
+/** Reads a file until two looks at its state, before and after, agree: then bytes and attributes are those of one moment. */
 async function storeWhole(store: SessionStore, file: FileToRead): Promise<ReadRange> {
   return withFile(file, async (fd) => {
-    let before = { inode: file.inode, size: file.size, mtime: file.mtime, ctime: file.ctime }
+    let fresh = isSame(file, look(fd)) ? null : lookClosely(fd)
     let bytesRead = 0
     for (let attempt = 1; ; attempt++) {
-      const content = await storeContent(store, fd, 0, before.size)
+      const seen = fresh?.attributes ?? file
+      const { outcome, ids, ...content } = await storeContent(store, fd, 0, seen.size)
       bytesRead += content.bytesRead
-      const after = look(fd)
-      const outcome = content.outcome
-      if (before.ctime !== file.ctime || before.size !== file.size || before.mtime !== file.mtime)
-        outcome.fresh = { size: before.size, mtime: before.mtime, ctime: before.ctime }
-      const same = isSame(before, after) && content.dataBytes === content.expectedBytes
-      if (same) return { outcome, ids: content.ids, bytesRead }
+      if (fresh !== null) outcome.fresh = fresh
+      const isWhole = content.dataBytes === content.expectedBytes
+      if (isWhole && isSame(seen, look(fd))) return { outcome, ids, bytesRead }
       if (attempt === READ_ATTEMPTS) {
         outcome.missed = {
           reason: 'changed',
           detail: `It changed each of ${READ_ATTEMPTS} times it was read; what is kept may mix moments.`,
         }
-        if (content.dataBytes !== content.expectedBytes) {
-          outcome.fresh = { size: content.dataBytes, mtime: before.mtime, ctime: before.ctime }
+        if (!isWhole) {
+          outcome.size = content.dataBytes
           delete outcome.extents
         }
-        return { outcome, ids: content.ids, bytesRead }
+        return { outcome, ids, bytesRead }
       }
-      before = after
+      fresh = lookClosely(fd)
     }
   })
 }
@@ -164,12 +165,16 @@ function sparseExtents(fd: number, start: number, length: number): [number, numb
 
 async function withFile(file: FileToRead, body: (fd: number) => Promise<ReadRange>): Promise<ReadRange> {
   let fd: number
+  let inode: bigint
   try {
-    fd = openForReading(Buffer.from(file.path, 'latin1')).fd
+    const opened = openForReading(Buffer.from(file.path, 'latin1'))
+    fd = opened.fd
+    inode = opened.stat.ino
   } catch (error) {
     return missed(error)
   }
   try {
+    if (file.sameInode && String(inode) !== file.inode) return notRead('vanished', REPLACED)
     return await body(fd)
   } catch (error) {
     if (isSystemError(error)) return missed(error)
@@ -179,11 +184,14 @@ async function withFile(file: FileToRead, body: (fd: number) => Promise<ReadRang
   }
 }
 
-function isSame(a: FileAttributes, b: FileAttributes): boolean {
+const REPLACED =
+  'It had several names, and another file has taken its place under this one since the folder was listed.'
+
+function isSame(a: FileState, b: FileState): boolean {
   return a.inode === b.inode && a.size === b.size && a.mtime === b.mtime && a.ctime === b.ctime
 }
 
-function look(fd: number): FileAttributes {
+function look(fd: number): FileState {
   const stat = fstatSync(fd, { bigint: true })
   return {
     inode: String(stat.ino),
@@ -191,6 +199,14 @@ function look(fd: number): FileAttributes {
     mtime: String(stat.mtimeNs),
     ctime: String(stat.ctimeNs),
   }
+}
+
+function lookClosely(fd: number): FreshAttributes {
+  const problems: string[] = []
+  const problem = (detail: string) => void problems.push(detail)
+  // The names are read anew: few files need this, and a daemon's threads live for months.
+  const attributes = attributesOfFile(fd, { owners: readOwnerNames(), problem })
+  return { attributes, problem: problems.length === 0 ? null : problems.join(', ') }
 }
 
 function isSystemError(error: unknown): error is NodeJS.ErrnoException {
@@ -205,5 +221,9 @@ function missed(error: unknown): ReadRange {
     reason === 'vanished'
       ? 'It was there when the folder was listed and gone when it was to be read.'
       : `Reading it failed: ${code}.`
+  return notRead(reason, detail)
+}
+
+function notRead(reason: 'vanished' | 'unreadable', detail: string): ReadRange {
   return { outcome: { chunks: 0, missed: { reason, detail } }, ids: Buffer.alloc(0), bytesRead: 0 }
 }

@@ -300,6 +300,20 @@ test('a folder swapped for a link while its siblings are read is not followed', 
   )
 })
 
+test('a file of several names is asked for as that very inode, others as what lies there', async () => {
+  write('alone')
+  fs.linkSync(write('first'), join(root, 'second'))
+  const writer = new RecordingWriter({ startedAt: LATER })
+  const add = writer.addFile.bind(writer)
+  const asked: Record<string, boolean | undefined> = {}
+  writer.addFile = async (entry, path, missed, options) => {
+    asked[entry.path] = options?.sameInode
+    return add(entry, path, missed)
+  }
+  await writer.finish(await source().backup(writer, listen().options), 'files')
+  assert.deepEqual(asked, { alone: false, first: true })
+})
+
 test('an extended attribute alone is a change', async () => {
   const path = write('f')
   const first = await backup()

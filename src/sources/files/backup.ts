@@ -104,10 +104,12 @@ async function handOne(walked: Walked, { writer, base, links }: Parts): Promise<
   if (entry.type !== 'file' || entry.size === 0) return writer.add(entry)
   const before = base === null ? null : await base.find(entry.path)
   if (before !== null && base?.isUnchanged(entry, before) && (await writer.addUnchanged(entry, before))) return
-  await writer.addFile(entry, pathToBytes(walked.path), (one) => {
+  const missed = (one: Missed) => {
     // The writer itself puts it on the point's list; here only what hangs on it matters.
     if (one.reason !== 'changed') lose()
-  })
+  }
+  // Another file's content would become that of all its names.
+  await writer.addFile(entry, pathToBytes(walked.path), missed, { sameInode: walked.links > 1 })
 }
 
 /** The previous point, if unchanged files may be taken from it. Says why not, where a person might expect it. */
