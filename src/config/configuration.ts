@@ -1,3 +1,4 @@
+import type { Window } from '../policy/schedule.ts'
 import type { Retention } from './retention.ts'
 
 /**
@@ -84,6 +85,8 @@ export interface ServiceConfiguration {
   schedule: { full?: string; incremental?: string; prune: string | null; timezone: string }
   /** By source. One without rules is not backed up (`requireRetention`); nothing of it is removed either. */
   retention: Record<string, Retention>
+  /** Of its backups. Absent: no limit. */
+  limits: { cpuShare?: number; readBytesPerSecond?: number; window: Window | null }
   drills?: { schedule: string; checks: ('integrity' | 'schema' | 'startup' | { sql: string })[] }
 }
 

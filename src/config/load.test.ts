@@ -391,6 +391,16 @@ test('a secret written in the file is a warning; in the environment it is none',
   assert.equal(await warned('"postgres://db/shop?password=hunter2"'), 1)
 })
 
+test('limits of backups: a share, a rate, a window', async () => {
+  const none = await load(BASE)
+  assert.deepEqual(none.services.shop!.limits, { window: null })
+  const { limits } = (await load(`${BASE}    limits: { cpu: 50%, read: 20MB, window: "22:00-06:30" }\n`)).services.shop!
+  const window = { startMinute: 22 * 60, endMinute: 6 * 60 + 30 }
+  assert.deepEqual(limits, { cpuShare: 0.5, readBytesPerSecond: 20_000_000, window })
+  const wrong = await mistakes(`${BASE}    limits: { cpu: 100%, read: 20, window: "22:00-22:00" }\n`)
+  assert.match(wrong.join('\n'), /cpu: is not a share.*\n.*read: is not a rate.*\n.*window: is not a time of day/)
+})
+
 test('no configuration', async () => {
   await assert.rejects(loadConfiguration({ path: join(folder, 'none.yaml'), environment: {} }), {
     code: 'config-not-found',

@@ -27,6 +27,7 @@ import { retentionOf } from './retention.ts'
 import type { WrittenConfiguration, WrittenDestination, WrittenRetention, WrittenService } from './schema.ts'
 import { showConfiguration } from './show.ts'
 import { suggestion } from './suggest.ts'
+import { parseWindow } from './window.ts'
 
 /** When `regain serve` removes what is not kept, unless the schedule says otherwise: after the usual hour of backups. */
 const DAILY = '30 4 * * *'
@@ -101,6 +102,7 @@ export function resolveConfiguration(input: Input): Configuration {
       }),
       schedule: scheduleOf(service, at('schedule')),
       retention: retentionsOf(service, at('retention')),
+      limits: serviceLimits(service),
       drills: service.drills && drillsOf(service.drills, at('drills', 'schedule')),
     }
   }
@@ -215,6 +217,15 @@ function resolveS3(
     credentials:
       accessKeyId === undefined || secretAccessKey === undefined ? null : { accessKeyId, secretAccessKey, ...token },
     limits: resolveLimits(limits),
+  }
+}
+
+function serviceLimits({ limits }: WrittenService): ServiceConfiguration['limits'] {
+  const { cpu, read, window } = limits ?? {}
+  return {
+    ...(cpu === undefined ? {} : { cpuShare: Number.parseInt(cpu, 10) / 100 }),
+    ...(read === undefined ? {} : { readBytesPerSecond: parseByteCount(read)! }),
+    window: window === undefined ? null : parseWindow(window),
   }
 }
 

@@ -3,6 +3,7 @@ import { parseByteCount } from './byte-count.ts'
 import { parseDuration } from './duration.ts'
 import { endpointProblem } from './endpoint.ts'
 import { KEEP_ALL, RETENTION_PRESETS } from './retention.ts'
+import { parseWindow } from './window.ts'
 
 /**
  * The shape of regain.yaml, as written: no value is transformed here, so that `config show` can print what a person
@@ -194,6 +195,22 @@ export const serviceSchema = z.strictObject({
     })
     .optional(),
   retention: retentionSchema.optional(),
+  limits: z
+    .strictObject({
+      cpu: z
+        .string()
+        .regex(/^[1-9][0-9]?%$/, { error: 'is not a share of the processors: write 1% to 99%' })
+        .optional()
+        .describe('Of all processors of the machine together, while a backup runs'),
+      read: rate.optional().describe('Bytes a second from the source'),
+      window: z
+        .string()
+        .refine((value) => parseWindow(value) !== null, { error: 'is not a time of day: write 22:00-06:00' })
+        .optional()
+        .describe("Scheduled backups run inside it only and end with it; in the schedule's time zone"),
+    })
+    .optional()
+    .describe('What backups of this service may take of its machine; see limits of a destination for transfers'),
   drills: z
     .strictObject({
       schedule: text,

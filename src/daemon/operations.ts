@@ -42,7 +42,18 @@ function rulesOf(service: ServiceConfiguration): ScheduleRule[] {
         const cron = schedule[kind]
         if (cron === undefined) return []
         const { timezone: timeZone } = schedule
-        return [{ service: service.name, source, destination, kind, cron, timeZone, window: null, jitterMs: JITTER_MS }]
+        return [
+          {
+            service: service.name,
+            source,
+            destination,
+            kind,
+            cron,
+            timeZone,
+            window: service.limits.window,
+            jitterMs: JITTER_MS,
+          },
+        ]
       }),
     ),
   )

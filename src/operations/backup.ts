@@ -137,6 +137,7 @@ async function takePoint(application: Application, one: OneBackup, reporting: Re
       label: request.label,
       tool: `regain ${application.version}`,
       unordered: driver.unordered === true,
+      limits: service.limits,
       signal: reporting.signal,
       progress: (progress) => {
         if (isRead) reporting.progress(progress)
