@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import ssh2, { type Client, type ConnectConfig, type SFTPWrapper } from 'ssh2'
 import { RegainError } from '../errors.ts'
 import { errnoName } from '../filesystem/durable.ts'
+import { markNotApplied } from './not-applied.ts'
 import { fingerprintOf, type HostKeyRule, keyTypeOf, ruleOfFingerprint, ruleOfKnownHosts } from './sftp-host-key.ts'
 import { SftpSession } from './sftp-session.ts'
 
@@ -221,7 +222,7 @@ function connectError({ host, port, user }: Pick<SftpServer, 'host' | 'port' | '
     })
   }
   const why = error.message === '' ? errnoName(error) : error.message
-  return new RegainError('storage-unavailable', `No SFTP session with ${host}:${port} could be opened (${why}).`, {
-    cause: error,
-  })
+  const message = `No SFTP session with ${host}:${port} could be opened (${why}).`
+  // No request was sent yet.
+  return markNotApplied(new RegainError('storage-unavailable', message, { cause: error }))
 }

@@ -281,7 +281,7 @@ function checkExtensions(session: SftpSession, description: string): void {
   const missing = session.missingExtension()
   if (missing === null) return
   throw new RegainError(
-    'precondition-failed',
+    'storage-unsuitable',
     `The server of ${description} ${missing}. It cannot hold a repository. Nothing was written.`,
     { hint: NOT_USABLE_HINT },
   )
@@ -299,7 +299,7 @@ async function checkFolder(session: SftpSession, path: string, description: stri
   } catch (error) {
     if (!saysFailure(error)) throw error
     throw new RegainError(
-      'precondition-failed',
+      'storage-unsuitable',
       `The server of ${description} does not sync folders to disk, so a name could be lost in a power cut after it ` +
         'was acknowledged. It cannot hold a repository.',
       { cause: error, hint: NOT_USABLE_HINT },

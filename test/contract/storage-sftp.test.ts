@@ -2,7 +2,7 @@ import { after, before } from 'node:test'
 import { createSftpStorage } from '../../src/storage/sftp.ts'
 import { testAmbient } from '../support/repository.ts'
 import { startSshd, type TestSshd } from '../support/sshd.ts'
-import { storageContract } from './storage.ts'
+import { REMOTE, storageContract } from './storage.ts'
 
 let sshd: TestSshd
 let stores = 0
@@ -12,7 +12,11 @@ before(async () => {
 })
 after(() => sshd.stop())
 
-storageContract('sftp', async () => ({
-  storage: await createSftpStorage(sshd.place(`new/store-${stores++}`), testAmbient()),
-  dispose: async () => {},
-}))
+storageContract(
+  'sftp',
+  async () => ({
+    storage: await createSftpStorage(sshd.place(`new/store-${stores++}`), testAmbient()),
+    dispose: async () => {},
+  }),
+  REMOTE,
+)
