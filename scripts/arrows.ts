@@ -24,6 +24,7 @@ export const RULES: readonly Rule[] = [
   { of: 'src/main.ts', modules: ['src/'], packages: [], builtins: true },
   { of: 'src/model.ts', modules: [], packages: [], builtins: false },
   { of: 'src/errors.ts', modules: [], packages: [], builtins: false },
+  { of: 'src/process.ts', modules: ['src/model.ts'], packages: [], builtins: true },
   { of: 'src/policy/', modules: [], packages: ['croner'], builtins: false },
   { of: 'src/filesystem/', modules: SHARED, packages: ['koffi'], builtins: true },
   ...(['sftp-connection', 'sftp-session', 'sftp-files'] as const).map((file) =>

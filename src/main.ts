@@ -9,6 +9,7 @@ import { ERRORS, RegainError } from './errors.ts'
 import type { Ambient } from './model.ts'
 import type { Drivers, SourceRequest } from './operations/context.ts'
 import { fetchLogCommand } from './operations/fetch-log-command.ts'
+import { thisProcess } from './process.ts'
 import type { Storage } from './storage/contract.ts'
 
 /**
@@ -149,7 +150,7 @@ function hostOfThisProcess(): Host {
   const { signal, onHangUp } = listenToSignals()
   return {
     version: (JSON.parse(readFileSync(join(home, 'package.json'), 'utf8')) as { version: string }).version,
-    ambient: { now: Date.now, randomBytes },
+    ambient: { now: Date.now, randomBytes, ...thisProcess() },
     environment: process.env,
     drivers,
     launcher: join(home, 'regain'),

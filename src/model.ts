@@ -162,6 +162,13 @@ export interface Ambient {
   now(): number
   /** Cryptographically secure. */
   randomBytes(size: number): Buffer
+  /** Left out where nothing can be told of processes. */
+  process?: {
+    /** This process, as no other of any host and time is called. */
+    identity: string
+    /** Null: of another host or namespace, so nobody here can tell. */
+    isAlive(identity: string): boolean | null
+  }
   /** One line for the operator's log; never a secret. */
   log(level: 'debug' | 'info' | 'warning' | 'error', message: string, fields?: Record<string, unknown>): void
 }

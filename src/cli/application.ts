@@ -14,7 +14,7 @@ export async function loadApplication(
   const config = await loadConfiguration({ path, environment: host.environment })
   return {
     version: host.version,
-    ambient: { now: host.ambient.now, randomBytes: host.ambient.randomBytes, log: output.log },
+    ambient: { ...host.ambient, log: output.log },
     environment: host.environment,
     launcher: host.launcher,
     processId: host.processId,

@@ -6,7 +6,7 @@ import type { Drivers } from '../operations/context.ts'
 export interface Host {
   readonly version: string
   /** `log` is given by the command line once it knows how much is wanted. */
-  readonly ambient: Pick<Ambient, 'now' | 'randomBytes'>
+  readonly ambient: Omit<Ambient, 'log'>
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly drivers: Drivers
   /** Absolute path of the launcher. */

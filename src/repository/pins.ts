@@ -2,6 +2,7 @@ import { RegainError } from '../errors.ts'
 import { counts } from './commits.ts'
 import { pinName } from './format/object-names.ts'
 import { sealRecord } from './format/records.ts'
+import { ownTrace } from './liveness.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 /**
@@ -15,7 +16,7 @@ export async function pinPoint(
 ): Promise<() => Promise<void>> {
   const pin = state.ambient.randomBytes(16).toString('hex')
   const name = pinName(pin)
-  const record = { pin, point, startedAt: new Date(state.ambient.now()).toISOString() }
+  const record = { pin, point, ...ownTrace(state.ambient) }
   await state.storage.create(name, sealRecord(state.keys, 'N', name, record, state.ambient.randomBytes(32)), { signal })
   const release = () => removePin(state, name)
   try {

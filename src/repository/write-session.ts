@@ -6,6 +6,7 @@ import { type Commit, readCommit, writeReceipt } from './commits.ts'
 import { endName, sessionName } from './format/object-names.ts'
 import { type EndRecord, sealRecord } from './format/records.ts'
 import { newestGeneration, readTombstones } from './generations.ts'
+import { ownTrace } from './liveness.ts'
 import type { RepositoryState } from './repository-state.ts'
 import { loadReusable } from './reusable.ts'
 
@@ -100,7 +101,9 @@ export async function abortSession(state: RepositoryState, id: string, reason: s
   const name = endName(id)
   const record: EndRecord = { session: id, end: 'aborted', reason }
   await state.storage.create(name, sealRecord(state.keys, 'E', name, record, state.ambient.randomBytes(32)))
-  if ((await readCommit(state, id)) !== null) return
+  const committed = (await readCommit(state, id)) !== null
+  // A commit whose session was fenced and cleared away counts for nothing, and never will: the session does not come back.
+  if (committed && (await state.storage.size(sessionName(id))) !== null) return
   await state.storage.delete(sessionName(id))
   await state.storage.delete(name)
 }
@@ -123,7 +126,7 @@ async function createSession(
   signal: AbortSignal,
 ): Promise<boolean> {
   const name = sessionName(id)
-  const record = { session: id, generation, source, startedAt: new Date(state.ambient.now()).toISOString() }
+  const record = { session: id, generation, source, ...ownTrace(state.ambient) }
   const sealed = sealRecord(state.keys, 'S', name, record, state.ambient.randomBytes(32))
   try {
     return await state.storage.create(name, sealed, { signal })

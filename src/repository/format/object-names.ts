@@ -10,6 +10,7 @@ export const PREFIX = {
   sessions: 'sessions/',
   ends: 'ends/',
   receipts: 'receipts/',
+  expired: 'expired/',
   pins: 'pins/',
   generations: 'generations/',
   log: 'log/',
@@ -21,8 +22,12 @@ export const indexName = (hash: string) => `${PREFIX.index}${hash}`
 export const sessionName = (id: string) => `${PREFIX.sessions}${id}`
 export const endName = (id: string) => `${PREFIX.ends}${id}`
 export const receiptName = (id: string) => `${PREFIX.receipts}${id}`
+export const expiredName = (id: string) => `${PREFIX.expired}${id}`
 export const pinName = (id: string) => `${PREFIX.pins}${id}`
 /** 16 decimal digits, so that names sort as numbers. */
 export const generationName = (generation: number) => `${PREFIX.generations}${String(generation).padStart(16, '0')}`
+
+/** What was removed of a source's log, on purpose. */
+export const trimPrefix = (source: string) => `${PREFIX.log}${source}/trims/`
 
 export const lastComponent = (name: string) => name.slice(name.lastIndexOf('/') + 1)

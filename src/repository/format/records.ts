@@ -11,6 +11,8 @@ export interface SessionRecord {
   generation: number
   source: string
   startedAt: string
+  /** Ambient.process of the writer: a collector that can ask whether it lives need not wait. */
+  process?: string
 }
 
 export type EndRecord =
@@ -24,10 +26,29 @@ export interface ReceiptRecord {
   commit: string
 }
 
+/** A point that was removed on purpose: tells that from a loss. */
+export interface ExpiredRecord {
+  session: string
+  /** As in its receipt. */
+  commit: string
+  /** Empty, like committedAt, if the point was lost before: its commit could not be read any more. */
+  source: string
+  committedAt: string
+  expiredAt: string
+  reason: string
+}
+
+/** Segments and tails with from <= name < to, in the order of text, were removed on purpose. */
+export interface TrimRecord {
+  ranges: { branch: string; from: string; to: string }[]
+}
+
 export interface PinRecord {
   pin: string
   point: string
   startedAt: string
+  /** Of the reader, as in a session. */
+  process?: string
 }
 
 export interface GenerationRecord {
@@ -42,6 +63,8 @@ export interface RecordKinds {
   R: ReceiptRecord
   N: PinRecord
   G: GenerationRecord
+  X: ExpiredRecord
+  T: TrimRecord
 }
 
 export function sealRecord<K extends keyof RecordKinds & SealedKind>(
