@@ -104,10 +104,7 @@ export async function readSegments(
   for await (const object of state.storage.list(PREFIX.index, call)) names.push(object.name)
   const segments = await mapBounded(names, READS_AT_ONCE, async (name) => {
     try {
-      const sealed = await state.storage.get(name, undefined, call)
-      if (createHash('sha256').update(sealed).digest('hex') !== lastComponent(name))
-        throw new RegainError('repository-damaged', `${name} was changed: its bytes no longer give its name.`)
-      return decodeIndexSegment(openObject(state.keys, 'I', '', sealed, name), name)
+      return await readSegment(state, name, options.signal)
     } catch (error) {
       // Merged into another segment meanwhile: that one was or will be read, or its chunks are simply not reused.
       if (isRegainError(error, 'storage-not-found')) return []
@@ -119,6 +116,14 @@ export async function readSegments(
   return segments.flat()
 }
 
+export async function readSegment(state: RepositoryState, name: string, signal?: AbortSignal): Promise<IndexedPack[]> {
+  const sealed = await state.storage.get(name, undefined, signal ? { signal } : {})
+  if (createHash('sha256').update(sealed).digest('hex') !== lastComponent(name))
+    throw new RegainError('repository-damaged', `${name} was changed: its bytes no longer give its name.`)
+  return decodeIndexSegment(openObject(state.keys, 'I', '', sealed, name), name)
+}
+
+/** Of several copies of a chunk, the one in the first pack is located. */
 function build(packs: readonly IndexedPack[]): ChunkIndex {
   const distinct = [...new Map(packs.map((pack) => [pack.name.toString('hex'), pack]))]
   const table = ChunkTable.create(distinct.reduce((sum, [, pack]) => sum + chunkCount(pack.directory), 0))

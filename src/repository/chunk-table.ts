@@ -91,6 +91,17 @@ export class ChunkTable {
     }
   }
 
+  /** How many slots there are; changes when the table grows. */
+  get slotCount(): number {
+    return this.control[SLOTS] as number
+  }
+
+  /** Number of the slot that holds the id, below slotCount, or -1. For a table that no thread is changing. */
+  slotOf(id: Uint8Array): number {
+    const slot = this.find(id)
+    return this.words[slot + 3] === 0 ? -1 : slot / SLOT_WORDS
+  }
+
   /** Adds or keeps (the first copy wins). For one thread that builds the table. `pack` < MAX_PACKS, `group` < 2^12. */
   add(id: Uint8Array, location: ChunkLocation): void {
     if (location.pack >= MAX_PACKS)

@@ -2,7 +2,7 @@ import { RegainError } from '../errors.ts'
 import type { Point } from '../model.ts'
 import { mapBounded } from './bounded.ts'
 import { isDamage } from './damage.ts'
-import { endName, lastComponent, PREFIX, receiptName, sessionName } from './format/object-names.ts'
+import { endName, expiredName, lastComponent, PREFIX, receiptName, sessionName } from './format/object-names.ts'
 import { openHashedRecord, sealRecord } from './format/records.ts'
 import type { RepositoryState } from './repository-state.ts'
 
@@ -18,31 +18,50 @@ export interface Commit {
  * The points that count: `ends/S` = commit **and** `sessions/S` exists. Ends are listed first, sessions after them, so
  * that an expiry under way (which deletes the session first) never shows a point that is half gone.
  */
-export async function readCommits(
-  state: RepositoryState,
-  options: { signal?: AbortSignal; damaged?(name: string, error: RegainError): void } = {},
-): Promise<Commit[]> {
+export async function readCommits(state: RepositoryState, options: ReadEndsOptions = {}): Promise<Commit[]> {
+  return (await readEnds(state, options)).commits
+}
+
+interface ReadEndsOptions {
+  signal?: AbortSignal
+  /** Hears of commits that can't be read, and they are left out; else they are thrown. */
+  damaged?(name: string, error: RegainError): void
+}
+
+export interface Ends {
+  commits: Commit[]
+  /** Sessions that were aborted and are still there. */
+  aborted: string[]
+  /** Ends whose session is gone. It never comes back, so they never count again. */
+  orphans: string[]
+}
+
+/** Like readCommits, with all other ends there are. */
+export async function readEnds(state: RepositoryState, options: ReadEndsOptions = {}): Promise<Ends> {
   const call = options.signal ? { signal: options.signal } : {}
   const ends: string[] = []
   for await (const object of state.storage.list(PREFIX.ends, call)) ends.push(lastComponent(object.name))
   const sessions = new Set<string>()
   for await (const object of state.storage.list(PREFIX.sessions, call)) sessions.add(lastComponent(object.name))
-  const commits = await mapBounded(
-    ends.filter((id) => sessions.has(id)),
-    READS_AT_ONCE,
-    async (id) => {
-      try {
-        return await readCommit(state, id, options.signal)
-      } catch (error) {
-        if (!isDamage(error) || !options.damaged) throw error
-        options.damaged(endName(id), error)
-        return null
-      }
-    },
-  )
-  return commits
-    .filter((commit) => commit !== null)
-    .sort((a, b) => a.point.committedAt.localeCompare(b.point.committedAt) || a.point.id.localeCompare(b.point.id))
+  const ended = ends.filter((id) => sessions.has(id))
+  const damaged = new Set<string>()
+  const commits = await mapBounded(ended, READS_AT_ONCE, async (id) => {
+    try {
+      return await readCommit(state, id, options.signal)
+    } catch (error) {
+      if (!isDamage(error) || !options.damaged) throw error
+      options.damaged(endName(id), error)
+      damaged.add(id)
+      return null
+    }
+  })
+  return {
+    commits: commits
+      .filter((commit) => commit !== null)
+      .sort((a, b) => a.point.committedAt.localeCompare(b.point.committedAt) || a.point.id.localeCompare(b.point.id)),
+    aborted: ended.filter((id, index) => commits[index] === null && !damaged.has(id)),
+    orphans: ends.filter((id) => !sessions.has(id)),
+  }
 }
 
 /** Null if the session was aborted or its end is gone. Does not look for the session: see `counts`. */
@@ -89,12 +108,19 @@ export async function receiptIds(state: RepositoryState, signal?: AbortSignal): 
   return receipts
 }
 
-/** Gives each point that counts its receipt, if it has none. */
+/**
+ * Gives each point that counts its receipt, if it has none. Only within a session: while it has no end, no record of an
+ * expired point is cleared away, so an expiry that came between is seen, or its receipt removed again by the next prune.
+ */
 export async function completeReceipts(
   state: RepositoryState,
   commits: readonly Commit[],
   signal: AbortSignal,
 ): Promise<void> {
   const receipts = await receiptIds(state, signal)
-  for (const commit of commits) if (!receipts.has(commit.point.id)) await writeReceipt(state, commit, signal)
+  for (const commit of commits) {
+    const { id } = commit.point
+    if (receipts.has(id) || (await state.storage.size(expiredName(id), { signal })) !== null) continue
+    await writeReceipt(state, commit, signal)
+  }
 }

@@ -38,6 +38,32 @@ export async function readTombstones(
   }
 }
 
+/** False: there is one of this number already, which another collector made. */
+export async function createGeneration(
+  state: RepositoryState,
+  generation: number,
+  tombstones: readonly string[],
+  signal: AbortSignal,
+): Promise<boolean> {
+  const name = generationName(generation)
+  const sealed = sealRecord(
+    state.keys,
+    'G',
+    name,
+    { generation, tombstones: [...tombstones] },
+    state.ambient.randomBytes(32),
+  )
+  return state.storage.create(name, sealed, { signal })
+}
+
+/** What a later one has taken over. */
+export async function retireGenerations(state: RepositoryState, before: number, signal: AbortSignal): Promise<void> {
+  const older: string[] = []
+  for await (const { name } of state.storage.list(PREFIX.generations, { signal }))
+    if (Number(lastComponent(name)) < before) older.push(name)
+  for (const name of older.sort()) await state.storage.delete(name, { signal })
+}
+
 /** Only for a repository that was never written to. */
 export async function createFirstGeneration(state: RepositoryState): Promise<void> {
   const name = generationName(0)

@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os'
 import { RegainError, throwIfInterrupted } from '../errors.ts'
 import { type Entry, type Missed, originOf, type Point } from '../model.ts'
 import type { CommitSummary, PointSession, StartPoint } from './api.ts'
-import { completeReceipts, readCommits } from './commits.ts'
+import { type Commit, completeReceipts, counts, readCommits } from './commits.ts'
 import { type SharedPace, sharePace, stopPace } from './compute/pace.ts'
 import { ContentQueue } from './content-queue.ts'
 import { isLoss } from './damage.ts'
@@ -27,12 +27,12 @@ export async function startPoint(state: RepositoryState, request: StartPoint): P
     signal: request.signal,
     damaged: (name, error) => state.ambient.log('warning', error.message, { object: name }),
   })
-  await completeReceipts(state, commits, request.signal)
   const session = await beginSession(state, request.source, request.signal)
-  const previous = commits.filter((commit) => commit.point.source === request.source).at(-1) ?? null
   let base: OpenedPoint | null = null
   let writer: PointWriter | null = null
   try {
+    await completeReceipts(state, commits, request.signal)
+    const previous = await newestThatCounts(state, commits, request)
     base = previous ? await openBase(state, previous.point, session, request.signal) : null
     const number = nextSessionNumber++
     writer = new PointWriter(state, request, session, base, number)
@@ -45,6 +45,20 @@ export async function startPoint(state: RepositoryState, request: StartPoint): P
     await giveUpSession(state, session.id, 'it could not begin')
     throw error
   }
+}
+
+/**
+ * The newest point of the source, proven to count now that the session exists: the record of its expiry, should it come
+ * later, is kept while this session has no end, and then for its commit (collector/clean.ts).
+ */
+async function newestThatCounts(
+  state: RepositoryState,
+  commits: readonly Commit[],
+  { source, signal }: StartPoint,
+): Promise<Commit | null> {
+  for (const commit of commits.filter(({ point }) => point.source === source).reverse())
+    if (await counts(state, commit.point.id, signal)) return commit
+  return null
 }
 
 /** A base that went away or is damaged costs time, not the backup. */

@@ -8,6 +8,7 @@ import { addKey, destroyKeys, listAllKeys, removeKey, writeFirstKey } from './ad
 import type { OpenPoint, Repository, RepositoryOptions } from './api.ts'
 import { planPrune } from './collector/plan.ts'
 import { prune } from './collector/prune.ts'
+import { isExpired } from './collector/roots.ts'
 import { readCommits, receiptIds } from './commits.ts'
 import { ComputePool } from './compute/pool.ts'
 import { authenticateClear, decodeClear, encodeClear, type RepositoryRecord } from './format/clear.ts'
@@ -147,8 +148,10 @@ class OpenRepository implements Repository {
       },
     })
     for (const { point } of commits) committed.delete(point.id)
-    for (const id of committed)
+    for (const id of committed) {
+      if (await isExpired(this.state, id)) continue
       this.state.ambient.log('error', `Recovery point ${id} was committed and is gone: see regain verify.`)
+    }
     return commits
       .map((commit) => commit.point)
       .filter((point) => filter.source === undefined || point.source === filter.source)

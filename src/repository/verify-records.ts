@@ -2,7 +2,7 @@ import { RegainError } from '../errors.ts'
 import type { VerifyProblem } from './api.ts'
 import { type Commit, readCommits } from './commits.ts'
 import { endName, lastComponent, PREFIX, receiptName, sessionName } from './format/object-names.ts'
-import { openRecord, type RecordKinds } from './format/records.ts'
+import { type ExpiredRecord, openRecord, type RecordKinds } from './format/records.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 export type Report = (found: VerifyProblem) => void
@@ -53,7 +53,9 @@ export async function checkCommits(state: RepositoryState, signal: AbortSignal, 
     },
   })
   const known = new Map(commits.map((commit) => [commit.point.id, commit]))
-  await checkOrphans(state, known, damaged, signal, problem)
+  // After the points: whichever stopped counting meanwhile has its record by now.
+  const expired = await readExpired(state, signal, problem)
+  await checkOrphans(state, { known, damaged, expired }, signal, problem)
   const receipts = new Set(await namesUnder(state, PREFIX.receipts, signal))
   for (const name of committed) {
     const receipt = await attempt(problem, name, async () =>
@@ -61,6 +63,7 @@ export async function checkCommits(state: RepositoryState, signal: AbortSignal, 
     )
     const id = lastComponent(name)
     const commit = known.get(id)
+    if (!commit && expired.has(id)) continue
     if (!commit && !damaged.has(id)) missing(problem, endName(id), `Recovery point ${id} was committed and is gone.`)
     else if (commit && receipt && receipt.commit !== commit.sha256)
       problem({
@@ -77,8 +80,8 @@ export async function checkCommits(state: RepositoryState, signal: AbortSignal, 
         receiptName(point.id),
         `The receipt of recovery point ${point.id} is missing. No data is affected; the next backup writes it again.`,
       )
-    const previous = point.previous && known.get(point.previous.id)
-    if (point.previous && !damaged.has(point.previous.id) && (!previous || previous.sha256 !== point.previous.sha256))
+    const previous = point.previous && hashOf(point.previous.id, known, expired)
+    if (point.previous && !damaged.has(point.previous.id) && previous !== point.previous.sha256)
       missing(
         problem,
         endName(point.previous.id),
@@ -88,17 +91,52 @@ export async function checkCommits(state: RepositoryState, signal: AbortSignal, 
   return commits
 }
 
-/** A commit whose session object is gone does not count: it was removed by hand, or its expiry was cut short. */
+/** Points that were removed on purpose: each record opens, which a store without the key can't bring about. */
+async function readExpired(
+  state: RepositoryState,
+  signal: AbortSignal,
+  problem: Report,
+): Promise<Map<string, ExpiredRecord>> {
+  const expired = new Map<string, ExpiredRecord>()
+  for (const name of await namesUnder(state, PREFIX.expired, signal)) {
+    const record = await attempt(
+      problem,
+      name,
+      async () => openRecord(state.keys, 'X', name, await state.storage.get(name, undefined, { signal })),
+      true,
+    )
+    if (record) expired.set(lastComponent(name), record)
+  }
+  return expired
+}
+
+/** Of the commit that counts, or did until it expired. */
+function hashOf(
+  id: string,
+  known: ReadonlyMap<string, Commit>,
+  expired: ReadonlyMap<string, ExpiredRecord>,
+): string | undefined {
+  return known.get(id)?.sha256 ?? expired.get(id)?.commit
+}
+
+/** A commit whose session object is gone does not count: the session was lost, or a collector had fenced it just before. */
 async function checkOrphans(
   state: RepositoryState,
-  known: ReadonlyMap<string, Commit>,
-  damaged: ReadonlySet<string>,
+  {
+    known,
+    damaged,
+    expired,
+  }: {
+    known: ReadonlyMap<string, Commit>
+    damaged: ReadonlySet<string>
+    expired: ReadonlyMap<string, ExpiredRecord>
+  },
   signal: AbortSignal,
   problem: Report,
 ): Promise<void> {
   for (const name of await namesUnder(state, PREFIX.ends, signal)) {
     const id = lastComponent(name)
-    if (known.has(id) || damaged.has(id)) continue
+    if (known.has(id) || damaged.has(id) || expired.has(id)) continue
     const end = await attempt(
       problem,
       name,

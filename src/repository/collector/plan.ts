@@ -1,7 +1,129 @@
 import { RegainError } from '../../errors.ts'
-import type { PrunePlan, PruneRequest } from '../api.ts'
+import type { PlannedPack, PrunePlan, PruneRequest } from '../api.ts'
+import { expiredName, lastComponent, PREFIX } from '../format/object-names.ts'
+import { openRecord } from '../format/records.ts'
+import { isPinGone } from '../liveness.ts'
 import type { RepositoryState } from '../repository-state.ts'
+import { classify } from './classify.ts'
+import { readNewest } from './generation.ts'
+import { expiredIds, type Roots } from './roots.ts'
+import { openSessions } from './sessions.ts'
+import { survey } from './survey.ts'
+import { logObjectsIn } from './trim-log.ts'
+import { waitsFor } from './waits.ts'
 
-export async function planPrune(_state: RepositoryState, _request: PruneRequest): Promise<PrunePlan> {
-  throw new RegainError('usage', 'Removal is not available in this version.')
+/** What one prune writes anew, at most: a share of the repository, so that the cost follows its size; little is done at once. */
+const REPACK_SHARE = 0.1
+const REPACK_BYTES = 1024 ** 3
+
+type Expiring = Map<string, { source: string; committedAt: string; reason: string }>
+
+/** What a prune would do, were all to stay as it is now. Changes nothing. */
+export async function planPrune(state: RepositoryState, request: PruneRequest): Promise<PrunePlan> {
+  const { signal } = request
+  const expire = await expiring(state, request)
+  const sessions = await openSessions(state, signal)
+  const waiting = sessions.filter(({ gone }) => gone === null)
+  const { tombstones } = await readNewest(state, signal)
+  const except = new Set(expire.keys())
+  const { found, catalog, marks } = await survey(state, { tombstones, except, signal, progress: request.progress })
+  const bytesTotal = sum(catalog.packs.map(({ sizeBytes }) => sizeBytes))
+  const { remove, repack } = choosePacks(classify(catalog, marks), waiting.length > 0, bytesTotal)
+  const trimLog = await logToTrim(state, request)
+  const repacked = sum(repack.map(neededBytes))
+  return {
+    repository: state.id,
+    expire: describe(expire, found),
+    trimLog,
+    weighed: [...request.weighed],
+    packs: { total: catalog.packs.length, remove, repack },
+    bytes: {
+      total: bytesTotal,
+      freed: sum([...remove, ...repack, ...trimLog].map(({ bytes }) => bytes)) - repacked,
+      repacked,
+    },
+    sessions: [
+      ...sessions.flatMap(({ session, source, startedAt, gone }) =>
+        gone ? [{ session, source, startedAt, why: gone }] : [],
+      ),
+      ...found.ends.aborted.map((session) => ({ session, source: '', startedAt: '', why: 'aborted' as const })),
+    ],
+    pins: found.pins.flatMap((pin) => {
+      const why = isPinGone(state.ambient, pin)
+      return why ? [{ pin: pin.pin, point: pin.point, startedAt: pin.startedAt, why }] : []
+    }),
+    waits: waitsFor(waiting),
+  }
+}
+
+/** What an earlier prune began to expire, and what is asked for. Rejects with `point-not-found` for an id that never was. */
+async function expiring(state: RepositoryState, { expire, signal }: PruneRequest): Promise<Expiring> {
+  const left = new Set<string>()
+  for (const prefix of [PREFIX.sessions, PREFIX.ends, PREFIX.receipts])
+    for await (const { name } of state.storage.list(prefix, { signal })) left.add(lastComponent(name))
+  const known: Expiring = new Map()
+  for (const id of await expiredIds(state, signal)) {
+    if (!left.has(id)) continue
+    const name = expiredName(id)
+    const sealed = await state.storage.get(name, undefined, { signal })
+    const { source, committedAt, reason } = openRecord(state.keys, 'X', name, sealed)
+    known.set(id, { source, committedAt, reason })
+  }
+  for (const { id, reason } of expire) {
+    if (!left.has(id)) throw new RegainError('point-not-found', `There is no recovery point ${id} to remove.`)
+    if (!known.has(id)) known.set(id, { source: '', committedAt: '', reason })
+  }
+  return known
+}
+
+function describe(expire: Expiring, { ends }: Roots): PrunePlan['expire'] {
+  const points = new Map(ends.commits.map(({ point }) => [point.id, point]))
+  return [...expire].map(([id, about]) => {
+    const { source, committedAt } = points.get(id) ?? about
+    return { id, source, committedAt, reason: about.reason }
+  })
+}
+
+/**
+ * While a backup runs nothing is written anew, as the old could not go yet; and its fresh packs, which no index names so far,
+ * are left alone: marked, they would have to be written anew.
+ */
+function choosePacks(
+  classified: readonly PlannedPack[],
+  isWaiting: boolean,
+  bytesTotal: number,
+): { remove: PlannedPack[]; repack: PlannedPack[] } {
+  const remove = classified.filter(({ why, needed }) => needed === 0 && !(isWaiting && why === 'unindexed'))
+  const repack: PlannedPack[] = []
+  let budget = isWaiting ? 0 : Math.max(REPACK_BYTES, bytesTotal * REPACK_SHARE)
+  // What is marked and needed first: nothing of it may be reused, so every backup would store it again. Then what frees most.
+  const candidates = classified
+    .filter(({ needed }) => needed > 0)
+    .sort((a, b) => Number(b.why === 'marked') - Number(a.why === 'marked') || a.needed - b.needed)
+  for (const pack of candidates) {
+    if (neededBytes(pack) > budget) continue
+    budget -= neededBytes(pack)
+    repack.push(pack)
+  }
+  return { remove, repack }
+}
+
+async function logToTrim(state: RepositoryState, { trimLog, signal }: PruneRequest): Promise<PrunePlan['trimLog']> {
+  const planned: PrunePlan['trimLog'] = []
+  for (const { source, branch, from, to } of trimLog) {
+    const objects = await logObjectsIn(state, { source, branch, from, to }, signal)
+    if (objects.length === 0) continue
+    const segments = objects.filter(({ isSegment }) => isSegment).length
+    planned.push({ source, branch, from, to, segments, bytes: sum(objects.map(({ size }) => size)) })
+  }
+  return planned
+}
+
+/** Of the pack as stored: compression is taken for even. */
+function neededBytes({ bytes, needed }: PlannedPack): number {
+  return Math.ceil(bytes * needed)
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0)
 }

@@ -1,11 +1,152 @@
 import { RegainError } from '../../errors.ts'
-import type { PrunePlan, PruneReport } from '../api.ts'
+import type { Progress } from '../../model.ts'
+import type { LogRange, PrunePlan, PruneReport } from '../api.ts'
+import { readCommits } from '../commits.ts'
+import { retireGenerations } from '../generations.ts'
 import type { RepositoryState } from '../repository-state.ts'
+import { clearEnds, clearExpired, clearPins } from './clean.ts'
+import { expirePoint } from './expire.ts'
+import { publishGeneration, readNewest } from './generation.ts'
+import { mergeIndex } from './merge-index.ts'
+import { removeMarked } from './remove-packs.ts'
+import { repackSparse } from './repack.ts'
+import { fenceSession, openSessions } from './sessions.ts'
+import { trimLog } from './trim-log.ts'
+import { waitsFor } from './waits.ts'
 
-export async function prune(
-  _state: RepositoryState,
-  _plan: PrunePlan,
-  _options: { signal: AbortSignal },
-): Promise<PruneReport> {
-  throw new RegainError('usage', 'Removal is not available in this version.')
+interface Options {
+  signal: AbortSignal
+  progress(progress: Progress): void
+}
+
+/**
+ * The collector of docs/format.md: no lock, no clock; other collectors, writers and readers may be at any step of theirs. What
+ * it does in which order is what makes it safe; each step's file says why. Every prefix of it is a valid state.
+ */
+export async function prune(state: RepositoryState, plan: PrunePlan, options: Options): Promise<PruneReport> {
+  if (plan.repository !== state.id)
+    throw new RegainError('usage', 'The plan is of another repository. Nothing was removed.')
+  const report: PruneReport = {
+    expired: [],
+    packs: { removed: 0, repacked: 0 },
+    logSegments: 0,
+    bytesFreed: 0,
+    sessions: 0,
+    pins: 0,
+    bytesLater: 0,
+    waits: [],
+  }
+  const { signal } = options
+  await expirePoints(state, plan, report, signal)
+  report.pins = await clearPins(state, plan.pins, signal)
+  await fenceGone(state, plan, report, signal)
+  await trimLogs(state, plan, report, signal)
+  await removePacks(state, plan, report, options)
+  await clearEnds(state, signal)
+  await clearExpired(state, signal)
+  await mergeIndex(state, signal)
+  report.waits = [...new Set(report.waits)]
+  return report
+}
+
+async function expirePoints(
+  state: RepositoryState,
+  plan: PrunePlan,
+  report: PruneReport,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const { id, reason } of plan.expire) {
+    if (!(await expirePoint(state, { id, reason }, signal)))
+      report.waits.push(`Recovery point ${id} is being read: its data is removed by the next prune after that.`)
+    report.expired.push(id)
+  }
+}
+
+/** Step 4's other half: who is known to be gone need not be waited for. */
+async function fenceGone(
+  state: RepositoryState,
+  plan: PrunePlan,
+  report: PruneReport,
+  signal: AbortSignal,
+): Promise<void> {
+  const planned = new Set(plan.sessions.map(({ session }) => session))
+  for (const { session, gone } of await openSessions(state, signal))
+    if (gone && planned.has(session) && (await fenceSession(state, session, `its writer is ${gone}`))) report.sessions++
+}
+
+/** Sessions are looked at **before** points: a backup is then seen open, or its point is one that was not weighed. */
+async function trimLogs(
+  state: RepositoryState,
+  plan: PrunePlan,
+  report: PruneReport,
+  signal: AbortSignal,
+): Promise<void> {
+  if (plan.trimLog.length === 0) return
+  const open = new Set((await openSessions(state, signal)).map(({ source }) => source))
+  const weighed = new Set(plan.weighed)
+  const news = (await readCommits(state, { signal })).filter(({ point }) => !weighed.has(point.id))
+  const changed = new Set(news.map(({ point }) => point.source))
+  for (const [source, ranges] of bySource(plan.trimLog)) {
+    if (open.has(source) || open.has('')) {
+      report.waits.push(`The log of ${source} is left as it is while a backup of it runs.`)
+    } else if (changed.has(source)) {
+      report.waits.push(`The log of ${source} is left as it is: there is a recovery point that was not weighed.`)
+    } else {
+      const gone = await trimLog(state, source, ranges, signal)
+      report.logSegments += gone.filter(({ isSegment }) => isSegment).length
+      report.bytesFreed += gone.reduce((sum, { size }) => sum + size, 0)
+    }
+  }
+}
+
+function bySource(ranges: readonly LogRange[]): Map<string, LogRange[]> {
+  const grouped = new Map<string, LogRange[]>()
+  for (const range of ranges) grouped.set(range.source, [...(grouped.get(range.source) ?? []), range])
+  return grouped
+}
+
+async function removePacks(
+  state: RepositoryState,
+  plan: PrunePlan,
+  report: PruneReport,
+  options: Options,
+): Promise<void> {
+  const { signal, progress } = options
+  const sizes = new Map([...plan.packs.remove, ...plan.packs.repack].map(({ name, bytes }) => [name, bytes]))
+  if (sizes.size === 0) return
+  const planned = new Set(sizes.keys())
+  const remove = async (generation: Parameters<typeof removeMarked>[1]) => {
+    for (const { name, sizeBytes } of await removeMarked({ state, signal, progress }, generation, planned)) {
+      sizes.delete(name)
+      report.packs.removed++
+      report.bytesFreed += sizeBytes
+    }
+  }
+
+  const open = await openSessions(state, signal)
+  const wanted = new Set(plan.packs.remove.map(({ name }) => name))
+  if (open.length === 0) {
+    const repacked = await repackSparse({ state, signal, progress }, plan.packs.repack)
+    report.packs.repacked = repacked.packs.length
+    report.bytesFreed -= repacked.bytesWritten
+    for (const name of repacked.packs) wanted.add(name)
+  } else {
+    // Those that began since the newest generation use nothing of it: what it marks can go now, all else is marked.
+    const newest = await readNewest(state, signal)
+    const since = await openSessions(state, signal)
+    if (since.every(({ generation }) => generation >= newest.number)) await remove(newest)
+    for (const { name, why } of plan.packs.remove) if (why === 'unindexed') wanted.delete(name)
+  }
+  const generation = await publishGeneration(state, wanted, signal)
+  if (!generation) {
+    report.waits.push('Another prune runs at the same time: it removes what this one would have.')
+  } else {
+    const blocking = (await openSessions(state, signal)).filter((session) => session.generation < generation.number)
+    report.waits.push(...waitsFor(blocking))
+    if (blocking.length === 0) {
+      await remove(generation)
+      await retireGenerations(state, generation.number, signal)
+    }
+  }
+  for (const [name, bytes] of sizes) if (wanted.has(name)) report.bytesLater += bytes
 }

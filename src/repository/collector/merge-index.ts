@@ -1,0 +1,3 @@
+import type { RepositoryState } from '../repository-state.ts'
+
+export async function mergeIndex(_state: RepositoryState, _signal: AbortSignal): Promise<void> {}
