@@ -120,7 +120,11 @@ async function openPlace(
   }
   const { openS3Storage } = await import('./storage/s3.ts')
   const prefix = destination.prefix === undefined ? `${service}/` : `${destination.prefix}/${service}/`
-  return openS3Storage({ ...destination, prefix }, ambient)
+  const { remoteStorage } = await import('./storage/remote.ts')
+  return remoteStorage(await openS3Storage({ ...destination, prefix }, ambient), {
+    limits: destination.limits,
+    ambient,
+  })
 }
 
 async function postgresConfig({ service }: SourceRequest, source: PostgresConfiguration) {

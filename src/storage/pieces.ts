@@ -10,6 +10,11 @@ export function lengthOf(bytes: Bytes): number {
   return piecesOf(bytes).reduce((sum, piece) => sum + piece.length, 0)
 }
 
+/** The bytes in one piece: a view of the caller's memory if they lie so already, and not in shared memory. */
+export function wholeOf(bytes: Bytes): Buffer {
+  return joined(piecesOf(bytes))
+}
+
 /**
  * The bytes end to end in blocks of `size`, the last one shorter; none if there are no bytes. A block is a view of the
  * caller's memory where it lies in one piece, and a copy where it spans several or lies in shared memory, which
@@ -36,6 +41,6 @@ export function* blocksOf(bytes: Bytes, size: number): Generator<Buffer> {
 
 function joined(parts: readonly Uint8Array[]): Buffer {
   const [only] = parts
-  if (parts.length > 1 || only!.buffer instanceof SharedArrayBuffer) return Buffer.concat(parts)
+  if (parts.length !== 1 || only!.buffer instanceof SharedArrayBuffer) return Buffer.concat(parts)
   return Buffer.from(only!.buffer as ArrayBuffer, only!.byteOffset, only!.length)
 }

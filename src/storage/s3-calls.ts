@@ -14,6 +14,7 @@ import {
 } from '@aws-sdk/client-s3'
 import { RegainError, throwIfInterrupted } from '../errors.ts'
 import type { Bytes } from './contract.ts'
+import { wholeOf } from './pieces.ts'
 import { createS3Client, type S3Config } from './s3-client.ts'
 import { s3Error, s3ErrorName, statusOf } from './s3-errors.ts'
 
@@ -90,7 +91,7 @@ export class S3Calls {
 
   /** 'exists' only with `ifAbsent`. The id is null where the bucket keeps no versions. */
   async put(name: string, bytes: Bytes, call: WriteCall): Promise<{ versionId: string | null } | 'exists'> {
-    const body = onePiece(bytes)
+    const body = wholeOf(bytes)
     const { storageClass } = this.#config
     try {
       const answer = await this.#client.send(
@@ -276,12 +277,6 @@ function lock(body: Uint8Array, untilMs: number) {
     ObjectLockRetainUntilDate: new Date(untilMs),
     ContentMD5: createHash('md5').update(body).digest('base64'),
   } as const
-}
-
-/** No copy for a single piece of memory that is not shared with other threads, which sockets do not take. */
-function onePiece(bytes: Bytes): Uint8Array {
-  if (!(bytes instanceof Uint8Array)) return Buffer.concat(bytes)
-  return bytes.buffer instanceof SharedArrayBuffer ? Buffer.from(bytes) : bytes
 }
 
 /** Rejects if the connection ended early: fewer bytes than were announced are not the object. */
