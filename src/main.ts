@@ -58,6 +58,16 @@ export const drivers: Drivers = {
     return openPassphrase(async () => key.passphrase, ambient.randomBytes)
   },
 
+  async importKeyFile(path, text) {
+    const { importKeyFile } = await import('./keys/file.ts')
+    await importKeyFile(path, text)
+  },
+
+  async printKey(kek, about) {
+    const { paperText } = await import('./keys/paper.ts')
+    return paperText(kek, about)
+  },
+
   async createSource(request) {
     const { source, ambient } = request
     if (source.type === 'files') {

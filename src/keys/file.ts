@@ -38,6 +38,18 @@ export async function createKeyFile(path: string, randomBytes: Ambient['randomBy
   }
 }
 
+/**
+ * Makes a key file of the text of one, or of a printed key as it was typed in. As createKeyFile otherwise; rejects with
+ * `key-unavailable` if the text holds no key, saying why and nothing of it.
+ */
+export async function importKeyFile(path: string, text: string): Promise<void> {
+  const parsed = parseKeyFile(text)
+  if ('kek' in parsed) return createKeyFile(path, () => parsed.kek)
+  throw new RegainError('key-unavailable', `What was given ${parsed.problem}. No key file was made.`, {
+    hint: 'Correct it and give it again.',
+  })
+}
+
 /** True if users besides the owner may read or change the file: worth a warning. Rejects like openKeyFile. */
 export async function keyFileTooOpen(path: string): Promise<boolean> {
   const file = resolve(path)

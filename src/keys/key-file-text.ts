@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { KEY_BYTES } from './key-wrap.ts'
+import { PAPER_TAG, parsePaper } from './paper.ts'
 
 /**
  * The text of a key file, version 1: lines of comment that begin with `#`, and one line
@@ -19,7 +20,7 @@ export function keyFileText(kek: Buffer): string {
   return `${COMMENT}${TAG}:${kek.toString('base64')}:${check(kek)}\n`
 }
 
-/** The KEK, or what is wrong with the text, as the end of a sentence that never holds a part of it. */
+/** Takes a printed key as well. The KEK, or what is wrong with the text, as the end of a sentence that never holds a part of it. */
 export function parseKeyFile(text: string): { kek: Buffer } | { problem: string } {
   const lines = text
     .replace(/^\uFEFF/, '')
@@ -28,6 +29,7 @@ export function parseKeyFile(text: string): { kek: Buffer } | { problem: string 
     .filter((line) => line !== '' && !line.startsWith('#'))
 
   if (lines.length === 0) return { problem: 'holds no key: it is empty or was cut off' }
+  if (lines[0] === PAPER_TAG) return parsePaper(lines.slice(1))
   if (lines.length > 1) return { problem: 'holds more than one line besides comments' }
   const match = KEY_LINE.exec(lines[0]!)
   if (!match) return { problem: `is not a key file: its line is not of the form ${TAG}:KEY:CHECK` }

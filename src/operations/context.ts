@@ -45,6 +45,10 @@ export interface Drivers {
   /** False if the key was there already, or is not of a kind that is made; one that exists is never replaced. */
   createKey(key: KeyConfiguration, ambient: Ambient): Promise<boolean>
   openKey(key: KeyConfiguration, ambient: Ambient): Promise<KeyProvider>
+  /** Makes a key file, never over another, of the text of one or of a printed key. */
+  importKeyFile(path: string, text: string): Promise<void>
+  /** A key file's bytes in the form for paper. */
+  printKey(kek: Buffer, about: readonly string[]): Promise<string>
 
   createSource(request: SourceRequest): Promise<Source>
   /** Null: the source has no log, or its configuration does not ask for one. */

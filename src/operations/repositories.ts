@@ -11,11 +11,13 @@ export async function withRepository<T>(
   service: ServiceConfiguration,
   destination: DestinationConfiguration,
   use: (repository: Repository) => Promise<T>,
+  /** The service's own key if left out. */
+  keys?: readonly KeyProvider[],
 ): Promise<T> {
-  const key = await openServiceKey(application, service)
+  const providers = keys ?? [await openServiceKey(application, service)]
   const storage = await openPlace(application, service, destination)
   try {
-    const repository = await openRepository({ storage, keys: [key], ambient: application.ambient })
+    const repository = await openRepository({ storage, keys: [...providers], ambient: application.ambient })
     try {
       if (repository.service !== service.name) {
         throw new RegainError(
@@ -48,6 +50,7 @@ export async function ensureRepository(
       keys: [key],
       ambient: application.ambient,
       service: service.name,
+      label: service.key,
     })
     await repository.close()
     return true

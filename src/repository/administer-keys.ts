@@ -13,9 +13,9 @@ import type { RepositoryState } from './repository-state.ts'
  */
 
 /** The one key object and the epoch object that a new repository begins with. */
-export async function writeFirstKey(state: RepositoryState, provider: KeyProvider): Promise<void> {
+export async function writeFirstKey(state: RepositoryState, provider: KeyProvider, label: string): Promise<void> {
   const { domain, epochKeys } = state.keyring
-  const kek = await writeKeyObject(state, provider, epochKeys[0] as EpochKey, 'first')
+  const kek = await writeKeyObject(state, provider, epochKeys[0] as EpochKey, label)
   await writeEpoch(state, { domain, epoch: FIRST_EPOCH, oldest: FIRST_EPOCH, keys: [kek] })
 }
 

@@ -33,7 +33,13 @@ const MIN_PREFIX_DIGITS = 4
  * first backup makes if this process dies before it. Rejects with `repository-exists`, or with `repository-damaged` where
  * only repository.json is gone: a second one would shut out all that the first one's key had sealed.
  */
-export async function createRepository(options: RepositoryOptions & { service: string }): Promise<Repository> {
+export async function createRepository(
+  options: RepositoryOptions & {
+    service: string
+    /** Of the first key, for people. */
+    label?: string
+  },
+): Promise<Repository> {
   const { storage, ambient } = options
   // Data comes after repository.json, so where data is seen and then no repository.json, that was lost.
   const isUsed = await holdsData(storage)
@@ -58,7 +64,7 @@ export async function createRepository(options: RepositoryOptions & { service: s
     ),
   }
   const state = stateOf(options, record, keyring)
-  await writeFirstKey(state, options.keys[0] as KeyProvider)
+  await writeFirstKey(state, options.keys[0] as KeyProvider, options.label ?? 'first')
   const sealed = encodeClear(keyring.keys, REPOSITORY, record)
   if (!(await storage.create(REPOSITORY, sealed))) throw exists(storage.description)
   await createFirstGeneration(state)

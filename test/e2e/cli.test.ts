@@ -126,7 +126,6 @@ describe('usage', () => {
     for (const args of [
       ['prune', 'shop', '--dry-run'],
       ['drill', 'shop'],
-      ['key', 'rotate', 'shop'],
       ['repository', 'repair'],
       ['repository', 'rekey'],
       ['restore', 'shop', '--to', 'out', '--table', 'orders'],
@@ -596,4 +595,77 @@ describe('keys', () => {
     const exported = await regain(cwd, 'key', 'export', 'shop')
     assert.match(exported.stdout, /^[0-9a-f]{64}\n$/)
   })
+
+  test('a key is rotated: the new one opens, the old one no longer, at every destination; a key in use is not taken out', async () => {
+    const cwd = await protectedPlace()
+    const config = join(cwd, 'regain.yaml')
+    await edit(config, 'services:', '  second: { type: file, path: second.key }\n\nservices:')
+    const rotated = await json(cwd, 'key', 'rotate', 'shop', 'second')
+    assert.equal(rotated.status, 0)
+    assert.equal((rotated.last.removed as unknown[]).length, 1)
+    assert.equal((await regain(cwd, 'points')).status, 12)
+    // Given again after it was cut short, or by mistake: fine.
+    assert.deepEqual((await json(cwd, 'key', 'rotate', 'shop', 'second')).last.removed, [])
+    await edit(config, 'key: main', 'key: second')
+    assert.equal((await regain(cwd, 'verify', 'shop')).status, 0)
+
+    assert.equal((await json(cwd, 'key', 'remove', 'shop', 'second')).last.code, 'precondition-failed')
+    assert.equal((await regain(cwd, 'key', 'add', 'shop', 'main')).status, 0)
+    assert.equal((await json(cwd, 'key', 'remove', 'shop', 'second')).last.code, 'precondition-failed')
+    const removed = await regain(cwd, 'key', 'remove', 'shop', 'main')
+    assert.match(removed.stderr, /Whoever kept that key .*regain repository rekey/)
+    assert.equal((await json(cwd, 'key', 'remove', 'shop', 'main')).last.code, 'precondition-failed')
+    assert.equal((await regain(cwd, 'verify', 'shop')).status, 0)
+  })
+
+  test('a printed key that is typed in again opens the backups, with Regain and without', async () => {
+    const cwd = await protectedPlace()
+    const { stdout } = await regain(cwd, 'key', 'export', 'shop', '--printable')
+    assert.match(stdout, /^# service shop, key main \([0-9a-f]{16}\), printed 20/m)
+    await rename(join(cwd, 'main.key'), join(cwd, 'lost.key'))
+    const type = (text: string) =>
+      runCommand(LAUNCHER, ['key', 'import', 'main.key'], { cwd, env: environment(), input: text })
+    const wrong = await type(stdout.replace(/^(3.*)(.)$/m, (_, line, last) => `${line}${last === '0' ? '1' : '0'}`))
+    assert.deepEqual([wrong.status, /look at line 3/.test(wrong.stderr)], [12, true], wrong.stderr)
+    const typed = await type(
+      stdout
+        .replace(/^#.*\n/gm, '')
+        .toUpperCase()
+        .replace('REGAIN-PAPER', 'regain-paper'),
+    )
+    assert.equal(typed.status, 0, typed.stderr)
+    assert.equal(await readFile(join(cwd, 'main.key'), 'utf8'), await readFile(join(cwd, 'lost.key'), 'utf8'))
+    assert.equal((await type(stdout)).status, 6, 'never over a key file')
+    assert.equal((await regain(cwd, 'verify', 'shop')).status, 0)
+    await writeFile(join(cwd, 'paper.txt'), stdout)
+    const program = join(cwd, 'backups/shop/recover.py')
+    assert.equal(
+      (await runCommand('python3', [program, 'list', '--key', 'paper.txt'], { cwd, env: environment() })).status,
+      0,
+    )
+  })
+
+  test('keys are destroyed only when told twice, and then nothing opens the backups, with Regain or without', async () => {
+    const cwd = await protectedPlace()
+    const program = join(cwd, 'backups/shop/recover.py')
+    const list = () => runCommand('python3', [program, 'list', '--key', 'main.key'], { cwd, env: environment() })
+    assert.equal((await regain(cwd, 'key', 'destroy', 'shop')).status, 2)
+    assert.equal((await regain(cwd, 'key', 'destroy', 'shop', '--yes-destroy-all-data', 'shopp')).status, 2)
+    assert.equal((await list()).status, 0)
+    const { status, last } = await json(cwd, 'key', 'destroy', 'shop', '--yes-destroy-all-data', 'shop')
+    assert.equal(status, 0)
+    const [destroyed] = last.destroyed as { objects: string[]; proof: string }[]
+    assert.equal(destroyed?.objects.length, 1)
+    assert.match(destroyed?.proof ?? '', /destroyed on purpose/)
+    assert.equal((await json(cwd, 'points')).last.code, 'repository-damaged')
+    const gone = await list()
+    assert.notEqual(gone.status, 0)
+    assert.match(gone.stderr, /no wrapped key/)
+  })
 })
+
+async function edit(file: string, from: string, to: string): Promise<void> {
+  const text = await readFile(file, 'utf8')
+  assert.ok(text.includes(from))
+  await writeFile(file, text.replace(from, to))
+}

@@ -17,8 +17,16 @@ export interface RunningCommand {
   result: Promise<CommandResult>
 }
 
-export function startCommand(program: string, args: readonly string[], options: SpawnOptions = {}): RunningCommand {
-  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options })
+/** `input`: what it reads from standard input; nothing if left out. */
+export type CommandOptions = SpawnOptions & { input?: string }
+
+export function startCommand(
+  program: string,
+  args: readonly string[],
+  { input, ...options }: CommandOptions = {},
+): RunningCommand {
+  const child = spawn(program, args, { stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'], ...options })
+  child.stdin?.end(input)
   const stdout: Buffer[] = []
   const stderr: Buffer[] = []
   child.stdout?.on('data', (chunk: Buffer) => stdout.push(chunk))
@@ -32,7 +40,7 @@ export function startCommand(program: string, args: readonly string[], options: 
   return { child, result }
 }
 
-export function runCommand(program: string, args: readonly string[], options?: SpawnOptions): Promise<CommandResult> {
+export function runCommand(program: string, args: readonly string[], options?: CommandOptions): Promise<CommandResult> {
   return startCommand(program, args, options).result
 }
 

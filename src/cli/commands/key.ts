@@ -1,5 +1,8 @@
+import { RegainError } from '../../errors.ts'
 import type { Register } from '../cli.ts'
 import { formatTime, table } from '../format.ts'
+import type { Host } from '../host.ts'
+import type { Output } from '../output.ts'
 import { helpCommand } from '../program.ts'
 
 const EXAMPLES = `
@@ -9,7 +12,13 @@ Keep a copy of every key away from this machine: without a key nobody can read t
 Examples:
   regain key list shop
   regain key add shop second      second is a name under keys: in regain.yaml; a key file that is missing is made
-  regain key export shop > paper  the key itself, for recovery without Regain. Who has it can read the backups.`
+  regain key rotate shop second   second takes the place of the key in use, which opens the backups no longer
+  regain key remove shop 6ff04eca takes a key out, by the first digits of its name or by its label
+  regain key export shop --printable | lpr     the key for the safe: short lines with checks, to be typed in again
+  regain key import found.key     makes a key file of a printed key that is typed in (end with Ctrl-D)
+
+Who kept a removed key and an old copy of the repository can still read that copy, and whatever is sealed later under the
+same data key if they saved that: regain repository rekey ends it.`
 
 export const register: Register = (program, run) => {
   const key = program
@@ -67,15 +76,52 @@ export const register: Register = (program, run) => {
     )
 
   key
+    .command('rotate')
+    .description('put another key in the place of the one that a service is opened with')
+    .argument('<service>', 'the service')
+    .argument('<key>', 'name under keys: of the new key; a key file that is missing is made')
+    .action((service: string, name: string) =>
+      run(async (session) => {
+        const application = await session.application()
+        const { rotateKey } = await import('../../operations/key.ts')
+        const rotated = await rotateKey(application, service, name)
+        const { output } = session
+        output.say(`The key ${name} now opens ${service}, at ${rotated.destinations.join(', ')}.`)
+        if (rotated.isNew) output.say('It was made now. Keep a copy of it elsewhere.')
+        sayRemoved(output, rotated.removed)
+        output.say(`Now write  key: ${name}  for ${service} in ${application.config.path}: nothing opens it otherwise.`)
+        output.result({ operation: 'key-rotate', ...rotated })
+        return 0
+      }),
+    )
+
+  key
+    .command('remove')
+    .description("let a key open a service's repositories no longer")
+    .argument('<service>', 'the service')
+    .argument('<which>', 'the first digits of its name, or its label, as regain key list shows them')
+    .action((service: string, which: string) =>
+      run(async (session) => {
+        const application = await session.application()
+        const { removeKey } = await import('../../operations/key.ts')
+        const outcome = await removeKey(application, service, which)
+        sayRemoved(session.output, outcome.removed)
+        session.output.result({ operation: 'key-remove', ...outcome })
+        return 0
+      }),
+    )
+
+  key
     .command('export')
     .description('print the key itself, for recovery without Regain')
     .argument('<service>', 'the service')
-    .action((service: string) =>
+    .option('--printable', 'in short lines with checks, for paper')
+    .action((service: string, flags: { printable?: boolean }) =>
       run(async (session) => {
         const application = await session.application()
         const { exportKey } = await import('../../operations/key.ts')
         const exported = await exportKey(application, service)
-        session.output.line(exported.key)
+        session.output.line(flags.printable ? exported.printable.trimEnd() : exported.key)
         session.output.say('This is the key itself: who has it and the repository can read the backups.')
         session.output.result({ operation: 'key-export', ...exported })
         return 0
@@ -83,13 +129,67 @@ export const register: Register = (program, run) => {
     )
 
   key
-    .command('rotate')
-    .description('not available in this version')
-    .argument('<service>', 'the service')
-    .action(() =>
-      run(async () => {
-        const { rotateKey } = await import('../../operations/key.ts')
-        return rotateKey()
+    .command('import')
+    .description('make a key file of a printed key that is typed in, or of the text of a key file')
+    .argument('<file>', 'the key file to make; never one that is there')
+    .action((file: string) =>
+      run(async (session) => {
+        const { importKey } = await import('../../operations/key.ts')
+        if (session.host.stdin.isTTY) session.output.say('Type the key, line by line, and end with Ctrl-D:')
+        await importKey(session.host, file, await readText(session.host))
+        session.output.say(
+          `The key is in ${file} now. See whether it opens the backups: name it under keys:, then regain points`,
+        )
+        session.output.result({ operation: 'key-import', file })
+        return 0
       }),
     )
+
+  key
+    .command('destroy')
+    .description("make a service's backups unreadable for ever, by destroying their data keys")
+    .argument('<service>', 'the service')
+    .requiredOption('--yes-destroy-all-data <service>', 'the name of the service once more')
+    .action((service: string, flags: { yesDestroyAllData: string }) =>
+      run(async (session) => {
+        const application = await session.application()
+        const { destroyKeys } = await import('../../operations/key.ts')
+        const outcome = await destroyKeys(application, service, flags.yesDestroyAllData)
+        const { output } = session
+        for (const { destination, objects, proof } of outcome.destroyed) {
+          output.say(`${destination}: ${objects.length} wrapped keys were removed.`)
+          for (const name of objects) output.say(`  ${name}`)
+          output.say(`  Proof, from an attempt to open it with the key that opened it before: ${proof}`)
+        }
+        output.say(
+          'What is left is noise, except to whoever kept a copy of the objects above: other copies of the repository, ' +
+            'old versions in a bucket and snapshots of its disk must go as well, or their object lock must run out.',
+        )
+        output.result({ operation: 'key-destroy', ...outcome })
+        return 0
+      }),
+    )
+}
+
+function sayRemoved(output: Output, removed: readonly { destination: string; kek: string; label: string }[]): void {
+  for (const { destination, kek, label } of removed)
+    output.say(`The key ${kek} (${label}) does not open the repository at ${destination} any more.`)
+  if (removed.length > 0)
+    output.say(
+      'Whoever kept that key together with an old copy of the repository, or the data key itself, can still read: ' +
+        'if it may have leaked, run regain repository rekey.',
+    )
+}
+
+/** Far more than a key with its comments. */
+const MAXIMUM_TEXT = 64 * 1024
+
+async function readText({ stdin }: Host): Promise<string> {
+  let text = ''
+  for await (const piece of stdin) {
+    text += String(piece)
+    if (text.length > MAXIMUM_TEXT)
+      throw new RegainError('usage', 'What was given is far too large to be a key. No key file was made.')
+  }
+  return text
 }
