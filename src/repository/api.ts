@@ -38,6 +38,16 @@ export interface Repository {
 
   verify(options: VerifyOptions): Promise<VerifyReport>
 
+  /** Verifies, and says what can be mended, in order, and what can't. Changes nothing. */
+  planRepair(options: {
+    readData: boolean
+    signal: AbortSignal
+    progress(progress: Progress): void
+  }): Promise<RepairPlan>
+
+  /** Carries a plan out, safely beside backups, restores and prunes; what died on the way is done by the next one. */
+  repair(plan: RepairPlan, options: { signal: AbortSignal; progress(progress: Progress): void }): Promise<void>
+
   /** What a prune would do. Changes nothing. Rejects, `repository-damaged`, if a point that counts can't be read whole: then nothing may go. */
   planPrune(request: PruneRequest): Promise<PrunePlan>
 
@@ -200,6 +210,23 @@ export interface VerifyProblem {
   detail: string
   /** Points that cannot be restored whole because of it, with up to 100 paths each. */
   hurts: { point: string; source: string; paths: string[] }[]
+}
+
+export interface RepairPlan {
+  steps: RepairStep[]
+  /** What no step mends. */
+  left: UnmendedProblem[]
+}
+
+export interface RepairStep {
+  action: 'index-packs' | 'remove-segments' | 'set-aside-packs' | 'write-companions'
+  /** Names of the objects in storage that it is about. */
+  objects: string[]
+  why: string
+}
+
+export interface UnmendedProblem extends VerifyProblem {
+  advice: string
 }
 
 /** What a policy gives up: `planPrune` makes a plan of it. */

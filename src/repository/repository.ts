@@ -20,6 +20,7 @@ import { eraseKeyring, firstKeyring, type Keyring, openKeyring } from './keyring
 import { sourceLog } from './log-store.ts'
 import { openPointReader } from './open-point.ts'
 import { startPoint } from './point-writer.ts'
+import { carryOutRepair, makeRepairPlan } from './repair.ts'
 import type { RepositoryState } from './repository-state.ts'
 import { verifyRepository } from './verify.ts'
 
@@ -183,6 +184,10 @@ class OpenRepository implements Repository {
   log: Repository['log'] = (source) => sourceLog(this.state, source)
 
   verify: Repository['verify'] = (options) => verifyRepository(this.state, options)
+
+  planRepair: Repository['planRepair'] = (options) => makeRepairPlan(this.state, options)
+
+  repair: Repository['repair'] = (plan, options) => carryOutRepair(this.state, plan, options)
 
   planPrune: Repository['planPrune'] = (request) => planPrune(this.state, request)
 

@@ -49,7 +49,7 @@ export async function indexPacks(
 }
 
 /** Sessions are listed first: one that ends in between is then seen with its end. */
-async function isAnotherAtWork(state: RepositoryState, own: string, signal: AbortSignal): Promise<boolean> {
+export async function isAnotherAtWork(state: RepositoryState, own: string, signal: AbortSignal): Promise<boolean> {
   const underWay = new Set<string>()
   for await (const { name } of state.storage.list(PREFIX.sessions, { signal })) underWay.add(lastComponent(name))
   for await (const { name } of state.storage.list(PREFIX.ends, { signal })) underWay.delete(lastComponent(name))

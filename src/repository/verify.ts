@@ -10,6 +10,7 @@ import type { IndexedPack } from './format/index-segment.ts'
 import { lastComponent, PREFIX, packName, trimPrefix } from './format/object-names.ts'
 import type { TrimRecord } from './format/records.ts'
 import { openObject } from './format/sealed.ts'
+import { newestGeneration, readTombstones } from './generations.ts'
 import { decodeLogPiece } from './log-store.ts'
 import type { RepositoryState } from './repository-state.ts'
 import { BadPacks, KnownChunks } from './verify-chunks.ts'
@@ -24,6 +25,17 @@ const READS_AT_ONCE = 8
  * with readData), every chunk that a point needs, the log. Changes nothing. Damage is named with the points it hurts.
  */
 export async function verifyRepository(state: RepositoryState, options: VerifyOptions): Promise<VerifyReport> {
+  return (await inspect(state, options)).report
+}
+
+/** What verification saw, for whoever mends it. */
+export interface Inspection {
+  report: VerifyReport
+  bad: BadPacks
+  chunks: KnownChunks
+}
+
+export async function inspect(state: RepositoryState, options: VerifyOptions): Promise<Inspection> {
   const report: VerifyReport = { points: 0, packs: 0, logSegments: 0, bytesRead: 0, problems: [] }
   const problem = (found: VerifyProblem) => report.problems.push(found)
   await checkKeys(state, options.signal, problem)
@@ -36,9 +48,33 @@ export async function verifyRepository(state: RepositoryState, options: VerifyOp
   const points = wanted.map((commit: Commit) => commit.point)
   await checkPoints(state, { chunks, points, options, problem })
   await tellOfUnindexed(state, chunks, bad, options, report)
+  await forgetSetAside(state, report, options)
   await checkLog(state, options, report)
   report.points = wanted.length
-  return report
+  return { report, bad, chunks }
+}
+
+/**
+ * A damaged pack that is marked for removal and hurts no point is no problem any more: `regain repository repair` set it
+ * aside, what it held is stored again, and the next prune removes it.
+ */
+async function forgetSetAside(state: RepositoryState, report: VerifyReport, options: VerifyOptions): Promise<void> {
+  if (!report.problems.some(({ object }) => object.startsWith(PREFIX.packs))) return
+  const tombstones = await tombstonesIfAny(state, options.signal)
+  const hurting = new Set(report.problems.filter(({ hurts }) => hurts.length > 0).map(({ object }) => object))
+  report.problems = report.problems.filter(
+    ({ object }) => !object.startsWith(PREFIX.packs) || hurting.has(object) || !tombstones.has(lastComponent(object)),
+  )
+}
+
+/** None where no generation can be read, which is a problem of its own. */
+async function tombstonesIfAny(state: RepositoryState, signal: AbortSignal): Promise<ReadonlySet<string>> {
+  try {
+    return (await readTombstones(state, await newestGeneration(state, signal), signal)) ?? new Set()
+  } catch (error) {
+    if (!isDamage(error)) throw error
+    return new Set()
+  }
 }
 
 async function checkIndex(

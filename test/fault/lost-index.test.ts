@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, beforeEach, describe, it } from 'node:test'
 import type { Storage } from '../../src/storage/contract.ts'
+import { withFaults } from '../../src/storage/fault.ts'
 import { type MemoryStorage, openMemoryStorage } from '../../src/storage/memory.ts'
 import {
   assertRestores,
@@ -175,18 +176,9 @@ function numbers(count: number): number[] {
 /** Number of reads of each object. */
 function counting(storage: MemoryStorage): { counted: Storage; reads: Map<string, number> } {
   const reads = new Map<string, number>()
-  const counted: Storage = {
-    description: storage.description,
-    put: (...args) => storage.put(...args),
-    create: (...args) => storage.create(...args),
-    size: (...args) => storage.size(...args),
-    list: (...args) => storage.list(...args),
-    delete: (...args) => storage.delete(...args),
-    close: () => storage.close(),
-    get: (name, range, options) => {
-      reads.set(name, (reads.get(name) ?? 0) + 1)
-      return storage.get(name, range, options)
-    },
-  }
+  const counted = withFaults(storage, ({ operation, name }) => {
+    if (operation === 'get') reads.set(name, (reads.get(name) ?? 0) + 1)
+    return null
+  })
   return { counted, reads }
 }

@@ -1,0 +1,93 @@
+import type { RepairPlan, RepairStep, VerifyProblem } from './api.ts'
+import { PREFIX, packName } from './format/object-names.ts'
+
+/** What a repair has to know; gathered in repair.ts. Packs by their hex names. */
+export interface RepairFacts {
+  service: string
+  problems: readonly VerifyProblem[]
+  /** Index segments whose bytes no longer give their name. */
+  changedSegments: readonly string[]
+  /** Packs that no readable segment names and whose own directories can be read. */
+  uncovered: readonly string[]
+  /** Those of them that points need. */
+  needed: ReadonlySet<string>
+  /** Packs that neither a segment nor their own directory describes. */
+  undescribed: readonly string[]
+  /** Packs that are there and hurt. */
+  damaged: readonly string[]
+  /** Packs that are marked for removal already. */
+  marked: ReadonlySet<string>
+  /** Whether no backup is under way, so that none is about to index its packs by itself. */
+  isIdle: boolean
+  /** Clear objects that were changed or removed and that this version can write as they were. */
+  companions: readonly string[]
+}
+
+/**
+ * What to do, in the order in which it is done: a damaged segment goes only when all that it may have named is indexed
+ * again, and a damaged pack is marked for removal, which keeps backups from reusing it and readers reading it.
+ */
+export function planRepair(facts: RepairFacts): RepairPlan {
+  const steps = [indexPacks(facts), removeSegments(facts), setAside(facts), writeCompanions(facts)].filter(
+    (step) => step.objects.length > 0,
+  )
+  const mended = new Set(steps.flatMap(({ objects }) => objects))
+  const hurting = new Set(facts.problems.filter(({ hurts }) => hurts.length > 0).map(({ object }) => object))
+  const left = facts.problems.filter(({ object, hurts }) => {
+    // Told once, with what it hurts.
+    if (hurts.length === 0 && hurting.has(object)) return false
+    if (hurts.length > 0) return true
+    return object === 'the index' ? facts.needed.size === 0 : !mended.has(object)
+  })
+  return { steps, left: left.map((problem) => ({ ...problem, advice: adviceFor(problem, facts) })) }
+}
+
+function indexPacks(facts: RepairFacts): RepairStep {
+  const isAll = facts.isIdle || facts.changedSegments.length > 0
+  const packs = facts.uncovered.filter((pack) => !facts.marked.has(pack) && (isAll || facts.needed.has(pack)))
+  const why = 'No readable index segment names these packs: a new one is written from what they say of themselves.'
+  return { action: 'index-packs', objects: packs.map(packName), why }
+}
+
+function removeSegments({ changedSegments, undescribed }: RepairFacts): RepairStep {
+  const why = 'These index segments are damaged and of no use any more.'
+  // What such a segment still says, in bytes that were not hurt, may be the last word on what these packs hold.
+  return { action: 'remove-segments', objects: undescribed.length > 0 ? [] : [...changedSegments], why }
+}
+
+function setAside({ damaged, marked }: RepairFacts): RepairStep {
+  const packs = damaged.filter((pack) => !marked.has(pack))
+  const why =
+    'These packs are damaged. They are marked for removal, so that the next backup stores again what they held; what can be read of them still serves restores until a prune finds all of it elsewhere.'
+  return { action: 'set-aside-packs', objects: packs.map(packName), why }
+}
+
+function writeCompanions({ companions }: RepairFacts): RepairStep {
+  return {
+    action: 'write-companions',
+    objects: [...companions],
+    why: 'They are not what was written with the repository.',
+  }
+}
+
+function adviceFor({ object, hurts }: VerifyProblem, { service, changedSegments }: RepairFacts): string {
+  if (hurts.length > 0)
+    return `Take a new backup (regain backup ${service}): it stores again what the source still has, and that mends every point which shares it. If another destination has these points, restore them from there.`
+  if (changedSegments.includes(object))
+    return 'It stays, because a damaged pack may be described nowhere else. It does no harm.'
+  for (const [prefix, advice] of ADVICE) if (object.startsWith(prefix)) return advice.replaceAll('SERVICE', service)
+  return 'Bring it back from a copy of this repository, if there is one.'
+}
+
+const ADVICE: [prefix: string, advice: string][] = [
+  [
+    PREFIX.keys,
+    'Write it anew with the key that it was made for: regain key add SERVICE KEY. Until then keep another key at hand.',
+  ],
+  [PREFIX.receipts, 'If its point is listed, the next backup writes it again; else that point is lost.'],
+  [
+    PREFIX.log,
+    'Take a new backup (regain backup SERVICE): recovery from that point on needs no older log. If another destination has this log, recover across it from there.',
+  ],
+  [PREFIX.generations, 'No backup can be written safely here: take new ones at another destination.'],
+]

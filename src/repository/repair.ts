@@ -1,0 +1,155 @@
+import { createHash } from 'node:crypto'
+import { isRegainError, RegainError, throwIfInterrupted } from '../errors.ts'
+import type { RepairPlan, RepairStep, VerifyOptions } from './api.ts'
+import { listPacks, readSegments, withoutIndex } from './chunk-index.ts'
+import { decodeClear, type RepositoryRecord } from './format/clear.ts'
+import { companions } from './format/companions.ts'
+import { generationName, lastComponent, REPOSITORY } from './format/object-names.ts'
+import { sealRecord } from './format/records.ts'
+import { newestGeneration, readTombstones } from './generations.ts'
+import { PackDirectories } from './pack-directories.ts'
+import { planRepair } from './repair-plan.ts'
+import type { RepositoryState } from './repository-state.ts'
+import { indexPacks, isAnotherAtWork } from './reusable.ts'
+import { inspect } from './verify.ts'
+
+const MAX_STARTS = 20
+
+type Options = Pick<VerifyOptions, 'signal' | 'progress'>
+
+/** Verifies, and says what can be mended and what can't. Changes nothing. */
+export async function makeRepairPlan(
+  state: RepositoryState,
+  options: Options & { readData: boolean },
+): Promise<RepairPlan> {
+  const { signal } = options
+  const { report, bad, chunks } = await inspect(state, options)
+  const { tombstones } = await readNewest(state, signal)
+  const changedSegments: string[] = []
+  const unreadable: string[] = []
+  const indexed = await readSegments(state, { signal, unreadable: (segment) => void unreadable.push(segment) })
+  for (const segment of unreadable) if (await isChanged(state, segment, signal)) changedSegments.push(segment)
+  const listed = await listPacks(state, signal)
+  const undescribed: string[] = []
+  const directories = new PackDirectories(state, { signal, unreadable: (pack) => void undescribed.push(pack) })
+  const uncovered = await directories.read(withoutIndex(listed, indexed))
+  return planRepair({
+    service: state.service,
+    problems: report.problems,
+    changedSegments,
+    uncovered: uncovered.map((pack) => pack.name.toString('hex')),
+    needed: chunks.unindexed,
+    undescribed,
+    damaged: [...new Set([...bad.names, ...undescribed])].filter((pack) => listed.has(pack)).sort(),
+    marked: tombstones,
+    isIdle: !(await isAnotherAtWork(state, '', signal)),
+    companions: await restorableCompanions(
+      state,
+      report.problems.map(({ object }) => object),
+      signal,
+    ),
+  })
+}
+
+/**
+ * Carries the plan out, in its order; each step is complete in itself and safe to repeat, beside backups, restores and
+ * prunes, so a repair that dies is simply made again.
+ */
+export async function carryOutRepair(state: RepositoryState, plan: RepairPlan, options: Options): Promise<void> {
+  for (const [index, step] of plan.steps.entries()) {
+    throwIfInterrupted(options.signal)
+    options.progress({ phase: 'repairing', bytesDone: 0, filesDone: index, filesTotal: plan.steps.length })
+    await STEPS[step.action](state, step.objects, options.signal)
+  }
+}
+
+type Step = (state: RepositoryState, objects: readonly string[], signal: AbortSignal) => Promise<void>
+
+const STEPS: Record<RepairStep['action'], Step> = {
+  'index-packs': async (state, objects, signal) => {
+    const wanted = new Set(objects.map(lastComponent))
+    const listed = [...(await listPacks(state, signal))].filter(([name]) => wanted.has(name))
+    await indexPacks(state, await new PackDirectories(state, { signal }).read(listed), signal)
+  },
+
+  'remove-segments': async (state, objects, signal) => {
+    // Looked at once more: what a failing cable or memory once made of it is no reason to remove it.
+    for (const name of objects) if (await isChanged(state, name, signal)) await state.storage.delete(name, { signal })
+  },
+
+  'set-aside-packs': (state, objects, signal) => setAside(state, new Set(objects.map(lastComponent)), signal),
+
+  'write-companions': async (state, objects, signal) => {
+    const files = companions()
+    for (const name of objects) await state.storage.put(name, files[name] as Buffer, { signal })
+  },
+}
+
+/** Whether the bytes no longer give the name: then nobody, of whatever version and key, can have a use for it. */
+async function isChanged(state: RepositoryState, name: string, signal: AbortSignal): Promise<boolean> {
+  try {
+    const bytes = await state.storage.get(name, undefined, { signal })
+    return createHash('sha256').update(bytes).digest('hex') !== lastComponent(name)
+  } catch (error) {
+    if (isRegainError(error, 'storage-not-found')) return false
+    throw error
+  }
+}
+
+/**
+ * The collector's steps 1 and 2: T(n + 1) = what of T(n) is still there, and these packs. Nothing is removed here: whoever
+ * prunes next goes on from there, and keeps a marked copy for as long as there is no other.
+ */
+async function setAside(state: RepositoryState, packs: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
+  for (let start = 0; start < MAX_STARTS; start++) {
+    throwIfInterrupted(signal)
+    const { number, tombstones } = await readNewest(state, signal)
+    const listed = await listPacks(state, signal)
+    const marked = new Set([...tombstones, ...packs].filter((name) => listed.has(name)))
+    if ([...packs].every((name) => !listed.has(name) || tombstones.has(name))) return
+    const generation = number + 1
+    const name = generationName(generation)
+    const record = { generation, tombstones: [...marked].sort() }
+    const sealed = sealRecord(state.keys, 'G', name, record, state.ambient.randomBytes(32))
+    if (await state.storage.create(name, sealed, { signal })) return
+  }
+  throw overtaken()
+}
+
+async function readNewest(
+  state: RepositoryState,
+  signal: AbortSignal,
+): Promise<{ number: number; tombstones: ReadonlySet<string> }> {
+  for (let start = 0; start < MAX_STARTS; start++) {
+    const number = await newestGeneration(state, signal)
+    const tombstones = await readTombstones(state, number, signal)
+    if (tombstones) return { number, tombstones }
+  }
+  throw overtaken()
+}
+
+function overtaken(): RegainError {
+  return new RegainError(
+    'storage-unavailable',
+    `The repair could not go on: removal of old data overtook it ${MAX_STARTS} times in a row. What it had done counts.`,
+  )
+}
+
+/** Those that this version would write just as they were. */
+async function restorableCompanions(
+  state: RepositoryState,
+  hurt: readonly string[],
+  signal: AbortSignal,
+): Promise<string[]> {
+  const files = companions()
+  const wanted = hurt.filter((name) => files[name] !== undefined)
+  if (wanted.length === 0 || hurt.includes(REPOSITORY)) return []
+  const bytes = await state.storage.get(REPOSITORY, undefined, { signal })
+  const record = decodeClear<RepositoryRecord>(bytes, REPOSITORY, 'repository')
+  return wanted.filter(
+    (name) =>
+      createHash('sha256')
+        .update(files[name] as Buffer)
+        .digest('hex') === record.companions[name],
+  )
+}
