@@ -39,13 +39,6 @@ export async function checkRepositories(
   return outcomes
 }
 
-export function repairRepository(): never {
-  throw notInThisVersion(
-    'Repairing a repository',
-    'Find out what is hurt with regain verify SERVICE --read-data; a new backup stores again what the source still has.',
-  )
-}
-
 export function rekeyRepository(): never {
   throw notInThisVersion('Sealing a repository under new data keys', 'Make a new repository at another destination.')
 }

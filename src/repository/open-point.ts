@@ -36,7 +36,7 @@ export async function openPointReader(
     const commit = await readCommit(state, id, signal)
     if (!commit) throw new RegainError('point-not-found', `There is no recovery point ${id}.`)
     const unreadable = (segment: string, error: RegainError) =>
-      state.ambient.log('warning', `${error.message} Packs that it covers are searched themselves where needed.`, {
+      state.ambient.log('error', `${error.message} Packs that it covers are searched themselves where needed.`, {
         object: segment,
       })
     const index = loaded ?? (await loadChunkIndex(state, { signal, unreadable }))
@@ -64,7 +64,7 @@ function tellOfUnindexed(state: RepositoryState, directories: PackDirectories): 
   const packs = directories.takeNews()
   if (packs === 0) return
   state.ambient.log(
-    'warning',
+    'error',
     `A chunk that is needed is in no readable part of the index, so ${packs} packs that the index does not cover were searched. That takes time and loses nothing. Mend the index with: regain repository repair ${state.service}`,
   )
 }

@@ -39,14 +39,14 @@ export async function checkPoints(state: RepositoryState, check: PointCheck): Pr
     }
   }
   for (const [object, list] of hurts) {
-    const points = list.length === 1 ? 'one point' : `${list.length} points`
+    const points = list.length === 1 ? 'one point needs' : `${list.length} points need`
     check.problem({
       object,
       kind: 'missing',
       detail:
         object === NOWHERE
-          ? `Chunks that ${points} need are in no pack and no index segment.`
-          : `Chunks that ${points} need are lost with ${object}.`,
+          ? `Chunks that ${points} are in no pack and no index segment.`
+          : `Chunks that ${points} are lost with ${object}.`,
       hurts: list,
     })
   }

@@ -66,6 +66,15 @@ async function json(cwd: string, ...args: string[]) {
   return { status, lines, last: lines.at(-1) ?? assert.fail(`no line; standard error: ${stderr}`) }
 }
 
+const actionsOf = ({ steps }: Record<string, unknown>) => (steps as { action: string }[]).map(({ action }) => action)
+
+async function largestPack(cwd: string): Promise<string> {
+  const names = await readdir(join(cwd, 'backups/shop/packs'), { recursive: true, withFileTypes: true })
+  const files = names.filter((name) => name.isFile()).map((name) => join(name.parentPath, name.name))
+  const sizes = await Promise.all(files.map(async (file) => ({ file, size: (await stat(file)).size })))
+  return sizes.toSorted((a, b) => b.size - a.size)[0]?.file ?? assert.fail('no pack')
+}
+
 /** A service with a folder of files, protected once. */
 async function protectedPlace(): Promise<string> {
   const cwd = await place()
@@ -126,7 +135,6 @@ describe('usage', () => {
     for (const args of [
       ['prune', 'shop', '--dry-run'],
       ['drill', 'shop'],
-      ['repository', 'repair'],
       ['repository', 'rekey'],
       ['restore', 'shop', '--to', 'out', '--table', 'orders'],
       ['restore', 'shop', '--to', 'postgres://localhost/x'],
@@ -469,11 +477,7 @@ describe('what goes wrong', () => {
 
   test('a flipped byte: verify --read-data finds it and exits 4', async () => {
     const cwd = await protectedPlace()
-    const names = await readdir(join(cwd, 'backups/shop'), { recursive: true, withFileTypes: true })
-    const files = names.filter((name) => name.isFile()).map((name) => join(name.parentPath, name.name))
-    const sizes = await Promise.all(files.map(async (file) => ({ file, size: (await stat(file)).size })))
-    const pack = sizes.toSorted((a, b) => b.size - a.size).find(({ file }) => file.includes('/pack'))?.file
-    assert.ok(pack !== undefined, files.join('\n'))
+    const pack = await largestPack(cwd)
     const bytes = await readFile(pack)
     bytes[bytes.length >> 1]! ^= 1
     await writeFile(pack, bytes)
@@ -482,6 +486,39 @@ describe('what goes wrong', () => {
     assert.equal((last.problems as unknown[]).length > 0, true)
     const restore = await regain(cwd, 'restore', 'shop', '--to', 'out')
     assert.ok([3, 4].includes(restore.status ?? 0), restore.stderr)
+  })
+
+  test('repository repair: a dry run does nothing, a repair and a backup mend what the source still has', async () => {
+    const cwd = await protectedPlace()
+    await rm(join(cwd, 'backups/shop/index'), { recursive: true })
+    const restore = await json(cwd, 'restore', 'shop', '--to', 'out')
+    assert.equal(restore.status, 0)
+    assert.ok(restore.lines.some(({ message }) => String(message).includes('regain repository repair shop')))
+    const index = await json(cwd, 'repository', 'repair', 'shop', '--dry-run')
+    assert.deepEqual([index.status, actionsOf(index.last), index.last.left], [0, ['index-packs'], []])
+    assert.equal(existsSync(join(cwd, 'backups/shop/index')), false)
+    assert.equal((await regain(cwd, 'repository', 'repair', 'shop')).status, 0)
+    assert.equal((await regain(cwd, 'verify', 'shop')).status, 0)
+
+    const pack = await largestPack(cwd)
+    const bytes = await readFile(pack)
+    bytes[bytes.length >> 1]! ^= 1
+    await writeFile(pack, bytes)
+
+    const dry = await json(cwd, 'repository', 'repair', 'shop', '--read-data', '--dry-run')
+    assert.equal(dry.status, 4)
+    assert.deepEqual(actionsOf(dry.last), ['set-aside-packs'])
+    const repair = await regain(cwd, 'repository', 'repair', 'shop', '--read-data')
+    assert.equal(repair.status, 4)
+    assert.match(repair.stderr, /Set 1 pack aside/)
+    assert.match(repair.stderr, /hurts point/)
+    assert.match(repair.stderr, /regain backup shop/)
+    assert.equal((await regain(cwd, 'backup', 'shop')).status, 0)
+    assert.equal((await regain(cwd, 'verify', 'shop', '--read-data')).status, 0)
+    const again = await json(cwd, 'repository', 'repair', 'shop', '--read-data')
+    assert.deepEqual([again.status, again.last.steps, again.last.left], [0, [], []])
+    assert.equal((await regain(cwd, 'restore', 'shop', '--to', 'whole')).status, 0)
+    assert.ok((await readFile(join(cwd, 'whole/sub/b.bin'))).equals(Buffer.alloc(300_000, 7)))
   })
 
   test('a newest point that is lost is told, not passed over in silence', async () => {

@@ -27,6 +27,7 @@ import { createRepository } from '../../src/repository/repository.ts'
 import { createFilesSource } from '../../src/sources/files/source.ts'
 import { createLocalStorage } from '../../src/storage/local.ts'
 import { describeTree, diffTrees, makeOddities, noise, removeTree } from '../support/oddities.ts'
+import { backUp, createTestRepository, writeTree } from '../support/repository.ts'
 
 /**
  * The promise of docs/format.md: with a repository and its key, and no Regain at all, everything comes back. A repository
@@ -132,6 +133,37 @@ describe('recover.py', { concurrency: false }, () => {
     assert.deepEqual(readdirSync(at('tricks/back')), ['link', 'ordinary'])
     assert.deepEqual(readdirSync(at('tricks')), ['back'])
     assert.equal(existsSync(at('outside')), false)
+  })
+
+  test('prefers copies that no repair has set aside', async () => {
+    const folder = at('repaired')
+    const storage = await createLocalStorage(join(folder, 'store'))
+    const made = await createTestRepository(storage, folder, 1)
+    writeTree(join(folder, 'tree'), { large: noise(3 * MIB, 21), small: 'text' })
+    const { point } = await backUp(made.repository, join(folder, 'tree'))
+    const packs = readdirSync(join(folder, 'store/packs'), { recursive: true, encoding: 'utf8' }).filter((name) =>
+      name.includes('/'),
+    )
+    const sizeOf = (name: string) => statSync(join(folder, 'store/packs', name)).size
+    const hurt = join(folder, 'store/packs', packs.sort((a, b) => sizeOf(b) - sizeOf(a))[0]!)
+    const bytes = readFileSync(hurt)
+    bytes[MIB]! ^= 1
+    writeFileSync(hurt, bytes)
+    const run = { readData: true, signal, progress: () => undefined }
+    await made.repository.repair(await made.repository.planRepair(run), run)
+    await backUp(made.repository, join(folder, 'tree'))
+    await made.repository.close()
+    const key = readdirSync(folder).find((name) => name.endsWith('.key'))!
+    const { status, stderr } = recoverFrom(
+      join(folder, 'store'),
+      'files',
+      '--key',
+      join(folder, key),
+      point.id,
+      join(folder, 'back'),
+    )
+    assert.equal(status, 0, stderr)
+    assert.ok(readFileSync(join(folder, 'back/large')).equals(noise(3 * MIB, 21)))
   })
 
   test('finds chunks without an index', async () => {

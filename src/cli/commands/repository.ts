@@ -1,11 +1,22 @@
-import type { Register } from '../cli.ts'
+import { formatDuration } from '../../config/duration.ts'
+import type { RepairOutcome } from '../../operations/repair.ts'
+import type { Register, Session } from '../cli.ts'
+import { count } from '../format.ts'
 import { helpCommand } from '../program.ts'
-import { tellVerified } from './verify.ts'
+import { tellProblem, tellVerified } from './verify.ts'
 
 const EXAMPLES = `
 Examples:
   regain repository init          make the repositories that the configuration names and that are missing
   regain repository check shop    every object that points and logs need is there with its right size`
+
+const REPAIR_HELP = `
+Rebuilds a lost or damaged index from the packs, and sets damaged packs aside, so that the next backup stores again what
+they held. Nothing that can still be read is removed. Then take a backup. Exit status 4: something can not be mended here.
+
+Examples:
+  regain repository repair shop --dry-run      what would be done
+  regain repository repair shop --read-data    also what only a look at every byte finds`
 
 export const register: Register = (program, run) => {
   const repository = program
@@ -47,16 +58,74 @@ export const register: Register = (program, run) => {
       }),
     )
 
-  for (const name of ['repair', 'rekey'] as const) {
-    repository
-      .command(name)
-      .description('not available in this version')
-      .argument('[service]', 'one service; all if left out')
-      .action(() =>
-        run(async () => {
-          const { repairRepository, rekeyRepository } = await import('../../operations/repository.ts')
-          return name === 'repair' ? repairRepository() : rekeyRepository()
-        }),
-      )
+  repository
+    .command('repair')
+    .description('plan and do what mends a repository, and say what can not be mended')
+    .argument('<service>', 'one service')
+    .option('--read-data', 'look for damage in every byte')
+    .option('--dry-run', 'say what would be done, and do nothing')
+    .option('--destination <name>', 'at this destination only')
+    .addHelpText('after', REPAIR_HELP)
+    .action((service: string, options: { readData?: boolean; dryRun?: boolean; destination?: string }) =>
+      run(async (session) => {
+        const application = await session.application()
+        const { repair } = await import('../../operations/repair.ts')
+        const { destination, readData = false, dryRun: isDryRun = false } = options
+        const outcomes = await repair(
+          application,
+          { service, destination, readData, isDryRun },
+          session.reporting,
+          (plan) => tellPlan(session, plan),
+          (outcome) => tellRepaired(session, outcome),
+        )
+        return outcomes.every(({ left }) => left.length === 0) ? 0 : 4
+      }),
+    )
+
+  repository
+    .command('rekey')
+    .description('not available in this version')
+    .argument('[service]', 'one service; all if left out')
+    .action(() =>
+      run(async () => {
+        const { rekeyRepository } = await import('../../operations/repository.ts')
+        return rekeyRepository()
+      }),
+    )
+}
+
+function tellPlan({ output }: Session, plan: Omit<RepairOutcome, 'durationMs'>): void {
+  for (const { action, objects, why } of plan.steps) {
+    output.say(`${ACTIONS[action](count(objects.length, NOUNS[action]))}. ${why}`)
+    for (const object of objects.slice(0, OBJECTS_SHOWN)) output.say(`  ${object}`)
+    if (objects.length > OBJECTS_SHOWN) output.say(`  … and ${objects.length - OBJECTS_SHOWN} more`)
   }
+}
+
+function tellRepaired({ output }: Session, outcome: RepairOutcome): void {
+  const { service, destination, steps, left, isDryRun } = outcome
+  for (const problem of output.isJson ? [] : left) {
+    tellProblem(output, problem)
+    output.warn(`  ${problem.advice}`)
+  }
+  const done = steps.length === 0 ? 'nothing to repair' : isDryRun ? 'nothing was done: this was a dry run' : 'repaired'
+  const rest = left.length === 0 ? '' : `; ${count(left.length, 'PROBLEM')} can not be mended here`
+  output.say(`${service} at ${destination}: ${done}${rest}; ${formatDuration(outcome.durationMs)}`)
+  output.result({ operation: 'repository-repair', ...outcome })
+}
+
+const OBJECTS_SHOWN = 10
+
+const ACTIONS: Record<RepairOutcome['steps'][number]['action'], (what: string) => string> = {
+  'index-packs': (what) => `Index ${what}`,
+  'remove-segments': (what) => `Remove ${what}`,
+  'set-aside-packs': (what) => `Set ${what} aside`,
+  'write-companions': (what) => `Write ${what} anew`,
+}
+
+const NOUNS: Record<RepairOutcome['steps'][number]['action'], string> = {
+  'index-packs': 'pack',
+  'remove-segments': 'index segment',
+  'set-aside-packs': 'pack',
+  'write-companions': 'file',
 }

@@ -2,6 +2,7 @@ import { formatDuration } from '../../config/duration.ts'
 import type { VerifyOutcome } from '../../operations/verify.ts'
 import type { Register, Session } from '../cli.ts'
 import { count, formatBytes } from '../format.ts'
+import type { Output } from '../output.ts'
 
 const PATHS_SHOWN = 10
 
@@ -39,22 +40,20 @@ export const register: Register = (program, run) => {
 export function tellVerified({ output }: Session, outcome: VerifyOutcome, operation: string): void {
   const name = outcome.source === null ? outcome.service : `${outcome.service}/${outcome.source}`
   const { problems } = outcome
-  if (!output.isJson) {
-    for (const problem of problems) {
-      output.warn(`${problem.object}: ${problem.kind}: ${problem.detail}`)
-      for (const hurt of problem.hurts) {
-        const shown = hurt.paths.slice(0, PATHS_SHOWN).join(', ')
-        const more = hurt.paths.length > PATHS_SHOWN ? ' …' : ''
-        output.warn(
-          `  hurts point ${hurt.point.slice(0, 8)} of ${hurt.source}${shown === '' ? '' : `: ${shown}${more}`}`,
-        )
-      }
-    }
-  }
+  if (!output.isJson) for (const problem of problems) tellProblem(output, problem)
   const extent = `${count(outcome.points, 'point')}, ${count(outcome.packs, 'pack')}, ${count(outcome.logSegments, 'log segment')}`
   output.say(
     `${name} at ${outcome.destination}: ${problems.length === 0 ? 'all is well' : `${count(problems.length, 'PROBLEM')}`}; ` +
       `${extent}; read ${formatBytes(outcome.bytesRead)} in ${formatDuration(outcome.durationMs)}`,
   )
   output.result({ operation, ...outcome })
+}
+
+export function tellProblem(output: Output, problem: VerifyOutcome['problems'][number]): void {
+  output.warn(`${problem.object}: ${problem.kind}: ${problem.detail}`)
+  for (const hurt of problem.hurts) {
+    const shown = hurt.paths.slice(0, PATHS_SHOWN).join(', ')
+    const more = hurt.paths.length > PATHS_SHOWN ? ' …' : ''
+    output.warn(`  hurts point ${hurt.point.slice(0, 8)} of ${hurt.source}${shown === '' ? '' : `: ${shown}${more}`}`)
+  }
 }

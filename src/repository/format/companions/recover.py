@@ -557,7 +557,7 @@ def decompress(groups, stored):
 class Repository:
     def __init__(self, folder, keys):
         self.folder, self.keys = folder, keys
-        self.packs, self.places, self.searched = [], {}, False
+        self.packs, self.places, self.marked, self.searched = [], {}, set(), False
         self.recent, self.by_group = collections.OrderedDict(), {}
         self.pool = concurrent.futures.ProcessPoolExecutor(
             min(8, os.cpu_count() or 1), multiprocessing.get_context('fork'), start_worker, (keys, folder))
@@ -593,7 +593,16 @@ class Repository:
                 problem('A recovery point can not be read: %s' % error)
         return sorted(points, key=lambda point: (point['committedAt'], point['id']))
 
+    def load_marked(self):
+        try:
+            names = self.names('generations')
+            return set(json.loads(self.open('G', 'generations/' + max(names)))['tombstones']) if names else set()
+        except (OSError, Damaged, ValueError, KeyError) as error:
+            tell('Which packs are marked for removal is not known: %s.' % error)
+            return set()
+
     def load_index(self):
+        self.marked = self.load_marked()
         for name in self.names('index'):
             try:
                 sealed = self.read('index/' + name)
@@ -615,7 +624,10 @@ class Repository:
         self.packs.append(Pack(name, size, groups))
         number = len(self.packs) - 1
         for id, group, offset, length in chunks:
-            self.places.setdefault(id, Place(number, group, offset, length))
+            # A copy that is marked for removal may be damaged, so any other one is better.
+            known = self.places.get(id)
+            if known is None or self.packs[known.pack].name in self.marked:
+                self.places[id] = Place(number, group, offset, length)
 
     def place(self, id):
         if id not in self.places and not self.searched:

@@ -1,0 +1,50 @@
+import { throwIfInterrupted } from '../errors.ts'
+import type { RepairPlan } from '../repository/api.ts'
+import type { Application, Reporting } from './context.ts'
+import { withRepository } from './repositories.ts'
+import { destinationsOf, selectTarget } from './targets.ts'
+
+export interface RepairRequest {
+  service: string
+  destination?: string
+  /** Look for damage in every byte, not only in what is there and how long it is. */
+  readData: boolean
+  /** Only plan. */
+  isDryRun: boolean
+}
+
+export interface RepairOutcome extends RepairPlan {
+  service: string
+  destination: string
+  isDryRun: boolean
+  durationMs: number
+}
+
+/** Plans, shows by `onPlan`, and carries out, for each destination of the service. What can't be mended is in `left`. */
+export async function repair(
+  application: Application,
+  request: RepairRequest,
+  reporting: Reporting,
+  onPlan: (outcome: Omit<RepairOutcome, 'durationMs'>) => void,
+  onOutcome: (outcome: RepairOutcome) => void,
+): Promise<RepairOutcome[]> {
+  const { ambient, config } = application
+  const { service } = selectTarget(config, request.service)
+  const { signal, progress } = reporting
+  const outcomes: RepairOutcome[] = []
+  for (const destination of destinationsOf(config, service, request.destination)) {
+    throwIfInterrupted(signal)
+    const startedMs = ambient.now()
+    const planned = await withRepository(application, service, destination, async (repository) => {
+      const plan = await repository.planRepair({ readData: request.readData, signal, progress })
+      const about = { ...plan, service: service.name, destination: destination.name, isDryRun: request.isDryRun }
+      onPlan(about)
+      if (!request.isDryRun) await repository.repair(plan, { signal, progress })
+      return about
+    })
+    const outcome: RepairOutcome = { ...planned, durationMs: Math.max(0, ambient.now() - startedMs) }
+    outcomes.push(outcome)
+    onOutcome(outcome)
+  }
+  return outcomes
+}
