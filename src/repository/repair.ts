@@ -1,19 +1,16 @@
 import { createHash } from 'node:crypto'
-import { isRegainError, RegainError, throwIfInterrupted } from '../errors.ts'
+import { isRegainError, throwIfInterrupted } from '../errors.ts'
 import type { RepairPlan, RepairStep, VerifyOptions } from './api.ts'
 import { listPacks, readSegments, withoutIndex } from './chunk-index.ts'
+import { publishGeneration, readNewest } from './collector/generation.ts'
 import { decodeClear, type RepositoryRecord } from './format/clear.ts'
 import { companions } from './format/companions.ts'
-import { generationName, lastComponent, REPOSITORY } from './format/object-names.ts'
-import { sealRecord } from './format/records.ts'
-import { newestGeneration, readTombstones } from './generations.ts'
+import { lastComponent, REPOSITORY } from './format/object-names.ts'
 import { PackDirectories } from './pack-directories.ts'
 import { planRepair } from './repair-plan.ts'
 import type { RepositoryState } from './repository-state.ts'
 import { indexPacks, isAnotherAtWork } from './reusable.ts'
 import { inspect } from './verify.ts'
-
-const MAX_STARTS = 20
 
 type Options = Pick<VerifyOptions, 'signal' | 'progress'>
 
@@ -77,7 +74,10 @@ const STEPS: Record<RepairStep['action'], Step> = {
     for (const name of objects) if (await isChanged(state, name, signal)) await state.storage.delete(name, { signal })
   },
 
-  'set-aside-packs': (state, objects, signal) => setAside(state, new Set(objects.map(lastComponent)), signal),
+  // The collector's steps 1 to 3, and nothing is removed: a newer generation than this one has taken its marks over.
+  'set-aside-packs': async (state, objects, signal) => {
+    await publishGeneration(state, new Set(objects.map(lastComponent)), signal)
+  },
 
   'write-companions': async (state, objects, signal) => {
     const files = companions()
@@ -94,45 +94,6 @@ async function isChanged(state: RepositoryState, name: string, signal: AbortSign
     if (isRegainError(error, 'storage-not-found')) return false
     throw error
   }
-}
-
-/**
- * The collector's steps 1 and 2: T(n + 1) = what of T(n) is still there, and these packs. Nothing is removed here: whoever
- * prunes next goes on from there, and keeps a marked copy for as long as there is no other.
- */
-async function setAside(state: RepositoryState, packs: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
-  for (let start = 0; start < MAX_STARTS; start++) {
-    throwIfInterrupted(signal)
-    const { number, tombstones } = await readNewest(state, signal)
-    const listed = await listPacks(state, signal)
-    const marked = new Set([...tombstones, ...packs].filter((name) => listed.has(name)))
-    if ([...packs].every((name) => !listed.has(name) || tombstones.has(name))) return
-    const generation = number + 1
-    const name = generationName(generation)
-    const record = { generation, tombstones: [...marked].sort() }
-    const sealed = sealRecord(state.keys, 'G', name, record, state.ambient.randomBytes(32))
-    if (await state.storage.create(name, sealed, { signal })) return
-  }
-  throw overtaken()
-}
-
-async function readNewest(
-  state: RepositoryState,
-  signal: AbortSignal,
-): Promise<{ number: number; tombstones: ReadonlySet<string> }> {
-  for (let start = 0; start < MAX_STARTS; start++) {
-    const number = await newestGeneration(state, signal)
-    const tombstones = await readTombstones(state, number, signal)
-    if (tombstones) return { number, tombstones }
-  }
-  throw overtaken()
-}
-
-function overtaken(): RegainError {
-  return new RegainError(
-    'storage-unavailable',
-    `The repair could not go on: removal of old data overtook it ${MAX_STARTS} times in a row. What it had done counts.`,
-  )
 }
 
 /** Those that this version would write just as they were. */
