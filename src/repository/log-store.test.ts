@@ -64,6 +64,26 @@ describe('the log of a source', () => {
     assert.equal(await log.readHistory('3.history'), null)
   })
 
+  it('puts the bytes of the source in the place of a segment that is damaged, and says so; never of a history', async () => {
+    const object = `log/db/segments/${BRANCH}/${SEGMENT}`
+    await log.putSegment(BRANCH, SEGMENT, Buffer.from('right'), at(1))
+    await log.putHistory('system', Buffer.from('1'))
+    for (const name of [object, 'log/db/histories/system']) {
+      const bytes = Buffer.from(memory.objects.get(name)!)
+      bytes[bytes.length - 1]! ^= 1
+      memory.objects.set(name, bytes)
+    }
+    await assert.rejects(log.read(BRANCH, SEGMENT), { code: 'repository-damaged' })
+    await log.putSegment(BRANCH, SEGMENT, Buffer.from('right'), at(2))
+    assert.deepEqual(await read(), { bytes: 'right', whole: true, meta: at(2) })
+    const told = made.ambient.lines.filter(
+      ({ level, message }) => level === 'warning' && /DAMAGED LOG SEGMENT/.test(message),
+    )
+    assert.equal(told.length, 1)
+    await assert.rejects(log.putSegment(BRANCH, SEGMENT, Buffer.from('wrong'), at(2)), { code: 'log-conflict' })
+    await assert.rejects(log.putHistory('system', Buffer.from('2')), { code: 'repository-damaged' })
+  })
+
   it('stores what another removed between two looks', async () => {
     await log.putSegment(BRANCH, SEGMENT, Buffer.from('right'), at(1))
     script = (call) =>

@@ -16,7 +16,7 @@ import type { RepositoryState } from './repository-state.ts'
  *   log/SOURCE/histories/NAME
  *
  * Plaintext: one line of JSON (LogMeta and the raw size), then the bytes as one zstd frame. Segments have one name for
- * one content for ever: create-if-absent, and an existing one must hold equal bytes. Collectors may remove only what lies
+ * one content for ever: create-if-absent, and an existing one must hold equal bytes, unless it is damaged. Collectors may remove only what lies
  * before the start of every point of the branch (docs/decisions/0005).
  */
 const LEVEL = 1
@@ -152,7 +152,7 @@ class Log implements SourceLog {
   private async createOnce(object: string, kind: 'L' | 'H', bytes: Buffer, meta: PieceMeta): Promise<void> {
     for (let attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
       if (await this.state.storage.create(object, this.seal(object, kind, bytes, meta))) return
-      const existing = await this.readObject(object, kind)
+      const existing = await this.readOrMend(object, kind, bytes, meta)
       if (existing && !existing.bytes.equals(bytes)) throw conflict(object)
       if (existing) return
       // Removed between the two calls.
@@ -161,6 +161,22 @@ class Log implements SourceLog {
       'storage-unavailable',
       `${object} could not be stored: it was there and gone again ${CREATE_ATTEMPTS} times in a row.`,
     )
+  }
+
+  /**
+   * A segment that cannot be opened contradicts nothing and helps nobody, and whoever puts it holds its bytes, perhaps the
+   * last that anybody does: they take its place. Not so a history: `system`, whose log this is, must never change hands.
+   */
+  private async readOrMend(object: string, kind: 'L' | 'H', bytes: Buffer, meta: PieceMeta): Promise<Piece | null> {
+    try {
+      return await this.readObject(object, kind)
+    } catch (error) {
+      if (kind === 'H' || !isDamage(error)) throw error
+      await this.state.storage.put(object, this.seal(object, kind, bytes, meta))
+      const message = `A DAMAGED LOG SEGMENT WAS REPLACED by the bytes that the source still had: ${error.message} Find out what damages objects there.`
+      this.state.ambient.log('warning', message, { object })
+      return { bytes, meta }
+    }
   }
 
   /** The longest run from the beginning that the pieces give; pieces may overlap. */
