@@ -221,8 +221,11 @@ test('a file can be written in parts; only a regular file is opened for it', () 
 
 test('a hard link to what is not there is a reason, not the end of a restore', () => {
   withTree((tree) => {
-    assert.match(tree.createHardLink(entry('again', 'file', { hardLink: 'gone' })) ?? '', /ENOENT/)
-    assert.match(tree.createHardLink(entry('again', 'file', { hardLink: 'gone/deeper' })) ?? '', /ENOENT/)
+    for (const hardLink of ['gone', 'gone/deeper']) {
+      const reason = tree.createHardLink(entry('again', 'file', { hardLink }))
+      assert.equal(reason?.isAbsent, true)
+      assert.match(reason?.detail ?? '', /ENOENT/)
+    }
   })
 })
 

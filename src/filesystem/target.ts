@@ -107,9 +107,9 @@ export class TargetTree {
 
   /**
    * Another name for the entry that `entry.hardLink` names; it shares content and all attributes. Null: done. Otherwise
-   * the reason why not: the first name is not there, or this file system has no (more) hard links.
+   * the reason why not: the first name `isAbsent`, so there is no content, or this file system has no (more) hard links.
    */
-  createHardLink(entry: Entry): string | null {
+  createHardLink(entry: Entry): { isAbsent: boolean; detail: string } | null {
     const first = entry.hardLink ?? ''
     validateEntryPath(first)
     try {
@@ -126,7 +126,9 @@ export class TargetTree {
     } catch (error) {
       const code = causeCode(error)
       if (!UNLINKABLE.has(code)) throw error
-      return `a hard link to ${displayPath(first)} cannot be made (${code}${code === 'ENOENT' ? ': it was not restored' : ''})`
+      const isAbsent = code === 'ENOENT'
+      const why = isAbsent ? `${code}: it was not restored` : code
+      return { isAbsent, detail: `a hard link to ${displayPath(first)} cannot be made (${why})` }
     }
   }
 

@@ -231,6 +231,30 @@ describe('large files', () => {
         assert.equal(restored.get('f'), now.get('f'))
       })
 
+  it('that are lost take their other names with them: all are damaged, none unsupported', async () => {
+    const tree = join(folder.path, 'linked')
+    writeTree(tree, { f: someBytes('linked', 2 * MIB), g: 'second' })
+    const memory = openMemoryStorage()
+    const linked = await createTestRepository(memory, folder.path)
+    const session = await linked.repository.startPoint(startRequest())
+    const [root, f, g] = [...entriesOf(tree)] as [Walked, Walked, Walked]
+    await session.add(root.entry)
+    await session.addFile(f.entry, f.path, (one) => assert.fail(one.detail))
+    await session.add({ ...g.entry, hardLink: 'f' })
+    const point = await session.commit({ ...SUMMARY, missed: [] })
+    const packs = [...memory.objects].filter(([name]) => name.startsWith('packs/'))
+    memory.objects.delete(packs.sort(([, a], [, b]) => b.length - a.length)[0]![0])
+    const { missed } = await restore(linked.repository, point.id)
+    assert.deepEqual(
+      missed.map(({ path, reason }) => [path, reason]),
+      [
+        ['f', 'damaged'],
+        ['g', 'damaged'],
+      ],
+    )
+    await linked.repository.close()
+  })
+
   it('take owner, names and extended attributes of the file that was read, and nothing of the one before', async () => {
     const tree = join(folder.path, 'taken')
     writeTree(tree, { f: 'first', g: 'second' })

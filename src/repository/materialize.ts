@@ -153,9 +153,8 @@ class Restore {
   }
 
   private makeOther(entry: Entry): void {
-    if (entry.hardLink !== undefined) this.finishOther(entry, this.tree.createHardLink(entry), false)
-    else if (entry.type !== 'file' && entry.type !== 'directory')
-      this.finishOther(entry, this.tree.createOther(entry), true)
+    if (entry.hardLink !== undefined) this.makeHardLink(entry)
+    else if (entry.type !== 'file' && entry.type !== 'directory') this.makeSpecial(entry)
   }
 
   /** Entries in order, each one's folder proven to be a folder of this listing that came before it. */
@@ -304,9 +303,18 @@ class Restore {
     this.miss({ path: displayPath(file.entry.path), reason: 'damaged', detail: file.lost ?? '' })
   }
 
-  private finishOther(entry: Entry, reason: string | null, attributes: boolean): void {
-    if (reason !== null) this.miss({ path: displayPath(entry.path), reason: 'unsupported', detail: reason })
-    else if (attributes) this.warnAttributes(entry, this.tree.setAttributes(entry, { ownership: this.ownership }))
+  /** Where the first name was lost, so is the content of all others. */
+  private makeHardLink(entry: Entry): void {
+    const failure = this.tree.createHardLink(entry)
+    if (failure === null) return
+    const reason = failure.isAbsent ? 'damaged' : 'unsupported'
+    this.miss({ path: displayPath(entry.path), reason, detail: failure.detail })
+  }
+
+  private makeSpecial(entry: Entry): void {
+    const detail = this.tree.createOther(entry)
+    if (detail !== null) this.miss({ path: displayPath(entry.path), reason: 'unsupported', detail })
+    else this.warnAttributes(entry, this.tree.setAttributes(entry, { ownership: this.ownership }))
   }
 
   private warnAttributes(entry: Entry, details: readonly string[]): void {

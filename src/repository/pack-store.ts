@@ -15,8 +15,9 @@ export const PACKS_PER_SEGMENT = 32
  */
 export class PackStore {
   private readonly state: RepositoryState
-  /** Of the backup: a store that does not answer must not hold up whoever gives it up. */
+  /** Of the backup, or of its giving up: a store that does not answer must not hold up either. */
   private readonly signal: AbortSignal
+  private readonly givenUp = new AbortController()
   private readonly failed: (error: unknown) => void
   private readonly puts = new Set<Promise<void>>()
   private stored: IndexedPack[] = []
@@ -25,7 +26,7 @@ export class PackStore {
 
   constructor(state: RepositoryState, signal: AbortSignal, failed: (error: unknown) => void) {
     this.state = state
-    this.signal = signal
+    this.signal = AbortSignal.any([signal, this.givenUp.signal])
     this.failed = failed
   }
 
@@ -45,10 +46,16 @@ export class PackStore {
     await this.writeSegment(this.signal)
   }
 
-  /** Like finish, for a backup that was given up, maybe by its signal: the next one may use what is stored already. */
-  async salvage(): Promise<void> {
+  /**
+   * Like finish, for a backup that was given up, maybe by its signal: the next one may use what is stored already. Puts
+   * that are under way end with `limit` at the latest.
+   */
+  async salvage(limit: AbortSignal): Promise<void> {
+    const giveUp = () => this.givenUp.abort()
+    limit.addEventListener('abort', giveUp, { once: true })
     await Promise.all(this.puts)
-    await this.writeSegment(undefined)
+    limit.removeEventListener('abort', giveUp)
+    await this.writeSegment(limit)
   }
 
   private async put(pack: PackMessage): Promise<void> {
@@ -80,7 +87,7 @@ export class PackStore {
     }
   }
 
-  private async writeSegment(signal: AbortSignal | undefined): Promise<void> {
+  private async writeSegment(signal: AbortSignal): Promise<void> {
     const packs = this.stored
     if (packs.length === 0) return
     this.stored = []

@@ -1,4 +1,5 @@
 import { RegainError } from '../errors.ts'
+import { tidy } from './cleanup.ts'
 import { counts } from './commits.ts'
 import { pinName } from './format/object-names.ts'
 import { sealRecord } from './format/records.ts'
@@ -32,7 +33,7 @@ export async function pinPoint(
 /** What was read is no worse for a pin that stays: a collector clears it some day. */
 async function removePin(state: RepositoryState, name: string): Promise<void> {
   try {
-    await state.storage.delete(name)
+    await tidy((signal) => state.storage.delete(name, { signal }))
   } catch (error) {
     if (!(error instanceof RegainError)) throw error
     state.ambient.log('warning', `A reader's pin could not be removed: ${error.message}`, { object: name })

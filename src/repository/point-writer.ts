@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os'
 import { RegainError, throwIfInterrupted } from '../errors.ts'
 import { type Entry, type Missed, originOf, type Point } from '../model.ts'
 import type { CommitSummary, PointSession, StartPoint } from './api.ts'
+import { tidy } from './cleanup.ts'
 import { type Commit, completeReceipts, counts, readCommits } from './commits.ts'
 import { type SharedPace, sharePace, stopPace } from './compute/pace.ts'
 import { ContentQueue } from './content-queue.ts'
@@ -224,10 +225,15 @@ class PointWriter implements PointSession {
     if (this.pace) stopPace(this.pace)
     await this.content.settled()
     try {
-      await this.packs.salvage()
+      await tidy(async (signal) => {
+        try {
+          await this.packs.salvage(signal)
+        } finally {
+          await abortSession(this.state, this.id, 'discarded by its writer', signal)
+        }
+      })
     } finally {
       await this.release()
-      await abortSession(this.state, this.id, 'discarded by its writer')
     }
   }
 

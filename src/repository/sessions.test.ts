@@ -321,6 +321,30 @@ describe('the writer of the removal protocol', () => {
     assert.deepEqual(await made.repository.points({ source: 'two' }), [])
   })
 
+  it('is given up within its limit by a store that never answers again, and harms nothing', async () => {
+    const { point } = await backUp(made.repository, tree)
+    const session = await made.repository.startPoint(startRequest())
+    // More than a pack, so that one is on its way when the backup is given up.
+    writeTree(tree, { more: someBytes('more', 48 << 20) })
+    let put: () => void = () => undefined
+    const putting = new Promise<void>((resolve) => {
+      put = resolve
+    })
+    script = ({ operation }) => {
+      if (operation === 'put') put()
+      return operation === 'put' || operation === 'create' ? { kind: 'hang' } : null
+    }
+    await hand(session, tree)
+    await putting
+    await assert.rejects(session.discard(), { code: 'storage-unavailable' })
+    script = () => null
+    assert.deepEqual(
+      (await made.repository.points()).map(({ id }) => id),
+      [point.id],
+    )
+    await assertSound(made.repository)
+  })
+
   it('pins a point before it reads it, and refuses one that stopped counting', async () => {
     const { point } = await backUp(made.repository, tree)
     script = (call) =>

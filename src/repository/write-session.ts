@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { RegainError, throwIfInterrupted } from '../errors.ts'
 import type { Point } from '../model.ts'
 import type { ChunkIndex } from './chunk-index.ts'
+import { tidy } from './cleanup.ts'
 import { type Commit, readCommit, writeReceipt } from './commits.ts'
 import { endName, sessionName } from './format/object-names.ts'
 import { type EndRecord, sealRecord } from './format/records.ts'
@@ -97,21 +98,27 @@ async function tryReceipt(state: RepositoryState, commit: Commit): Promise<void>
  * Ends a session that will not commit and clears it away: first `ends/S` = aborted, then the session, then the end, so
  * that no un-ended session is ever removed. What it stored and indexed stays for the next backup to use.
  */
-export async function abortSession(state: RepositoryState, id: string, reason: string): Promise<void> {
+export async function abortSession(
+  state: RepositoryState,
+  id: string,
+  reason: string,
+  signal: AbortSignal,
+): Promise<void> {
   const name = endName(id)
   const record: EndRecord = { session: id, end: 'aborted', reason }
-  await state.storage.create(name, sealRecord(state.keys, 'E', name, record, state.ambient.randomBytes(32)))
-  const committed = (await readCommit(state, id)) !== null
+  const sealed = sealRecord(state.keys, 'E', name, record, state.ambient.randomBytes(32))
+  await state.storage.create(name, sealed, { signal })
+  const committed = (await readCommit(state, id, signal)) !== null
   // A commit whose session was fenced and cleared away counts for nothing, and never will: the session does not come back.
-  if (committed && (await state.storage.size(sessionName(id))) !== null) return
-  await state.storage.delete(sessionName(id))
-  await state.storage.delete(name)
+  if (committed && (await state.storage.size(sessionName(id), { signal })) !== null) return
+  await state.storage.delete(sessionName(id), { signal })
+  await state.storage.delete(name, { signal })
 }
 
 /** abortSession on the way out of a failure, which is what a person must hear of: a session left behind is fenced by the next collection. */
 export async function giveUpSession(state: RepositoryState, id: string, reason: string): Promise<void> {
   try {
-    await abortSession(state, id, reason)
+    await tidy((signal) => abortSession(state, id, reason, signal))
   } catch (error) {
     if (!(error instanceof RegainError)) throw error
     state.ambient.log('warning', `Session ${id} could not be cleared away: ${error.message}`)

@@ -281,7 +281,7 @@ class RecordedReader implements PointReader {
           tree.makeDirectory(entry.path)
           folders.push(entry)
         } else if (entry.hardLink !== undefined) {
-          miss(entry, tree.createHardLink(entry))
+          miss(entry, tree.createHardLink(entry)?.detail ?? null)
         } else if (entry.type === 'file') {
           summary.bytes += this.#writeFile(tree, entry, (detail) => miss(entry, detail), ownership)
           summary.files += 1

@@ -1,4 +1,4 @@
-import { closeSync, ftruncateSync, writeSync } from 'node:fs'
+import { ftruncateSync, writeSync } from 'node:fs'
 import { RegainError } from '../../errors.ts'
 import { errorCode } from '../../filesystem/libc.ts'
 import { TargetTree } from '../../filesystem/target.ts'
@@ -133,7 +133,7 @@ class RestoreRun {
     const fd = this.open.get(file)
     if (fd === undefined) return
     this.open.delete(file)
-    closeSync(fd)
+    this.tree.closeFile(fd)
   }
 }
 
