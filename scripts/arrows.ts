@@ -34,6 +34,7 @@ export const RULES: readonly Rule[] = [
   driver('src/storage/azure.ts', '@azure/storage-blob'),
   driver('src/storage/gcs-auth.ts', 'google-auth-library'),
   { of: 'src/storage/', modules: SHARED, packages: [], builtins: true },
+  { of: 'src/keys/aws-kms.ts', modules: ['src/keys/', ...SHARED], packages: ['@aws-sdk/client-kms'], builtins: true },
   { of: 'src/keys/', modules: SHARED, packages: [], builtins: true },
   { of: 'src/sources/postgres/', modules: ['src/sources/contract.ts', ...SHARED], packages: ['pg'], builtins: true },
   { of: 'src/sources/files/', modules: ['src/sources/contract.ts', ...SHARED], packages: [], builtins: true },

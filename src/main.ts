@@ -54,6 +54,14 @@ export const drivers: Drivers = {
       const { openKeyFile } = await import('./keys/file.ts')
       return openKeyFile(key.path)
     }
+    if (key.type === 'vault') {
+      const { openVaultKey } = await import('./keys/vault.ts')
+      return openVaultKey(key)
+    }
+    if (key.type === 'aws-kms') {
+      const { openAwsKmsKey } = await import('./keys/aws-kms.ts')
+      return openAwsKmsKey(key)
+    }
     const { openPassphrase } = await import('./keys/passphrase.ts')
     return openPassphrase(async () => key.passphrase, ambient.randomBytes)
   },

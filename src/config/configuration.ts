@@ -70,8 +70,33 @@ export type KeyConfiguration = { name: string } & (
       /** Null: the reference in the file could not be resolved; `unresolved` says why. */
       passphrase: string
     }
+  | VaultKeyConfiguration
+  | AwsKmsKeyConfiguration
 ) &
   Unresolved
+
+export interface VaultKeyConfiguration {
+  type: 'vault'
+  address: string
+  key: string
+  mount: string
+  namespace?: string
+  /** Absolute. */
+  ca?: string
+  auth:
+    | { method: 'token'; token: string }
+    | { method: 'approle'; roleId: string; secretId: string; mount: string }
+    | { method: 'kubernetes'; role: string; mount: string; tokenPath: string }
+}
+
+export interface AwsKmsKeyConfiguration {
+  type: 'aws-kms'
+  key: string
+  region?: string
+  endpoint?: string
+  /** Null: the AWS SDK's own search. */
+  credentials: { accessKeyId: string; secretAccessKey: string; sessionToken?: string } | null
+}
 
 export interface ServiceConfiguration {
   name: string

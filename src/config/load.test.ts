@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { isRegainError, type RegainError } from '../errors.ts'
-import type { Configuration } from './configuration.ts'
+import type { Configuration, KeyConfiguration } from './configuration.ts'
 import { loadConfiguration } from './load.ts'
 import { shownText } from './show.ts'
 
@@ -97,14 +97,8 @@ const MISTAKES: [title: string, text: string, expected: string[]][] = [
   ],
   [
     'types of later versions are named as such',
-    BASE.replace('hot: { type: local, path: backups }', 'hot: { type: gcs, bucket: b }').replace(
-      'type: file,',
-      'type: vault,',
-    ),
-    [
-      'regain.yaml:3:16: destinations.hot.type: "gcs" is not available in this version; there is: local, s3',
-      'regain.yaml:5:17: keys.main.type: "vault" is not available in this version; there is: file, passphrase',
-    ],
+    BASE.replace('hot: { type: local, path: backups }', 'hot: { type: gcs, bucket: b }'),
+    ['regain.yaml:3:16: destinations.hot.type: "gcs" is not available in this version; there is: local, s3'],
   ],
   [
     'a source of a later version, a misspelt one, one without type',
@@ -278,6 +272,25 @@ test('a bucket needs no more than its name', async () => {
 test('credentials that are not at hand are kept for whoever needs the bucket', async () => {
   const { hot } = (await load(onS3(S3))).destinations
   assert.match(hot?.unresolved ?? '', /S3_KEY is not set/)
+})
+
+test('keys that a service keeps: their login resolved, secrets from files and never shown', async () => {
+  await writeFile(join(folder, 'secret.id'), 'swordfish\n')
+  const vault = `  vault: { type: vault, address: 'https://vault:8200', key: shop, ca: ca.pem, appRole: { roleId: r, secretId: 'file:secret.id' } }\n`
+  const kms = `  kms: { type: aws-kms, key: alias/shop, region: eu-central-1 }\n`
+  const config = await load(
+    BASE.replace('\nservices:\n  shop:\n', `\n${vault}${kms}services:\n  shop:\n    key: kms\n`),
+  )
+  const { auth, ca, mount } = config.keys.vault as Extract<KeyConfiguration, { type: 'vault' }>
+  assert.deepEqual(auth, { method: 'approle', roleId: 'r', secretId: 'swordfish', mount: 'approle' })
+  assert.deepEqual([ca, mount], [join(folder, 'ca.pem'), 'transit'])
+  assert.doesNotMatch(JSON.stringify(config.shown), /swordfish/)
+  assert.equal((config.keys.kms as Extract<KeyConfiguration, { type: 'aws-kms' }>).credentials, null)
+  for (const login of ['', ', token: a, kubernetes: { role: r }'])
+    await assert.rejects(
+      load(BASE.replace(/main: \{ type: file.*\}/, `main: { type: vault, address: 'https://v', key: k${login} }`)),
+      /needs exactly one of token, appRole and kubernetes/,
+    )
 })
 
 test('a secret key written in the file is a warning, and masked', async () => {

@@ -23,6 +23,7 @@ import {
 } from './mistakes.ts'
 import { collectNotes } from './notes.ts'
 import type { References } from './references.ts'
+import { resolveKey } from './resolve-key.ts'
 import { retentionOf } from './retention.ts'
 import type { WrittenConfiguration, WrittenDestination, WrittenRetention, WrittenService } from './schema.ts'
 import { showConfiguration } from './show.ts'
@@ -63,7 +64,7 @@ export function resolveConfiguration(input: Input): Configuration {
     }),
     keys: mapNamed(written.keys, (name, key): KeyConfiguration => {
       const common = { name, ...lacking(['keys', name]) }
-      return key.type === 'file' ? { ...common, ...key, path: resolve(directory, key.path) } : { ...common, ...key }
+      return { ...common, ...resolveKey(key, directory, (message) => report(['keys', name], message, true)) }
     }),
     services: mapNamed(written.services, (name, service) => resolveService(name, service)),
     warnings: collectNotes(file, references, written),

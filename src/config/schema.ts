@@ -90,6 +90,11 @@ export const destinationSchema = z.discriminatedUnion('type', [
     .describe('A bucket of Amazon S3 or of a store that is compatible with it'),
 ])
 
+const serviceKey = z.string().regex(/^[A-Za-z0-9._-]+$/, { error: 'is not the name of a key' })
+const mountPath = z.string().regex(/^[A-Za-z0-9._-]+(\/[A-Za-z0-9._-]+)*$/, {
+  error: 'is not a path in Vault: write it without slashes at its ends',
+})
+
 export const keySchema = z.discriminatedUnion('type', [
   z
     .strictObject({
@@ -103,6 +108,44 @@ export const keySchema = z.discriminatedUnion('type', [
       passphrase: text.describe('As ${NAME} or file:PATH; never the passphrase itself'),
     })
     .describe('A key derived from a passphrase by argon2id'),
+  z
+    .strictObject({
+      type: z.literal('vault'),
+      address: endpoint.describe('URL of the server: https, or http to this machine itself'),
+      key: serviceKey.describe("Name of the key in the transit engine, of an AEAD type: aes256-gcm96, Vault's default"),
+      mount: mountPath.default('transit').describe('Where the transit engine is mounted'),
+      namespace: text.optional().describe('Of Vault Enterprise and HCP'),
+      ca: text.optional().describe("PEM file of the authority that signed the server's certificate"),
+      token: text.optional().describe('As ${NAME} or file:PATH; never the token itself'),
+      appRole: z
+        .strictObject({
+          roleId: text,
+          secretId: text.describe('As ${NAME} or file:PATH; never the secret itself'),
+          mount: mountPath.default('approle'),
+        })
+        .optional()
+        .describe('Log in by AppRole'),
+      kubernetes: z
+        .strictObject({
+          role: text,
+          mount: mountPath.default('kubernetes'),
+          tokenPath: text.default('/var/run/secrets/kubernetes.io/serviceaccount/token'),
+        })
+        .optional()
+        .describe("Log in by the pod's service account"),
+    })
+    .describe('A key in the transit engine of HashiCorp Vault, which never leaves it'),
+  z
+    .strictObject({
+      type: z.literal('aws-kms'),
+      key: text.describe('ARN, id or alias (alias/NAME) of a symmetric key'),
+      region: text.optional().describe("The AWS SDK's own search if left out"),
+      endpoint: endpoint.optional().describe('URL of a KMS other than the public one of the region'),
+      accessKeyId: text.optional().describe("Of the access key; the AWS SDK's own search if left out"),
+      secretAccessKey: text.optional().describe('As ${NAME} or file:PATH; never the key itself'),
+      sessionToken: text.optional().describe('As ${NAME} or file:PATH, for credentials that expire'),
+    })
+    .describe('A key of AWS KMS, which never leaves it'),
 ])
 
 const count = z.number().int().min(1, { error: 'must be at least 1' }).optional()
@@ -238,13 +281,13 @@ export type WrittenRetention = z.infer<typeof retentionSchema>
 /** Types that the file format reserves and this version has no driver for: refused by name, not as a typing mistake. */
 export const NOT_YET = {
   destinations: ['gcs', 'azure', 'sftp'],
-  keys: ['vault', 'aws-kms'],
+  keys: [],
   sources: ['redis', 'mysql', 'mariadb', 'config', 'git', 'volume', 'kubernetes'],
 } as const
 
 export const AVAILABLE = {
   destinations: ['local', 's3'],
-  keys: ['file', 'passphrase'],
+  keys: ['file', 'passphrase', 'vault', 'aws-kms'],
   sources: ['postgres', 'files'],
 } as const
 

@@ -14,7 +14,9 @@ import {
   verify,
   writeTree,
 } from '../../test/support/repository.ts'
+import { startVaultStandIn } from '../../test/support/vault-stand-in.ts'
 import { type ErrorCode, isRegainError } from '../errors.ts'
+import { openVaultKey } from '../keys/vault.ts'
 import type { Storage } from '../storage/contract.ts'
 import { openMemoryStorage } from '../storage/memory.ts'
 
@@ -118,6 +120,28 @@ test('destroying keys that was cut short can be completed with the key that bega
   await again.destroyKeys()
   await again.close()
   await rejectsWith('repository-damaged', openTestRepository(storage, made.key))
+})
+
+test('a key service that goes away does not hurt a backup that runs, and opening says that it is away', async () => {
+  const vault = await startVaultStandIn()
+  try {
+    const { address, token } = vault
+    const key = openVaultKey({ address, auth: { method: 'token', token }, mount: 'transit', key: 'shop' })
+    await made.repository.addKey(key, 'vault')
+    const opened = await openTestRepository(storage, key)
+    const data = `${folder.path}/data`
+    writeTree(data, { 'a.txt': 'stored while the service is away' })
+    vault.sealed = true
+    const { point } = await backUp(opened, data)
+    await assertRestores(opened, point.id, readTree(data))
+    await opened.close()
+    const error = await rejectsWith('key-unavailable', openTestRepository(storage, key))
+    assert.ok(isRegainError(error) && error.retryable)
+    vault.sealed = false
+    await (await openTestRepository(storage, key)).close()
+  } finally {
+    await vault.close()
+  }
 })
 
 async function problemsOf({ repository }: TestRepository): Promise<string[]> {

@@ -2,8 +2,12 @@ import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { openAwsKmsKey } from '../../src/keys/aws-kms.ts'
 import { createKeyFile, openKeyFile } from '../../src/keys/file.ts'
 import { openPassphrase } from '../../src/keys/passphrase.ts'
+import { openVaultKey } from '../../src/keys/vault.ts'
+import { startAwsKmsStandIn } from '../support/aws-kms-stand-in.ts'
+import { startVaultStandIn } from '../support/vault-stand-in.ts'
 import { keysContract } from './keys.ts'
 
 keysContract('file', async () => {
@@ -36,5 +40,39 @@ keysContract('passphrase', async () => {
     other: async () => openPassphrase(async () => `${passphrase} `, randomBytes),
     unavailable: async () => openPassphrase(() => Promise.reject(new Error('no terminal')), randomBytes),
     dispose: async () => {},
+  }
+})
+
+keysContract('vault (stand-in)', async () => {
+  const vault = await startVaultStandIn()
+  const open = (key: string) =>
+    openVaultKey({ address: vault.address, auth: { method: 'token', token: vault.token }, mount: 'transit', key })
+  return {
+    servicePrefix: 'vault:v1:',
+    keys: open('main'),
+    same: async () => open('main'),
+    other: async () => open('other'),
+    unavailable: async () => {
+      vault.sealed = true
+      return open('main')
+    },
+    dispose: () => vault.close(),
+  }
+})
+
+keysContract('aws-kms (stand-in)', async () => {
+  const kms = await startAwsKmsStandIn()
+  const credentials = { accessKeyId: 'AKIAEXAMPLE', secretAccessKey: 'swordfish' }
+  const open = (key: string) => openAwsKmsKey({ key, region: 'eu-central-1', endpoint: kms.endpoint, credentials })
+  return {
+    servicePrefix: '',
+    keys: open('alias/main'),
+    same: async () => open('alias/main'),
+    other: async () => open('alias/other'),
+    unavailable: async () => {
+      kms.failure = 'DisabledException'
+      return open('alias/main')
+    },
+    dispose: () => kms.close(),
   }
 })

@@ -18,6 +18,8 @@ export interface KeysUnderTest {
   /** The same KEK, which cannot be had now. */
   unavailable(): Promise<KeyProvider>
   dispose(): Promise<void>
+  /** What a key service writes before the base64 of its own; absent: RFC 3394, by a KEK that is at hand. */
+  servicePrefix?: string
 }
 
 /** What src/keys/contract.ts promises, checked against one driver. */
@@ -43,12 +45,13 @@ export function keysContract(driver: string, open: () => Promise<KeysUnderTest>)
       assert.ok((await keys.unwrap(await keys.wrap(key, ABOUT), ABOUT))?.equals(key))
     })
 
-    promises('writes the form that the repository keeps', async ({ keys }) => {
+    promises('writes the form that the repository keeps', async ({ keys, servicePrefix }) => {
       const wrapped = await keys.wrap(randomBytes(32), ABOUT)
       assert.equal(wrapped.type, keys.type)
       assert.match(wrapped.kek, /^[0-9a-f]{16}$/)
-      assert.equal(Buffer.from(wrapped.wrapped, 'base64').length, 40)
-      assert.equal(Buffer.from(wrapped.wrapped, 'base64').toString('base64'), wrapped.wrapped)
+      const [prefix, bytes] = parts(wrapped.wrapped, servicePrefix)
+      if (servicePrefix === undefined) assert.equal(bytes.length, 40)
+      assert.equal(prefix + bytes.toString('base64'), wrapped.wrapped)
     })
 
     promises('gives null for keys of another KEK', async ({ keys, other }) => {
@@ -61,27 +64,41 @@ export function keysContract(driver: string, open: () => Promise<KeysUnderTest>)
       assert.ok(await keys.unwrap(wrapped, ABOUT), 'a miss does no harm')
     })
 
-    promises('gives null for a wrapped key with any bit changed, cut, longer or no base64', async ({ keys }) => {
-      const wrapped = await keys.wrap(randomBytes(32), ABOUT)
-      const bytes = Buffer.from(wrapped.wrapped, 'base64')
-      for (let bit = 0; bit < bytes.length * 8; bit += 7) {
-        const changed = Buffer.from(bytes)
-        changed[bit >> 3] = changed[bit >> 3]! ^ (1 << (bit & 7))
-        assert.equal(await keys.unwrap({ ...wrapped, wrapped: changed.toString('base64') }, ABOUT), null, `bit ${bit}`)
-      }
-      for (const length of [0, 8, 32, 39]) {
-        const cut = bytes.subarray(0, length).toString('base64')
-        assert.equal(await keys.unwrap({ ...wrapped, wrapped: cut }, ABOUT), null, `${length} bytes`)
-      }
-      const longer = Buffer.concat([bytes, Buffer.alloc(8)]).toString('base64')
-      for (const text of [longer, '', '*', 'é'])
-        assert.equal(await keys.unwrap({ ...wrapped, wrapped: text }, ABOUT), null)
-    })
+    promises(
+      'gives null for a wrapped key with any bit changed, cut, longer or no base64',
+      async ({ keys, servicePrefix }) => {
+        const wrapped = await keys.wrap(randomBytes(32), ABOUT)
+        const [prefix, bytes] = parts(wrapped.wrapped, servicePrefix)
+        for (let bit = 0; bit < bytes.length * 8; bit += 7) {
+          const changed = Buffer.from(bytes)
+          changed[bit >> 3] = changed[bit >> 3]! ^ (1 << (bit & 7))
+          assert.equal(
+            await keys.unwrap({ ...wrapped, wrapped: prefix + changed.toString('base64') }, ABOUT),
+            null,
+            `bit ${bit}`,
+          )
+        }
+        for (const length of [0, 8, 32, 39]) {
+          const cut = prefix + bytes.subarray(0, length).toString('base64')
+          assert.equal(await keys.unwrap({ ...wrapped, wrapped: cut }, ABOUT), null, `${length} bytes`)
+        }
+        const longer = prefix + Buffer.concat([bytes, Buffer.alloc(8)]).toString('base64')
+        for (const text of [longer, '', '*', 'é'])
+          assert.equal(await keys.unwrap({ ...wrapped, wrapped: text }, ABOUT), null)
+      },
+    )
 
     promises('names the KEK that it wrapped with, and no other', async ({ keys, same, other }) => {
       const { kek, argon2id } = await keys.wrap(randomBytes(32), ABOUT)
       assert.equal(await (await same()).kekName(argon2id), kek)
       assert.notEqual(await (await other()).kekName(argon2id), kek)
+    })
+
+    promises('a key that its service binds to domain and epoch opens for no other', async ({ keys, servicePrefix }) => {
+      if (servicePrefix === undefined) return
+      const wrapped = await keys.wrap(randomBytes(32), ABOUT)
+      assert.equal(await keys.unwrap(wrapped, { ...ABOUT, epoch: 2 }), null)
+      assert.equal(await keys.unwrap(wrapped, { ...ABOUT, domain: 'f'.repeat(32) }), null)
     })
 
     promises('exports the KEK of a key that it opens, and of no other', async ({ keys, other }) => {
@@ -121,4 +138,9 @@ export async function rejectsWith(code: ErrorCode, outcome: Promise<unknown>): P
     assert.equal(error.code, code, error.message)
     return true
   })
+}
+
+function parts(wrapped: string, prefix = ''): [string, Buffer] {
+  assert.ok(wrapped.startsWith(prefix))
+  return [prefix, Buffer.from(wrapped.slice(prefix.length), 'base64')]
 }
