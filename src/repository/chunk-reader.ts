@@ -83,10 +83,7 @@ export class ChunkReader {
 
   private async open(pack: string, sizeBytes: number, group: GroupPlace): Promise<Buffer> {
     const source = await fetchGroups(this.state, { pack, sizeBytes, groups: [group] }, this.signal)
-    const [raw] = this.opener.open(source, (_, detail) => {
-      throw new RegainError('repository-damaged', detail)
-    })
-    return raw as Buffer
+    return this.opener.open(source).get(0)
   }
 }
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import { RegainError } from '../../errors.ts'
 import type { DomainKeys } from '../format/domain-keys.ts'
@@ -8,13 +8,14 @@ import { decodeDirectory, FOOTER_BYTES, type Group } from '../format/pack.ts'
 import { FRAME_BYTES, HEADER_BYTES, Opener, plainSize, SEALED_FRAME_BYTES } from '../format/sealed.ts'
 import type { CheckPackJob, CheckPackReply } from './messages.ts'
 import { isChunk, openGroup } from './open-groups.ts'
+import type { Rooms } from './room.ts'
 
 /** Reads a pack whole and checks its name, every frame, its directory, every group and every chunk. */
-export function checkPack(keys: DomainKeys, directory: string | null, job: CheckPackJob): CheckPackReply {
+export function checkPack(keys: DomainKeys, directory: string | null, rooms: Rooms, job: CheckPackJob): CheckPackReply {
   const name = packName(job.pack)
   let bytes: Buffer
   try {
-    bytes = job.data ? Buffer.from(job.data) : readFileSync(join(directory as string, name))
+    bytes = job.data ? Buffer.from(job.data) : readWhole(join(directory as string, name), rooms)
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code
     const kind = code === 'ENOENT' ? 'missing' : 'unreadable'
@@ -27,8 +28,9 @@ export function checkPack(keys: DomainKeys, directory: string | null, job: Check
   const named = createHash('sha256').update(bytes).digest('hex') === job.pack
   const lost: Buffer[] = []
   try {
-    const plain = openLeniently(keys, bytes, name)
-    for (const group of readDirectory(plain, job.directory, name)) lost.push(...lostOf(keys, plain, group, job.pack))
+    const plain = openLeniently(keys, bytes, rooms, name)
+    for (const group of readDirectory(plain, job.directory, name))
+      lost.push(...lostOf(keys, plain, group, rooms, job.pack))
     const sound = named && lost.length === 0 && plain.broken.length === 0
     return {
       bytesRead: bytes.length,
@@ -45,14 +47,30 @@ export function checkPack(keys: DomainKeys, directory: string | null, job: Check
   }
 }
 
+function readWhole(path: string, rooms: Rooms): Buffer {
+  const fd = openSync(path, 'r')
+  try {
+    const bytes = rooms.pack.take(fstatSync(fd).size)
+    let filled = 0
+    while (filled < bytes.length) {
+      const got = readSync(fd, bytes, filled, bytes.length - filled, filled)
+      if (got === 0) break
+      filled += got
+    }
+    return bytes.subarray(0, filled)
+  } finally {
+    closeSync(fd)
+  }
+}
+
 interface LenientPlain {
   bytes: Buffer
   /** Numbers of frames that failed; their bytes are zero. */
   broken: number[]
 }
 
-function openLeniently(keys: DomainKeys, sealed: Buffer, name: string): LenientPlain {
-  const bytes = Buffer.alloc(plainSize(sealed.length, name))
+function openLeniently(keys: DomainKeys, sealed: Buffer, rooms: Rooms, name: string): LenientPlain {
+  const bytes = rooms.plain.take(plainSize(sealed.length, name))
   const opener = new Opener(keys, 'P', '', sealed.subarray(0, HEADER_BYTES), sealed.length, name)
   const broken: number[] = []
   for (let frame = 0, at = HEADER_BYTES; at < sealed.length; frame++, at += SEALED_FRAME_BYTES) {
@@ -62,6 +80,7 @@ function openLeniently(keys: DomainKeys, sealed: Buffer, name: string): LenientP
         .copy(bytes, frame * FRAME_BYTES)
     } catch (error) {
       if (!(error instanceof RegainError)) throw error
+      bytes.subarray(frame * FRAME_BYTES, (frame + 1) * FRAME_BYTES).fill(0)
       broken.push(frame)
     }
   }
@@ -80,10 +99,10 @@ function readDirectory(plain: LenientPlain, indexed: Uint8Array | null, name: st
   return decodeDirectory(plain.bytes.subarray(start, footer), name)
 }
 
-function lostOf(keys: DomainKeys, plain: LenientPlain, group: Group, pack: string): Buffer[] {
+function lostOf(keys: DomainKeys, plain: LenientPlain, group: Group, rooms: Rooms, pack: string): Buffer[] {
   const stored = plain.bytes.subarray(group.offset, group.offset + group.storedBytes)
   try {
-    const raw = openGroup(group, stored, pack)
+    const raw = openGroup(group, stored, pack, rooms)
     return group.chunks
       .filter((c) => !isChunk(keys, c.id, raw.subarray(c.offset, c.offset + c.length)))
       .map((c) => c.id)

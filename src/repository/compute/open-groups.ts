@@ -1,12 +1,14 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import { RegainError } from '../../errors.ts'
+import { isLoss } from '../damage.ts'
 import { chunkId, type DomainKeys } from '../format/domain-keys.ts'
 import { packName } from '../format/object-names.ts'
 import { METHOD_ZSTD } from '../format/pack.ts'
 import { FRAME_BYTES, HEADER_BYTES, Opener, SEALED_FRAME_BYTES } from '../format/sealed.ts'
 import { decompress } from '../zstd.ts'
 import type { GroupPlace, PackGroups } from './messages.ts'
+import { Room, type Rooms } from './room.ts'
 
 /** First and one past the last frame that hold the groups, which are sorted by offset. */
 export function frameSpan(groups: readonly GroupPlace[]): { first: number; end: number } {
@@ -32,6 +34,8 @@ export class GroupOpener {
   private readonly keys: DomainKeys
   private readonly directory: string | null
   private readonly packs = new Map<string, { opener: Opener; fd: number | null }>()
+  /** Frames as they are read, until they are opened. */
+  private readonly sealed = new Room()
   private static readonly KEPT_PACKS = 16
 
   constructor(keys: DomainKeys, directory: string | null) {
@@ -39,11 +43,8 @@ export class GroupOpener {
     this.directory = directory
   }
 
-  /**
-   * Raw bytes of each group, in order; `broken` hears of a group that can't be had (and null stands in its place), so that
-   * one flipped bit does not cost its neighbours. Throws `storage-not-found` if the pack is gone.
-   */
-  open(source: PackGroups, broken: (group: number, detail: string) => void): (Buffer | null)[] {
+  /** Reads the groups' frames. Throws `storage-not-found` if the pack is gone. */
+  open(source: PackGroups): OpenedGroups {
     const span = frameSpan(source.groups)
     const { opener, frames } = this.frames(source, span)
     const plain: (Buffer | string)[] = []
@@ -51,15 +52,7 @@ export class GroupOpener {
       const at = (frame - span.first) * SEALED_FRAME_BYTES
       plain.push(openFrame(opener, frame, frames.subarray(at, Math.min(at + SEALED_FRAME_BYTES, frames.length))))
     }
-    return source.groups.map((group, index) => {
-      try {
-        return openGroup(group, assemble(plain, span.first, group), source.pack)
-      } catch (error) {
-        if (!(error instanceof RegainError)) throw error
-        broken(index, error.message)
-        return null
-      }
-    })
+    return new OpenedGroups(source, span.first, plain)
   }
 
   close(): void {
@@ -77,7 +70,7 @@ export class GroupOpener {
     }
     const open = known ?? this.openLocal(source, name)
     const { offset, length } = sealedSpan(span, source.sizeBytes)
-    return { opener: open.opener, frames: readAt(open.fd as number, offset, length, name) }
+    return { opener: open.opener, frames: readAt(open.fd as number, offset, this.sealed.take(length), name) }
   }
 
   private openLocal(source: PackGroups, name: string): { opener: Opener; fd: number } {
@@ -92,7 +85,7 @@ export class GroupOpener {
       throw new RegainError('storage-unavailable', `${name} can't be read: ${code}.`, { cause: error })
     }
     try {
-      const header = readAt(fd, 0, HEADER_BYTES, name)
+      const header = readAt(fd, 0, Buffer.alloc(HEADER_BYTES), name)
       const opener = new Opener(this.keys, 'P', '', header, source.sizeBytes, name)
       this.remember(source.pack, opener, fd)
       return { opener, fd }
@@ -112,6 +105,67 @@ export class GroupOpener {
   }
 }
 
+/** Groups of one pack, each opened when it is asked for, so that one flipped bit does not cost its neighbours. */
+export class OpenedGroups {
+  private readonly source: PackGroups
+  private readonly firstFrame: number
+  private readonly frames: readonly (Buffer | string)[]
+
+  constructor(source: PackGroups, firstFrame: number, frames: readonly (Buffer | string)[]) {
+    this.source = source
+    this.firstFrame = firstFrame
+    this.frames = frames
+  }
+
+  /** Raw bytes of a group: in `rooms`, so valid until their next use, or else the caller's own. Throws `repository-damaged`. */
+  get(group: number, rooms?: Rooms): Buffer {
+    const place = this.source.groups[group] as GroupPlace
+    const stored = rooms?.stored.take(place.storedBytes) ?? Buffer.allocUnsafeSlow(place.storedBytes)
+    assemble(this.frames, this.firstFrame, place, stored)
+    return openGroup(place, stored, this.source.pack, rooms)
+  }
+}
+
+/**
+ * Goes through chunks in the order of their groups: each group is opened once, into the same memory. A chunk's bytes are
+ * valid until the next one is asked for.
+ */
+export class ChunksInOrder {
+  private readonly keys: DomainKeys
+  private readonly groups: OpenedGroups | string
+  private readonly rooms: Rooms
+  private current = -1
+  private raw: Buffer | string = ''
+
+  /** A pack that is gone loses every chunk, whatever other packs hold. */
+  constructor(keys: DomainKeys, opener: GroupOpener, source: PackGroups, rooms: Rooms) {
+    this.keys = keys
+    this.rooms = rooms
+    this.groups = orLoss(() => opener.open(source))
+  }
+
+  /** The chunk's bytes, proven by its id, or in words why they can't be had. */
+  get(group: number, offset: number, length: number, id: Uint8Array): Buffer | string {
+    if (group !== this.current) {
+      const { groups } = this
+      this.raw = typeof groups === 'string' ? groups : orLoss(() => groups.get(group, this.rooms))
+      this.current = group
+    }
+    if (typeof this.raw === 'string') return this.raw
+    const bytes = this.raw.subarray(offset, offset + length)
+    return isChunk(this.keys, id, bytes) ? bytes : 'A chunk of it does not match its identity.'
+  }
+}
+
+function orLoss<T>(work: () => T): T | string {
+  try {
+    return work()
+  } catch (error) {
+    if (isLoss(error)) return error.message
+    throw error
+  }
+}
+
 /** The one proof that matters: these bytes are what was stored under that id. */
 export function isChunk(keys: DomainKeys, id: Uint8Array, bytes: Uint8Array): boolean {
   return chunkId(keys, bytes).equals(id)
@@ -128,11 +182,10 @@ function openFrame(opener: Opener, frame: number, sealed: Uint8Array): Buffer | 
 }
 
 /**
- * The group's stored bytes out of consecutive frames; a frame that could not be opened is its error's text. Of a group
+ * Fills `out` with the group's stored bytes out of consecutive frames; a frame that could not be opened is its error's text. Of a group
  * that is not compressed, what lies in other frames is as good as ever: zeros stand for the rest, and each chunk's id tells.
  */
-function assemble(frames: readonly (Buffer | string)[], firstFrame: number, group: GroupPlace): Buffer {
-  const out = Buffer.allocUnsafe(group.storedBytes)
+function assemble(frames: readonly (Buffer | string)[], firstFrame: number, group: GroupPlace, out: Buffer): void {
   let filled = 0
   let at = group.offset - firstFrame * FRAME_BYTES
   while (filled < group.storedBytes) {
@@ -151,13 +204,12 @@ function assemble(frames: readonly (Buffer | string)[], firstFrame: number, grou
     filled += copied
     at += copied
   }
-  return out
 }
 
-/** The raw group. Throws `repository-damaged` unless that is exactly as long as it must be. */
-export function openGroup(group: GroupPlace, stored: Buffer, pack: string): Buffer {
+/** The raw group, in `rooms` if they are given. Throws `repository-damaged` unless it is exactly as long as it must be. */
+export function openGroup(group: GroupPlace, stored: Buffer, pack: string, rooms?: Rooms): Buffer {
   if (group.method !== METHOD_ZSTD) return stored
-  const raw = Buffer.allocUnsafeSlow(group.rawBytes)
+  const raw = rooms?.raw.take(group.rawBytes) ?? Buffer.allocUnsafeSlow(group.rawBytes)
   let bytes: number
   try {
     bytes = decompress(stored, raw)
@@ -172,13 +224,13 @@ export function openGroup(group: GroupPlace, stored: Buffer, pack: string): Buff
   return raw
 }
 
-function readAt(fd: number, offset: number, length: number, name: string): Buffer {
-  const out = Buffer.allocUnsafe(length)
+/** The part of `out` that could be filled: less than all if the file ends before. */
+function readAt(fd: number, offset: number, out: Buffer, name: string): Buffer {
   let filled = 0
-  while (filled < length) {
+  while (filled < out.length) {
     let got: number
     try {
-      got = readSync(fd, out, filled, length - filled, offset + filled)
+      got = readSync(fd, out, filled, out.length - filled, offset + filled)
     } catch (error) {
       throw new RegainError('storage-unavailable', `${name} can't be read: ${(error as NodeJS.ErrnoException).code}.`, {
         cause: error,

@@ -8,19 +8,21 @@ const PATCH_NUMBERS = 3
 export type Patch = readonly [chunk: number, offset: number, length: number]
 
 /**
- * Stores chunks that are others with some of their bytes replaced. `old` gives the bytes of chunk n, or null where this
- * copy of it is lost: then that one is not stored, and named.
+ * Stores chunks that are others with some of their bytes replaced. `old` gives the bytes of each chunk, valid until the
+ * next is asked for, or null where this copy of it is lost: then that one is not stored, and named.
  */
 export async function patchChunks(
   store: SessionStore,
-  old: readonly (Uint8Array | null)[],
+  old: Iterable<Uint8Array | null>,
   job: Pick<PatchJob, 'lengths' | 'patches' | 'buffer'>,
 ): Promise<PatchReply> {
-  const ids = new Uint8Array(old.length * ID_BYTES)
+  const ids = new Uint8Array(job.lengths.length * ID_BYTES)
   const lost: number[] = []
   let patch = 0
   let at = 0
-  for (const [number, bytes] of old.entries()) {
+  let next = 0
+  for (const bytes of old) {
+    const number = next++
     const chunk = new Uint8Array(job.lengths[number] as number)
     if (bytes) chunk.set(bytes.subarray(0, chunk.length))
     else lost.push(number)

@@ -2,10 +2,10 @@ import { ftruncateSync, writeSync } from 'node:fs'
 import { RegainError } from '../../errors.ts'
 import { errorCode } from '../../filesystem/libc.ts'
 import { TargetTree } from '../../filesystem/target.ts'
-import { isLoss } from '../damage.ts'
 import { type DomainKeys, ID_BYTES } from '../format/domain-keys.ts'
 import type { RestoreFile, RestoreJob, RestoreReply } from './messages.ts'
-import { type GroupOpener, isChunk } from './open-groups.ts'
+import { ChunksInOrder, type GroupOpener } from './open-groups.ts'
+import type { Rooms } from './room.ts'
 
 /** Files that pieces are written to alternately stay open up to this number. */
 const OPEN_FILES = 64
@@ -32,39 +32,21 @@ export function closeTargets(): void {
  * Writes verified chunks into the target's files. A damaged chunk writes nothing: it is reported, and the main thread
  * finds another copy, or removes what there is of the files that it belongs to.
  */
-export function restoreFiles(keys: DomainKeys, opener: GroupOpener, job: RestoreJob): RestoreReply {
+export function restoreFiles(keys: DomainKeys, opener: GroupOpener, rooms: Rooms, job: RestoreJob): RestoreReply {
   const run = new RestoreRun(targetTree(job.target), job)
-  const broken = new Map<number, string>()
   try {
-    const groups = openGroups(opener, job, broken)
+    const chunks = new ChunksInOrder(keys, opener, job.source, rooms)
     let piece = 0
     for (let chunk = 0; chunk * PLACE_WORDS < job.places.length; chunk++) {
       const [group, offset, length] = job.places.subarray(chunk * PLACE_WORDS) as unknown as [number, number, number]
-      const bytes = groups[group]?.subarray(offset, offset + length)
-      const id = job.ids.subarray(chunk * ID_BYTES, (chunk + 1) * ID_BYTES)
-      const lost = bytes
-        ? isChunk(keys, id, bytes)
-          ? null
-          : 'A chunk of it does not match its identity.'
-        : broken.get(group)
-      if (lost) run.reply.lost.push({ chunk, detail: lost })
-      for (; job.pieces[piece * PIECE_NUMBERS] === chunk; piece++) run.write(piece, lost ? undefined : bytes)
+      const bytes = chunks.get(group, offset, length, job.ids.subarray(chunk * ID_BYTES, (chunk + 1) * ID_BYTES))
+      const isLost = typeof bytes === 'string'
+      if (isLost) run.reply.lost.push({ chunk, detail: bytes })
+      for (; job.pieces[piece * PIECE_NUMBERS] === chunk; piece++) run.write(piece, isLost ? undefined : bytes)
     }
     return run.reply
   } finally {
     run.close()
-  }
-}
-
-function openGroups(opener: GroupOpener, job: RestoreJob, broken: Map<number, string>): (Buffer | null)[] {
-  try {
-    return opener.open(job.source, (group, detail) => broken.set(group, detail))
-  } catch (error) {
-    if (!isLoss(error)) throw error
-    return job.source.groups.map((_, group) => {
-      broken.set(group, error.message)
-      return null
-    })
   }
 }
 

@@ -9,6 +9,7 @@ import { patchChunks } from './patch-chunks.ts'
 import { openChunks, readChunks } from './read-chunks.ts'
 import { storeFiles, storeRange } from './read-files.ts'
 import { closeTargets, restoreFiles } from './restore-files.ts'
+import { makeRooms } from './room.ts'
 import { SessionStore } from './store.ts'
 import { storeBytes } from './store-bytes.ts'
 
@@ -20,6 +21,7 @@ const keys = deriveKeyRing(
   setup.keys.map(({ epoch, key }) => ({ epoch, key: Buffer.from(key) })),
 )
 const opener = new GroupOpener(keys, setup.localDirectory)
+const rooms = makeRooms()
 const sessions = new Map<number, SessionStore>()
 const port = parentPort as NonNullable<typeof parentPort>
 
@@ -60,15 +62,15 @@ async function run(job: Job): Promise<{ reply: unknown; transfer: ArrayBuffer[] 
       session(job.session).flush()
       return plain(null)
     case 'restore':
-      return plain(restoreFiles(keys, opener, job))
+      return plain(restoreFiles(keys, opener, rooms, job))
     case 'read-chunks': {
-      const reply = readChunks(keys, opener, job)
+      const reply = readChunks(keys, opener, rooms, job)
       return { reply, transfer: [reply.bytes] }
     }
     case 'patch':
-      return plain(await patchChunks(session(job.session), openChunks(keys, opener, job), job))
+      return plain(await patchChunks(session(job.session), openChunks(keys, opener, rooms, job), job))
     case 'check-pack':
-      return plain(checkPack(keys, setup.localDirectory, job))
+      return plain(checkPack(keys, setup.localDirectory, rooms, job))
   }
 }
 
