@@ -24,6 +24,14 @@ export function errorCode(error: unknown): string {
   return typeof error.code === 'string' ? error.code : ''
 }
 
+/** For `catch` where a thing that is not there has a meaning: only that error becomes `value`, any other goes on. */
+export function ifAbsent<T>(value: T): (error: unknown) => T {
+  return (error) => {
+    if (!['ENOENT', 'ENOTDIR'].includes(errorCode(error))) throw error
+    return value
+  }
+}
+
 const ERRNO_NAMES = new Map<number, string>(Object.entries(constants.errno).map(([name, number]) => [number, name]))
 // Linux gives both names to 95 and both to 11; these are the ones that node reports.
 ERRNO_NAMES.set(95, 'ENOTSUP')

@@ -62,6 +62,7 @@ function candidates(major: number, search: BinarySearch): string[] {
 
 async function versionOf(directory: string): Promise<string | null> {
   const program = join(directory, 'postgres')
+  // Whatever keeps it from answering, it is no program that could serve; the caller names where it looked.
   if (!(await stat(program).catch(() => null))?.isFile()) return null
   const output = await execute(program, ['--version'], { timeout: 10_000 }).catch(() => null)
   // "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"; a beta says "19beta1".
@@ -99,6 +100,7 @@ async function runsAs(binaries: PostgresBinaries, user: ServerUser): Promise<boo
   const options = { uid: user.uid, gid: user.gid, cwd: '/', timeout: 10_000 }
   // initdb as well: it must find "postgres" beside itself, which a private parent folder hides.
   for (const program of ['postgres', 'initdb']) {
+    // That it does not run is the answer.
     const ran = await execute(join(binaries.directory, program), ['--version'], options).catch(() => null)
     if (ran === null) return false
   }
@@ -113,6 +115,7 @@ async function copyTree(from: string, to: string): Promise<void> {
     const status = await lstat(source)
     if (status.isDirectory()) await copyTree(source, target)
     else if (status.isSymbolicLink()) await symlink(await readlink(source), target)
+    // Another file system, or one without links.
     else await link(source, target).catch(() => copyFile(source, target))
   }
 }

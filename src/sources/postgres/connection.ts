@@ -31,6 +31,7 @@ export async function withSql<T>(
     throw sourceError(error, config)
   } finally {
     signal.removeEventListener('abort', breakOff)
+    // Its answers have been taken: a connection that breaks while it is closed is closed as well.
     await client.end().catch(() => undefined)
   }
 }
@@ -47,6 +48,7 @@ export async function connectReplication(
   // The server is idle now (ReadyForQuery was read), so pg's parser holds nothing back.
   socket.removeAllListeners('data')
   connection.removeAllListeners()
+  // ReplicationConnection hears of the socket's errors itself; without a listener pg's would end the process.
   connection.on('error', () => undefined)
   fast?.share()
   return new ReplicationConnection(socket, config, signal)

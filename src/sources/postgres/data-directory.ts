@@ -1,6 +1,7 @@
 import { chmod, lchown, lstat, mkdir, open, readdir, readFile, rename, rm, symlink } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { RegainError } from '../../errors.ts'
+import { ifAbsent } from '../../filesystem/system-error.ts'
 import type { Point } from '../../model.ts'
 import type { RecoveryPlan } from './plan.ts'
 import { type Positions, positionsOf } from './positions.ts'
@@ -37,7 +38,7 @@ export async function prepareDataDirectory(request: PrepareRequest): Promise<voi
   for (const { name, text } of await missingConfiguration(directory, positions.settings))
     await writeDurably(join(directory, name), text)
   const archives = (positions.settings.archive_mode ?? 'off') !== 'off'
-  const current = await readFile(join(directory, AUTO_CONF), 'utf8').catch(() => '')
+  const current = await readFile(join(directory, AUTO_CONF), 'utf8').catch(ifAbsent(''))
   await mkdir(join(directory, RECOVERY_FOLDER), { mode: 0o700 })
   await writeDurably(join(directory, RECOVERY_FOLDER, 'fetch'), recoveryScript(request.fetchCommand))
   await writeDurably(join(directory, AUTO_CONF), recoveryConfiguration(current, plan, archives))
@@ -129,7 +130,7 @@ function escapeMapPath(path: string): string {
 
 async function giveTo(user: ServerUser, ...roots: string[]): Promise<void> {
   for (const root of roots) {
-    const status = await lstat(root).catch(() => null)
+    const status = await lstat(root).catch(ifAbsent(null))
     if (!status) continue
     await lchown(root, user.uid, user.gid)
     if (status.isDirectory()) await giveTo(user, ...(await readdir(root)).map((name) => join(root, name)))

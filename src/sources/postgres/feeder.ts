@@ -80,6 +80,7 @@ class Feeder implements LogFeeder {
 
   async #run(): Promise<void> {
     const watcher = watch(this.directory, () => this.#notice())
+    // The timer looks anyway; the watcher only saves time.
     watcher.on('error', () => undefined)
     const timer = setInterval(() => this.#notice(), LOOK_MS)
     try {
@@ -91,6 +92,7 @@ class Feeder implements LogFeeder {
       }
     } catch (error) {
       this.#error = error instanceof Error ? error : new Error(String(error))
+      // If not even that can be said there, the script gives up by itself, and #error has the reason.
       await writeAtomically(join(this.directory, 'failed'), Buffer.alloc(0), this.#options.user).catch(() => undefined)
     } finally {
       clearInterval(timer)

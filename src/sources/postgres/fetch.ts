@@ -2,6 +2,7 @@ import { constants } from 'node:fs'
 import { mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { RegainError, throwIfInterrupted } from '../../errors.ts'
+import { ifAbsent } from '../../filesystem/system-error.ts'
 import type { LogStore } from '../contract.ts'
 import { checkSegmentBytes, isSegmentName, parseHistoryName, parseSegmentName, segmentName } from './wal.ts'
 
@@ -83,6 +84,7 @@ export async function writeAtomically(
     await file.close()
     await rename(part, path)
   } catch (error) {
+    // It may be closed, and what failed before is what matters.
     await file.close().catch(() => undefined)
     await rm(part, { force: true })
     throw error
@@ -96,7 +98,7 @@ async function fetchAhead(request: FetchRequest, spool: string, segmentBytes: nu
     for (let name = names.shift(); name !== undefined; name = names.shift()) {
       throwIfInterrupted(request.signal)
       const path = join(spool, name)
-      if (await stat(path).catch(() => null)) continue
+      if (await stat(path).catch(ifAbsent(null))) continue
       const bytes = await readWholeSegment(request.store, name)
       if (!bytes) names.length = 0
       else await writeAtomically(path, bytes, null)

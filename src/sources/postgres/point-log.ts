@@ -139,6 +139,7 @@ export class PointLog {
   /** Its primary may be idle, and then the segment is never filled up: what is needed of it is stored as a tail. */
   async #finishStandby(stop: Lsn, end: Lsn): Promise<void> {
     const whole = this.#whenDurable(end)
+    // Handled where it is returned; until then, and if only the tail is waited for, it may reject unseen.
     whole.catch(() => undefined)
     if (await settlesWithin(whole, STANDBY_MS)) return whole
     this.#stream?.shipTail()

@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 /** Processes whose parent is `pid`. Each server process leads a session of its own, so no signal finds them all. */
 export async function childrenOf(pid: number): Promise<number[]> {
   const children: number[] = []
+  // Without /proc there is nobody to wait for that could be found.
   for (const name of await readdir('/proc').catch(() => [])) {
     if (!/^\d+$/.test(name)) continue
     if ((await parentOf(Number(name))) === pid) children.push(Number(name))
@@ -13,6 +14,7 @@ export async function childrenOf(pid: number): Promise<number[]> {
 
 /** Null if there is no such process. */
 async function parentOf(pid: number): Promise<number | null> {
+  // It ends while we look (ENOENT, ESRCH), or is hidden from us: either way no child of ours.
   const status = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => null)
   // "pid (name) state ppid ...": the name may hold anything, so look behind its last parenthesis.
   const fields = status?.slice(status.lastIndexOf(')') + 2).split(' ')

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { ifAbsent } from '../../filesystem/system-error.ts'
 import type { RecoveryPlan } from './plan.ts'
 import { RECOVERY_FOLDER } from './recovery-script.ts'
 import { settingLine, withoutSettings } from './settings.ts'
@@ -97,7 +98,7 @@ export async function missingConfiguration(
 ): Promise<{ name: string; text: string }[]> {
   const files: { name: string; text: string }[] = []
   const isMissing = async (name: string): Promise<boolean> =>
-    (await readFile(join(directory, name)).catch(() => null)) === null
+    (await readFile(join(directory, name)).catch(ifAbsent(null))) === null
   if (await isMissing('postgresql.conf')) {
     const lines = Object.entries(settings)
       .filter(([, value]) => value !== '')

@@ -1,6 +1,7 @@
 import { readFile, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { ifAbsent } from '../../filesystem/system-error.ts'
 import { signalProcess } from './processes.ts'
 import { RUN_PREFIX } from './run-directory.ts'
 
@@ -21,10 +22,7 @@ const LOOK_MS = 25
  * line (src/include/utils/pidfile.h). Null if nobody does, or the file was left by a crash.
  */
 export async function findRunningServer(directory: string): Promise<FoundServer | null> {
-  const text = await readFile(join(directory, 'postmaster.pid'), 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return ''
-    throw error
-  })
+  const text = await readFile(join(directory, 'postmaster.pid'), 'utf8').catch(ifAbsent(''))
   const [pid, , , port, socketDirectory] = text.split('\n')
   const found = { pid: Number(pid), port: Number(port), socketDirectory: socketDirectory ?? '' }
   if (!(found.pid > 1) || !(found.port > 0) || !signalProcess(found.pid, 0)) return null

@@ -1,5 +1,6 @@
 import { readFile, stat } from 'node:fs/promises'
 import { RegainError } from '../../errors.ts'
+import { ifAbsent } from '../../filesystem/system-error.ts'
 
 /** The account a PostgreSQL server runs as: it refuses to run as root. */
 export interface ServerUser {
@@ -13,7 +14,7 @@ export interface ServerUser {
  */
 export async function serverUser(directory: string): Promise<ServerUser | null> {
   if (process.getuid?.() !== 0) return null
-  const owner = await stat(directory).catch(() => null)
+  const owner = await stat(directory).catch(ifAbsent(null))
   if (owner && owner.uid !== 0) return { uid: owner.uid, gid: owner.gid }
   const accounts = await readFile('/etc/passwd', 'utf8')
   for (const name of ['postgres', 'nobody']) {

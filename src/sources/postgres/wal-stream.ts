@@ -2,11 +2,13 @@ import { isRegainError, RegainError } from '../../errors.ts'
 import type { Ambient } from '../../model.ts'
 import type { LogStore } from '../contract.ts'
 import { settlesWithin } from './bounded.ts'
+import { DurableWaiters } from './durable-waiters.ts'
 import { LogClock, type LogMark } from './log-clock.ts'
 import { formatLsn, type Lsn, laterLsn, parseLsn } from './lsn.ts'
 import type { ReplicationConnection, ResultSet } from './replication-connection.ts'
+import { SegmentWriter } from './segment-writer.ts'
 import { TailWriter } from './tail-writer.ts'
-import { branchName, conflictName, segmentName, segmentNumber, segmentOffset } from './wal.ts'
+import { branchName, segmentOffset } from './wal.ts'
 import { encodeStatus, type Keepalive, type WalHeader, WalReader } from './wal-messages.ts'
 
 export interface WalStreamRequest {
@@ -64,13 +66,13 @@ export class WalStream {
   readonly #request: WalStreamRequest
   readonly #clock: LogClock
   readonly #reader: WalReader
+  readonly #segments: SegmentWriter
   #current: Segment
   #filled = 0
   /** Of the current segment. */
   #tail: TailWriter
   #received: Lsn
   #durable: Lsn
-  #lastStored: string | null = null
   #server: Lsn
   #pending: Segment[] = []
   readonly #spare: Buffer[] = []
@@ -84,12 +86,13 @@ export class WalStream {
   #ended = false
   #next: { timeline: number; lsn: Lsn } | null = null
   #wake: (() => void) | null = null
-  #waiters: { lsn: Lsn; resolve: () => void; reject: (error: Error) => void }[] = []
+  readonly #waiters = new DurableWaiters()
 
   constructor(request: WalStreamRequest) {
     if (segmentOffset(request.start, request.segmentBytes) !== 0) throw new Error('a WAL stream begins with a segment')
     this.#request = request
     this.#clock = new LogClock(request.untilMs, request.mark)
+    this.#segments = new SegmentWriter(request)
     this.#current = { start: request.start, buffer: Buffer.allocUnsafeSlow(request.segmentBytes) }
     this.#tail = this.#tailOf(request.start, request.stored)
     this.#reader = new WalReader({
@@ -114,6 +117,7 @@ export class WalStream {
       connection.abandon(error)
       throw error
     })
+    // Awaited below, but maybe only after it failed: not to be taken for a rejection that nobody handles.
     storing.catch(() => undefined)
     try {
       await connection.run(this.#command(), {
@@ -124,14 +128,14 @@ export class WalStream {
       })
       this.#finish()
       await storing
-      this.#reject(new RegainError('source-unavailable', 'The stream of WAL ended.'))
+      this.#waiters.fail(new RegainError('source-unavailable', 'The stream of WAL ended.'))
       return this.#next === null ? { kind: 'stopped' } : { kind: 'timeline-end', ...this.#next }
     } catch (error) {
       this.#finish()
       // The connection is gone, but what it brought is worth keeping: it may be all that is left of the server.
       await settlesWithin(storing, STOP_MS)
       const failure = error instanceof Error ? error : new Error(String(error))
-      this.#reject(failure)
+      this.#waiters.fail(failure)
       if (this.#stopping && isRegainError(failure, 'interrupted')) return { kind: 'stopped' }
       throw failure
     } finally {
@@ -159,7 +163,7 @@ export class WalStream {
   /** Resolves when everything before `lsn` is durable; rejects if the stream ends before. */
   whenDurable(lsn: Lsn): Promise<void> {
     if (this.#durable >= lsn) return Promise.resolve()
-    return new Promise((resolve, reject) => this.#waiters.push({ lsn, resolve, reject }))
+    return this.#waiters.wait(lsn)
   }
 
   #command(): string {
@@ -218,7 +222,7 @@ export class WalStream {
   #compareTail(): boolean {
     const { buffer } = this.#current
     if (this.#tail.agrees(buffer, this.#filled)) return true
-    const name = this.#name(this.#current.start)
+    const name = this.#segments.nameOf(this.#current.start)
     const what = `The unfinished segment ${name} in the repository holds other bytes than the server sends now.`
     this.#request.conflict(name, new RegainError('log-conflict', what))
     return false
@@ -240,7 +244,9 @@ export class WalStream {
     for (;;) {
       const segment = this.#pending[0]
       if (segment) {
-        await this.#storeSegment(segment)
+        const end = segment.start + BigInt(this.#request.segmentBytes)
+        await this.#segments.store(segment.start, segment.buffer, this.#clock.untilMs(end))
+        this.#advance(end)
         this.#pending.shift()
         this.#spare.push(segment.buffer)
         if (this.#held && this.#pending.length <= MAX_PENDING) {
@@ -263,32 +269,6 @@ export class WalStream {
     this.#request.connection.resume()
   }
 
-  async #storeSegment(segment: Segment): Promise<void> {
-    const name = this.#name(segment.start)
-    const branch = branchName(this.#request.timeline)
-    const end = segment.start + BigInt(this.#request.segmentBytes)
-    try {
-      const until = new Date(this.#clock.untilMs(end)).toISOString()
-      const follows = await this.#segmentBefore(segment.start)
-      await this.#request.store.putSegment(branch, name, segment.buffer, { until, ...(follows ? { follows } : {}) })
-      await this.#request.store.dropTails(branch, name)
-    } catch (error) {
-      if (!isRegainError(error, 'log-conflict')) throw error
-      await this.#noteConflict(name, error)
-    }
-    this.#lastStored = name
-    this.#advance(end)
-  }
-
-  /** Name of the segment before this one if the store has it: of our own, or at the start as a listing says. */
-  async #segmentBefore(start: Lsn): Promise<string | null> {
-    if (this.#lastStored !== null) return this.#lastStored
-    if (start === 0n) return null
-    const name = this.#name(start - BigInt(this.#request.segmentBytes))
-    const { segments } = await this.#request.store.list()
-    return segments.some((segment) => segment.name === name) ? name : null
-  }
-
   async #storeTail(): Promise<void> {
     const tail = this.#tail
     if (!this.#compareTail()) await tail.drop()
@@ -297,30 +277,12 @@ export class WalStream {
     if (await tail.ship(buffer, this.#filled, this.#clock.untilMs(end))) this.#advance(end)
   }
 
-  /**
-   * Nobody can say which bytes are right, so neither are touched; a note keeps recovery from crossing the segment. The
-   * position counts as done all the same: holding the server's WAL back for ever would fill its disk and help nobody.
-   */
-  async #noteConflict(name: string, error: RegainError): Promise<void> {
-    this.#request.conflict(name, error)
-    const note = Buffer.from(`${JSON.stringify({ segment: name })}\n`)
-    await this.#request.store.putHistory(conflictName(name), note)
-  }
-
   #advance(end: Lsn): void {
     if (end <= this.#durable) return
     this.#durable = end
     this.#clock.forget(end)
     this.#sendStatus(false)
-    const due = this.#waiters.filter((waiter) => waiter.lsn <= end)
-    this.#waiters = this.#waiters.filter((waiter) => waiter.lsn > end)
-    for (const waiter of due) waiter.resolve()
-  }
-
-  #reject(error: Error): void {
-    const waiters = this.#waiters
-    this.#waiters = []
-    for (const waiter of waiters) waiter.reject(error)
+    this.#waiters.reached(end)
   }
 
   #sendStatus(replyNow: boolean): void {
@@ -343,12 +305,14 @@ export class WalStream {
   #tailOf(start: Lsn, stored: Buffer): TailWriter {
     const { store, timeline, tailMs, untilMs } = this.#request
     const idleMs = (tailMs ?? Number.POSITIVE_INFINITY) * IDLE_TAILS
-    return new TailWriter({ store, branch: branchName(timeline), name: this.#name(start), stored, untilMs, idleMs })
-  }
-
-  #name(start: Lsn): string {
-    const { segmentBytes, timeline } = this.#request
-    return segmentName(timeline, segmentNumber(start, segmentBytes), segmentBytes)
+    return new TailWriter({
+      store,
+      branch: branchName(timeline),
+      name: this.#segments.nameOf(start),
+      stored,
+      untilMs,
+      idleMs,
+    })
   }
 }
 
