@@ -102,7 +102,11 @@ export interface StartPoint {
 /** Structurally a PointWriter of src/sources/contract.ts, with its end. */
 export interface PointSession {
   readonly id: string
-  readonly base: { readonly point: Point; entries(): AsyncIterableIterator<Entry> } | null
+  readonly base: {
+    readonly point: Point
+    entries(): AsyncIterableIterator<Entry>
+    content(entry: Entry): AsyncIterableIterator<Buffer>
+  } | null
   add(entry: Entry): Promise<void>
   addFile(
     entry: Entry,
@@ -119,6 +123,7 @@ export interface PointSession {
     entry: Entry,
     from: Entry,
   ): Promise<{ write(offset: number, bytes: Buffer): Promise<void>; end(): Promise<void> } | null>
+  isPatchable(from: Entry): Promise<boolean>
   /** Resolves when every file given to addFile has been read to its end or reported as missed. */
   allRead(): Promise<void>
   /** The one moment at which the point becomes visible and durable. Rejects with `session-fenced` if a collector ended it. */

@@ -11,7 +11,7 @@ import { chunkIds } from './listing-reader.ts'
 import { ListingWriter } from './listing-writer.ts'
 import { type OpenedPoint, openPointReader } from './open-point.ts'
 import { PackStore } from './pack-store.ts'
-import { PatchWriter, patchableIds } from './patch-writer.ts'
+import { type PatchContext, PatchWriter, patchableIds } from './patch-writer.ts'
 import type { RepositoryState } from './repository-state.ts'
 import { StreamWriter } from './stream-writer.ts'
 import { abortSession, beginSession, commitSession, giveUpSession, type WriteSession } from './write-session.ts'
@@ -111,7 +111,9 @@ class PointWriter implements PointSession {
     this.request = request
     this.session = session
     this.opened = base
-    this.base = base ? { point: base.point, entries: () => base.entries() } : null
+    this.base = base
+      ? { point: base.point, entries: () => base.entries(), content: (entry) => base.stream(entry) }
+      : null
     this.number = number
     this.startedAt = new Date(state.ambient.now()).toISOString()
     this.pace = sharePace(request.limits ?? {}, availableParallelism())
@@ -181,16 +183,14 @@ class PointWriter implements PointSession {
 
   async addPatched(entry: Entry, from: Entry): Promise<Awaited<ReturnType<PointSession['addPatched']>>> {
     await this.room()
-    if (!this.opened) return null
-    const context = {
-      state: this.state,
-      content: this.content,
-      reusable: this.session.reusable,
-      readChunk: this.opened.readChunk,
-      signal: this.request.signal,
-    }
-    const ids = await this.lossAsNull(() => patchableIds(context, from))
-    return ids === null ? null : new PatchWriter(context, entry, from, ids, this.content.addWaiting(entry))
+    const context = this.patchContext()
+    const ids = context && (await this.lossAsNull(() => patchableIds(context, from)))
+    return ids && context && new PatchWriter(context, entry, from, ids, this.content.addWaiting(entry))
+  }
+
+  async isPatchable(from: Entry): Promise<boolean> {
+    const context = this.patchContext()
+    return context !== null && (await this.lossAsNull(() => patchableIds(context, from))) !== null
   }
 
   /** Also when nothing was missed: a quiesced application may go on only now. */
@@ -258,6 +258,13 @@ class PointWriter implements PointSession {
   private miss(missed: Missed): void {
     this.missedCount++
     if (this.missed.length < MAX_MISSED_KEPT) this.missed.push(missed)
+  }
+
+  private patchContext(): PatchContext | null {
+    if (!this.opened) return null
+    const { state, content } = this
+    const { reusable } = this.session
+    return { state, content, reusable, readChunk: this.opened.readChunk, signal: this.request.signal }
   }
 
   private async reusable(from: Entry): Promise<boolean> {

@@ -95,6 +95,9 @@ export interface PointWriter {
    */
   addPatched(entry: Entry, from: Entry): Promise<PatchStream | null>
 
+  /** Whether `addPatched` takes an entry of `base`; this does not change while the session lasts. */
+  isPatchable(from: Entry): Promise<boolean>
+
   /**
    * Resolves when every file given to addFile has been read to its end or reported as missed: only then may an
    * application that was quiesced for the backup go on. Entries may still follow.
@@ -118,6 +121,8 @@ export interface BasePoint {
   readonly point: Point
   /** Entries in order, one after the other; to be read alongside the walk of the source. */
   entries(): AsyncIterableIterator<Entry>
+  /** Content of a file in order, every chunk verified. */
+  content(entry: Entry): AsyncIterableIterator<Buffer>
 }
 
 /** Gives back one committed point. */

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
-import type { Point } from '../../src/model.ts'
+import type { Point, PointKind } from '../../src/model.ts'
 import type { Repository } from '../../src/repository/api.ts'
 import type { FollowerStatus, RestoreMoment, RestoreSummary } from '../../src/sources/contract.ts'
 import { createLogFollower } from '../../src/sources/postgres/follower.ts'
@@ -21,7 +21,8 @@ export interface Protection {
   storage: Storage
   warnings: string[]
   source(postgres: TestPostgres, fetchCommand?: string[]): PostgresSource
-  takePoint(postgres: TestPostgres): Promise<Point>
+  /** Default: full. */
+  takePoint(postgres: TestPostgres, kind?: PointKind): Promise<Point>
   follow(postgres: TestPostgres, tailMs?: number): Following
   plan(at: RestoreMoment): Promise<RecoveryPlan>
   /** As `regain restore`: chooses the point, restores it into `directory`. */
@@ -95,19 +96,19 @@ export async function protect(t: TestContext): Promise<Protection> {
     source,
     plan,
     restore,
-    async takePoint(postgres) {
+    async takePoint(postgres, kind = 'full') {
       const driver = source(postgres)
       const session = await repository.startPoint({
         source: 'db',
         sourceType: 'postgres',
-        kind: 'full',
+        kind,
         tool: 'test',
         signal: t.signal,
         progress: () => undefined,
         unordered: true,
       })
       try {
-        return await session.commit(await driver.backup(session, { ...options, kind: 'full' }))
+        return await session.commit(await driver.backup(session, { ...options, kind }))
       } catch (error) {
         await session.discard()
         throw error

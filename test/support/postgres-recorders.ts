@@ -52,6 +52,9 @@ export class MemoryPoint implements PointWriter {
   async addPatched(): Promise<null> {
     return null
   }
+  async isPatchable(): Promise<boolean> {
+    return false
+  }
 
   async allRead(): Promise<void> {}
 

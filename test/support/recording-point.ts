@@ -41,6 +41,7 @@ export class RecordedPoint {
       async *entries() {
         yield* entries.map((entry) => ({ ...entry }))
       },
+      content: (entry) => new RecordedReader(this).content(entry),
     }
   }
 
@@ -91,6 +92,9 @@ export class RecordingWriter implements PointWriter {
   /** Nothing can be reused: the file is needed whole. */
   async addPatched(): Promise<null> {
     return null
+  }
+  async isPatchable(): Promise<boolean> {
+    return false
   }
 
   /** Reads later, in allRead or finish, as the engine does: a driver must not count on the file having been read. */
@@ -262,6 +266,10 @@ class RecordedReader implements PointReader {
       at += length
     }
     return whole
+  }
+
+  async *content(entry: Entry): AsyncIterableIterator<Buffer> {
+    yield await this.readFile(entry.path)
   }
 
   async materialize(directory: string, options: MaterializeOptions): Promise<RestoreSummary> {

@@ -109,8 +109,9 @@ test('a damaged listing of the last point does not keep a new one from being tak
   for (const name of ['a', 'b', 'c']) write(name)
   const { point } = await backup()
   const { entries } = point
+  const asBase = point.asBase.bind(point)
   point.asBase = () => ({
-    point: point.point,
+    ...asBase(),
     async *entries() {
       yield* entries.slice(0, 2)
       throw new RegainError('repository-damaged', 'a page is gone')

@@ -17,6 +17,7 @@ function base(entries: Entry[] = [], onEnd: () => void = () => undefined): BaseE
         onEnd()
       }
     },
+    content: () => assert.fail('only the listing is read'),
   }
   return new BaseEntries(listing, () => undefined)
 }

@@ -1,7 +1,10 @@
+import { RegainError } from '../../errors.ts'
 import { bytesToPath } from '../../filesystem/names.ts'
 import type { Entry } from '../../model.ts'
-import type { ContentStream, PointWriter } from '../contract.ts'
-import { crc32c } from './crc32c.ts'
+import type { PointWriter } from '../contract.ts'
+import { combineManifest, type EditedFile } from './combined-manifest.ts'
+import { crc32c, formatCrc32c } from './crc32c.ts'
+import { IncrementalFile, patchedPath } from './incremental-file.ts'
 import { type TarHeader, TarParser } from './tar.ts'
 
 /** What was received of one file, to be compared with the manifest. */
@@ -20,6 +23,14 @@ export interface IntakeOptions {
   /** The writer failed: nothing more will be taken. */
   failed(error: Error): void
   progress(bytes: number, files: number): void
+  /** The archives hold changed blocks of these files. Null: everything is sent whole. */
+  incremental: { entries: ReadonlyMap<string, Entry>; blockBytes: number } | null
+}
+
+/** Where the bytes of a file go. */
+interface Sink {
+  write(bytes: Buffer): Promise<void>
+  end(): Promise<void>
 }
 
 type Step =
@@ -27,6 +38,7 @@ type Step =
   | { kind: 'file'; entry: Entry }
   | { kind: 'bytes'; bytes: Buffer; batch: Buffer | null }
   | { kind: 'end'; path: string }
+  | { kind: 'manifest'; like: Entry; sent: readonly Buffer[] }
 
 /** Bytes that wait for the writer: above the first the socket is held, below the second it is released. */
 const HOLD_BYTES = 8 * 1024 * 1024
@@ -61,6 +73,9 @@ export class ArchiveIntake {
   #first: Entry | null = null
   #bytes = 0
   #files = 0
+  #clusterBytes = 0
+  /** Files whose record in the server's manifest is not that of what is stored. */
+  readonly #edited = new Map<string, EditedFile>()
 
   constructor(options: IntakeOptions) {
     this.#options = options
@@ -113,13 +128,18 @@ export class ArchiveIntake {
     this.close()
   }
 
-  /** Stores the server's manifest, which comes outside of the archives, with the attributes of their first file. */
-  addManifest(pieces: readonly Buffer[]): void {
-    const size = pieces.reduce((sum, piece) => sum + piece.length, 0)
+  /**
+   * Stores the server's manifest, which comes outside of the archives, with the attributes of their first file. Of an
+   * incremental backup it becomes that of the whole which it makes together with the one before.
+   */
+  addManifest(sent: readonly Buffer[]): void {
     const { mode, uid, gid, mtime } = this.#first ?? { mode: 0o600, uid: 0, gid: 0, mtime: '0' }
-    this.#put({ kind: 'file', entry: { path: 'backup_manifest', type: 'file', mode, uid, gid, mtime, size } })
-    for (const bytes of pieces) this.#put({ kind: 'bytes', bytes, batch: null })
-    this.#put({ kind: 'end', path: '' })
+    this.#put({ kind: 'manifest', like: { path: 'backup_manifest', type: 'file', mode, uid, gid, mtime }, sent })
+  }
+
+  /** Bytes of the cluster's files as they stand, also of those that were not sent. Known when `drain` has resolved. */
+  get clusterBytes(): number {
+    return this.#clusterBytes
   }
 
   #onHeader(header: TarHeader): void {
@@ -202,7 +222,7 @@ export class ArchiveIntake {
   }
 
   async #drain(): Promise<void> {
-    let stream: ContentStream | null = null
+    let sink: Sink | null = null
     let file: ReceivedFile = { size: 0, crc: 0 }
     for (;;) {
       if (this.#steps.length === 0) {
@@ -218,22 +238,84 @@ export class ArchiveIntake {
         if (step.kind === 'entry') await this.#options.writer.add(step.entry)
         else if (step.kind === 'file') {
           file = { size: 0, crc: 0 }
-          stream =
-            step.entry.size === 0 ? null : await this.#options.writer.addStream(step.entry, chunkingOf(step.entry.path))
-          if (!stream) await this.#options.writer.add(step.entry)
+          sink = await this.#sinkOf(step.entry)
         } else if (step.kind === 'bytes') {
           file.size += step.bytes.length
           file.crc = crc32c(file.crc, step.bytes)
-          if (step.bytes.length > 0) await stream?.write(step.bytes)
+          if (step.bytes.length > 0) await sink?.write(step.bytes)
           if (step.batch) this.#spare.push(step.batch)
-        } else {
-          await stream?.end()
-          stream = null
-          if (step.path !== '') this.received.set(step.path, file)
-        }
+        } else if (step.kind === 'end') {
+          await sink?.end()
+          sink = null
+          this.received.set(step.path, file)
+        } else await this.#storeManifest(step)
         this.#taken(step)
       }
     }
+  }
+
+  /** Null: an empty file, which is stored already. */
+  async #sinkOf(entry: Entry): Promise<Sink | null> {
+    const { writer, incremental } = this.#options
+    const patched = incremental && patchedPath(entry.path)
+    if (patched) return this.#patchSink({ ...entry, path: patched })
+    if (incremental && entry.path === 'backup_label') return this.#labelSink(entry)
+    this.#clusterBytes += entry.size ?? 0
+    if (entry.size !== 0) return writer.addStream(entry, chunkingOf(entry.path))
+    await writer.add(entry)
+    return null
+  }
+
+  #patchSink(entry: Entry): Sink {
+    const { writer, incremental } = this.#options
+    const from = incremental?.entries.get(entry.path)
+    if (!incremental || !from)
+      throw new RegainError(
+        'source-unsuitable',
+        `The server sent changed blocks of ${entry.path}, which it was not told of. Nothing of this backup is kept.`,
+      )
+    const file = new IncrementalFile(incremental.blockBytes, async (size) => {
+      const stream = await writer.addPatched({ ...entry, size }, from)
+      // `isPatchable` has said that it is, and that does not change.
+      if (!stream) throw new Error(`${entry.path} could be patched and can not be any more`)
+      return stream
+    })
+    return {
+      write: (bytes) => file.write(bytes),
+      end: async () => {
+        await file.end()
+        this.#clusterBytes += file.size
+        this.#edited.set(entry.path, { size: file.size })
+      },
+    }
+  }
+
+  /** Once the blocks are laid over the earlier files, this is no incremental backup any more, as pg_combinebackup has it. */
+  #labelSink(entry: Entry): Sink {
+    const pieces: Buffer[] = []
+    return {
+      write: async (bytes) => void pieces.push(Buffer.from(bytes)),
+      end: async () => {
+        const label = Buffer.concat(pieces).toString('latin1')
+        const bytes = Buffer.from(label.replace(/^INCREMENTAL FROM .*\n/gm, ''), 'latin1')
+        await this.#storeSmall({ ...entry, size: bytes.length }, [bytes])
+        this.#clusterBytes += bytes.length
+        const checksum = { algorithm: 'CRC32C', value: formatCrc32c(crc32c(0, bytes)) }
+        this.#edited.set(entry.path, { size: bytes.length, checksum })
+      },
+    }
+  }
+
+  async #storeManifest({ like, sent }: Extract<Step, { kind: 'manifest' }>): Promise<void> {
+    const pieces = this.#options.incremental ? [combineManifest(Buffer.concat(sent), this.#edited)] : sent
+    const size = pieces.reduce((sum, piece) => sum + piece.length, 0)
+    await this.#storeSmall({ ...like, size }, pieces)
+  }
+
+  async #storeSmall(entry: Entry, pieces: readonly Buffer[]): Promise<void> {
+    const stream = await this.#options.writer.addStream(entry, 'content')
+    for (const piece of pieces) await stream.write(piece)
+    await stream.end()
   }
 
   #taken(step: Step): void {

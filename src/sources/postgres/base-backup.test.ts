@@ -20,6 +20,8 @@ async function backup(
     return await takeBaseBackup({
       connection,
       major: postgres.major,
+      blockBytes: 8192,
+      incremental: null,
       writer,
       label: "regain's",
       options: testOptions(signal, warnings),

@@ -3,6 +3,7 @@ import type { Missed } from '../../model.ts'
 import type { PointWriter, SourceOptions } from '../contract.ts'
 import { ArchiveIntake } from './archive-intake.ts'
 import { quoteLiteral, sqlStateOf } from './connection-errors.ts'
+import type { IncrementalBase } from './incremental.ts'
 import { type Lsn, parseLsn } from './lsn.ts'
 import { Manifest } from './manifest.ts'
 import type { ServerError } from './protocol.ts'
@@ -30,6 +31,9 @@ export interface BaseBackupRequest {
   writer: PointWriter
   label: string
   options: SourceOptions
+  /** Null: everything is sent whole. */
+  incremental: IncrementalBase | null
+  blockBytes: number
   /** Called as soon as the server tells where the WAL that this backup needs begins. */
   started(start: { timeline: number; lsn: Lsn }): void
 }
@@ -68,7 +72,9 @@ export async function takeBaseBackup(request: BaseBackupRequest): Promise<BaseBa
 /** True if the server sent everything and then said that pages do not match their checksums. */
 async function runToItsEnd(request: BaseBackupRequest, reply: BackupReply): Promise<boolean> {
   try {
-    await request.connection.run(baseBackupCommand(request.major, request.label), reply)
+    const { connection, incremental } = request
+    if (incremental) await connection.upload('UPLOAD_MANIFEST', incremental.manifest)
+    await connection.run(baseBackupCommand(request.major, request.label, incremental !== null), reply)
     return false
   } catch (error) {
     if (sqlStateOf(error) === DATA_CORRUPTED && reply.complete) return true
@@ -77,11 +83,11 @@ async function runToItsEnd(request: BaseBackupRequest, reply: BackupReply): Prom
 }
 
 /** Versions 15 and later take options in parentheses, and refuse the flat form; 13 and 14 the other way round. */
-function baseBackupCommand(major: number, label: string): string {
+function baseBackupCommand(major: number, label: string, incremental: boolean): string {
   const text = quoteLiteral(label)
   // No WAL in it and no waiting for an archive: the WAL goes to the log store, which is checked before the commit.
   if (major >= 15) {
-    return `BASE_BACKUP (LABEL ${text}, CHECKPOINT 'fast', WAIT false, PROGRESS, TABLESPACE_MAP, MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C')`
+    return `BASE_BACKUP (LABEL ${text}, CHECKPOINT 'fast', WAIT false, PROGRESS, TABLESPACE_MAP, MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C'${incremental ? ', INCREMENTAL' : ''})`
   }
   return `BASE_BACKUP LABEL ${text} PROGRESS FAST NOWAIT TABLESPACE_MAP MANIFEST 'yes' MANIFEST_CHECKSUMS 'CRC32C'`
 }
@@ -98,7 +104,6 @@ class BackupReply {
   #inManifest = false
   #messageType = 0
   #totalBytes = 0
-  #bytes = 0
   #timeline = 0
   #start: Lsn | null = null
   #stop: Lsn | null = null
@@ -110,11 +115,11 @@ class BackupReply {
     this.intake = new ArchiveIntake({
       writer: request.writer,
       endBlocks: request.major >= 15 ? 2 : 0,
+      incremental: request.incremental && { entries: request.incremental.entries, blockBytes: request.blockBytes },
       hold: () => request.connection.pause(),
       release: () => request.connection.resume(),
       failed: (error) => request.connection.abandon(error),
       progress: (bytes, files) => {
-        this.#bytes = bytes
         request.options.progress({
           phase: 'backup',
           bytesDone: bytes,
@@ -219,7 +224,7 @@ class BackupReply {
       startLsn: this.#start,
       stopLsn: this.#stop,
       tablespaces: this.#tablespaces,
-      bytes: this.#bytes,
+      bytes: this.intake.clusterBytes,
       missed,
     }
   }

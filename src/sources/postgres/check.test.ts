@@ -29,7 +29,7 @@ test('a server that is fit says so, with what could be better', async (t) => {
   )
   assert.deepEqual(
     [...found.values()].filter(({ severity }) => severity === 'warning').map(({ code }) => code),
-    ['slot-limit'],
+    ['slot-limit', 'summarize-wal'],
   )
   assert.match(found.get('slot-limit')?.fix ?? '', /max_slot_wal_keep_size/)
   assert.match(found.get('summarize-wal')?.fix ?? '', /summarize_wal = on/)

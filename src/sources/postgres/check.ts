@@ -202,9 +202,10 @@ function checkSummaries(facts: ServerFacts, settings: ServerSettings): Finding[]
   if (facts.major < 17 || settings.values.get('summarize_wal') === 'on') return []
   return [
     {
-      severity: 'ok',
+      severity: 'warning',
       code: 'summarize-wal',
-      message: 'summarize_wal is off: backups read the whole cluster each time. This version of Regain does so anyway.',
+      message:
+        'summarize_wal is off: every backup reads the whole cluster, instead of what has changed since the last one.',
       fix: 'ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf();',
     },
   ]

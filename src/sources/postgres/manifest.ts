@@ -56,6 +56,11 @@ function* manifestFiles(text: Buffer): Generator<ManifestFile> {
   }
 }
 
+/** The path of the file that a line of a manifest records; null for the frame around them. */
+export function manifestPath(line: string): string | null {
+  return parseLine(line)?.path ?? null
+}
+
 /** Null for lines that are no file: the frame around them. */
 function parseLine(line: string): ManifestFile | null {
   const match = /^(?:"Files": \[)?\s*(\{ "(?:Path|Encoded-Path)": .*\}),?\s*\]?,?$/.exec(line.trim())

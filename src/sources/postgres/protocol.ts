@@ -10,6 +10,7 @@ export const MESSAGE = {
   copyDone: 0x63, // c
   copyFail: 0x66, // f
   copyBoth: 0x57, // W
+  copyIn: 0x47, // G
   copyOut: 0x48, // H
   dataRow: 0x44, // D
   error: 0x45, // E

@@ -22,6 +22,8 @@ export interface ResultSet {
 export interface ReplyHandler {
   /** A result set, whole: these are small. */
   resultSet?(set: ResultSet): void
+  /** The server waits for CopyData. */
+  copyIn?(): void
   /** CopyOut or CopyBoth begins. */
   copyStart?(): void
   /** See MessageHandler.copyData. */
@@ -34,6 +36,7 @@ export interface ReplyHandler {
 
 const MAX_ROWS = 1_000_000
 const CLOSE_MS = 2000
+const UPLOAD_PIECE_BYTES = 64 * 1024
 
 /**
  * A physical replication connection after start-up. One command at a time. Reading can be paused: at most one socket
@@ -94,6 +97,17 @@ export class ReplicationConnection {
     return new Promise((resolve, reject) => {
       this.#command = { handler, resolve, reject, set: null, error: null }
       this.#socket.write(encodeQuery(sql))
+    })
+  }
+
+  /** A command that takes what is given to it: held in memory until the server has it. */
+  upload(sql: string, bytes: Buffer): Promise<void> {
+    return this.run(sql, {
+      copyIn: () => {
+        for (let at = 0; at < bytes.length; at += UPLOAD_PIECE_BYTES)
+          this.sendCopyData(bytes.subarray(at, at + UPLOAD_PIECE_BYTES))
+        this.sendCopyDone()
+      },
     })
   }
 
@@ -164,6 +178,9 @@ export class ReplicationConnection {
       case MESSAGE.copyBoth:
         flushSet(command)
         command.handler.copyStart?.()
+        return
+      case MESSAGE.copyIn:
+        command.handler.copyIn?.()
         return
       case MESSAGE.copyDone:
         command.handler.copyDone?.()

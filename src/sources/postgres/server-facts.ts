@@ -18,6 +18,8 @@ export interface ServerFacts {
   segmentBytes: number
   blockBytes: number
   dataChecksums: boolean
+  /** It keeps book of changed blocks (17 and later). */
+  summarizesWal: boolean
   /** RFC 3339 UTC, of the server's clock. */
   now: string
   /** Where its files stand, if the role may know. */
@@ -54,6 +56,7 @@ async function queryFacts(client: pg.Client, config: ConnectionConfig): Promise<
         'wal_segment_size',
         'block_size',
         'data_checksums',
+        'summarize_wal',
         'data_directory',
         ...RECORDED_SETTINGS,
       ],
@@ -79,6 +82,7 @@ async function queryFacts(client: pg.Client, config: ConnectionConfig): Promise<
     segmentBytes: checkSegmentBytes(Number(settings.get('wal_segment_size'))),
     blockBytes: Number(settings.get('block_size')),
     dataChecksums: settings.get('data_checksums') === 'on',
+    summarizesWal: settings.get('summarize_wal') === 'on',
     now: state.now.toISOString(),
     dataDirectory: settings.get('data_directory') ?? null,
     settings: Object.fromEntries(RECORDED_SETTINGS.map((name) => [name, settings.get(name) ?? ''])),

@@ -1,5 +1,5 @@
 import { RegainError } from '../../errors.ts'
-import type { Ambient, Point } from '../../model.ts'
+import type { Ambient, Point, PointKind } from '../../model.ts'
 import type {
   BackupOptions,
   LogStore,
@@ -13,7 +13,9 @@ import { type BaseBackup, takeBaseBackup } from './base-backup.ts'
 import type { BinarySearch } from './binaries.ts'
 import { checkPostgres } from './check.ts'
 import { connectReplication } from './connection.ts'
+import { sqlStateOf } from './connection-errors.ts'
 import { type ConnectionConfig, describeConnection, parseConnectionUrl } from './connection-url.ts'
+import { type IncrementalBase, prepareIncremental } from './incremental.ts'
 import { claimLog, storeHistory } from './log-identity.ts'
 import type { RecoveryPlan } from './plan.ts'
 import { PointLog } from './point-log.ts'
@@ -73,17 +75,13 @@ async function backup(
   writer: PointWriter,
   options: BackupOptions,
 ): Promise<SourceSummary> {
-  if (options.kind === 'incremental') {
-    options.warn(
-      'This version reads the whole cluster for every point; what has not changed is recognised and not stored again.',
-    )
-  }
   const facts = await readServerFacts(config, options.signal)
   checkSameCluster(writer, facts)
   await claimLog(context.log, facts.systemId)
-  const { taken, stopTime } = await takeWithLog(config, slot, context, writer, options, facts)
+  const base = await prepareIncremental(writer, facts, options)
+  const { taken, stopTime, kind } = await takeWithLog(config, slot, context, writer, options, facts, base)
   return {
-    kind: 'full',
+    kind,
     root: facts.dataDirectory ?? describeConnection(config),
     positions: toRecord({
       systemId: facts.systemId,
@@ -113,7 +111,8 @@ async function takeWithLog(
   writer: PointWriter,
   options: SourceOptions,
   facts: ServerFacts,
-): Promise<{ taken: BaseBackup; stopTime: string }> {
+  base: IncrementalBase | null,
+): Promise<{ taken: BaseBackup; stopTime: string; kind: PointKind }> {
   const log = await PointLog.open({
     config,
     store: context.log,
@@ -125,21 +124,14 @@ async function takeWithLog(
     options,
   })
   try {
+    const taken = await takeFromBase(config, log, writer, options, facts, base)
     const connection = await connectReplication(config, options.signal)
     try {
-      const taken = await takeBaseBackup({
-        connection,
-        major: facts.major,
-        writer,
-        label: 'regain',
-        options,
-        started: ({ timeline, lsn }) => log.begin(timeline, lsn),
-      })
       const stopTime = await serverClock(config, options.signal)
       options.progress({ phase: 'log', bytesDone: taken.bytes, bytesTotal: taken.bytes })
       await storeHistory(connection, context.log, taken.timeline)
       await log.finish(taken.stopLsn)
-      return { taken, stopTime }
+      return { taken, stopTime, kind: taken.incremental ? 'incremental' : 'full' }
     } finally {
       await connection.close()
     }
@@ -156,4 +148,46 @@ function checkSameCluster(writer: PointWriter, facts: ServerFacts): void {
     `The server is another cluster (system identifier ${facts.systemId}) than the one whose points the repository holds (${String(before)}). Nothing was stored.`,
     { hint: 'Correct the URL; or, if the cluster was made anew, give it a source of its own in regain.yaml.' },
   )
+}
+
+/** What has changed since `base`; all of it if there is none, or if the server says that it can't tell what changed. */
+async function takeFromBase(
+  config: ConnectionConfig,
+  log: PointLog,
+  writer: PointWriter,
+  options: SourceOptions,
+  facts: ServerFacts,
+  base: IncrementalBase | null,
+): Promise<BaseBackup & { incremental: boolean }> {
+  let hasBegun = false
+  const take = async (incremental: IncrementalBase | null) => {
+    const connection = await connectReplication(config, options.signal)
+    try {
+      return await takeBaseBackup({
+        connection,
+        major: facts.major,
+        blockBytes: facts.blockBytes,
+        incremental,
+        writer,
+        label: 'regain',
+        options,
+        started: ({ timeline, lsn }) => {
+          hasBegun = true
+          log.begin(timeline, lsn)
+        },
+      })
+    } finally {
+      await connection.close()
+    }
+  }
+  if (base === null) return { ...(await take(null)), incremental: false }
+  try {
+    return { ...(await take(base)), incremental: true }
+  } catch (error) {
+    // What a server refuses, it refuses before it sends anything: expired summaries, a timeline left behind.
+    if (hasBegun || sqlStateOf(error) === '' || options.signal.aborted) throw error
+    const { message } = error as Error
+    options.warn(`The whole cluster is read, because the server refused to send only what changed: ${message}`)
+    return { ...(await take(null)), incremental: false }
+  }
 }
