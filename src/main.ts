@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { constants, existsSync, readFileSync, writeSync } from 'node:fs'
 import { access, statfs } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, posix } from 'node:path'
 import { runCli } from './cli/cli.ts'
 import type { Host } from './cli/host.ts'
 import type { DestinationConfiguration, PostgresConfiguration } from './config/configuration.ts'
@@ -136,13 +136,30 @@ async function openPlace(
     const directory = join(destination.path, service)
     return make ? createLocalStorage(directory, ambient) : openLocalStorage(directory, ambient)
   }
-  const { openS3Storage } = await import('./storage/s3.ts')
-  const prefix = destination.prefix === undefined ? `${service}/` : `${destination.prefix}/${service}/`
   const { remoteStorage } = await import('./storage/remote.ts')
-  return remoteStorage(await openS3Storage({ ...destination, prefix }, ambient), {
-    limits: destination.limits,
-    ambient,
-  })
+  return remoteStorage(await openRemote(destination, service, ambient, make), { limits: destination.limits, ambient })
+}
+
+async function openRemote(
+  destination: Exclude<DestinationConfiguration, { type: 'local' }>,
+  service: string,
+  ambient: Ambient,
+  make: boolean,
+): Promise<Storage> {
+  if (destination.type === 'sftp') {
+    const { createSftpStorage, openSftpStorage } = await import('./storage/sftp.ts')
+    const place = { ...destination, path: posix.join(destination.path, service) }
+    return make ? createSftpStorage(place, ambient) : openSftpStorage(place, ambient)
+  }
+  const prefix = destination.prefix === undefined ? `${service}/` : `${destination.prefix}/${service}/`
+  switch (destination.type) {
+    case 's3':
+      return (await import('./storage/s3.ts')).openS3Storage({ ...destination, prefix }, ambient)
+    case 'azure':
+      return (await import('./storage/azure.ts')).openAzureStorage({ ...destination, prefix })
+    case 'gcs':
+      return (await import('./storage/gcs.ts')).openGcsStorage({ ...destination, prefix }, ambient)
+  }
 }
 
 async function postgresConfig({ service }: SourceRequest, source: PostgresConfiguration) {

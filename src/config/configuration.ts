@@ -29,7 +29,12 @@ export interface ConfigurationNote {
   isRefused?: true
 }
 
-export type DestinationConfiguration = LocalDestination | S3Destination
+export type DestinationConfiguration =
+  | LocalDestination
+  | S3Destination
+  | AzureDestination
+  | GcsDestination
+  | SftpDestination
 
 export interface LocalDestination extends Unresolved {
   name: string
@@ -53,6 +58,52 @@ export interface S3Destination extends Unresolved {
   immutableMs?: number
   /** Null: the AWS SDK looks where it always looks. */
   credentials: { accessKeyId: string; secretAccessKey: string; sessionToken?: string } | null
+  limits: TransferLimits
+}
+
+export interface AzureDestination extends Unresolved {
+  name: string
+  type: 'azure'
+  container: string
+  /** No slash at either end. */
+  prefix?: string
+  /** https, or http to this machine. */
+  endpoint?: string
+  login:
+    | { kind: 'connection-string'; connectionString: string }
+    | { kind: 'account-key'; account: string; accountKey: string }
+    | { kind: 'sas'; account?: string; sas: string }
+  limits: TransferLimits
+}
+
+export interface GcsDestination extends Unresolved {
+  name: string
+  type: 'gcs'
+  bucket: string
+  /** No slash at either end. */
+  prefix?: string
+  /** https, or http to this machine. */
+  endpoint?: string
+  /** Absolute path of a credentials file; null: Google's libraries look where they always look. */
+  credentials: string | null
+  immutableMs?: number
+  limits: TransferLimits
+}
+
+export interface SftpDestination extends Unresolved {
+  name: string
+  type: 'sftp'
+  host: string
+  port: number
+  user: string
+  /** On the server: absolute, or relative to where the login begins. */
+  path: string
+  login:
+    | { kind: 'identity'; path: string; passphrase?: string }
+    | { kind: 'agent'; socket: string }
+    | { kind: 'password'; password: string }
+  /** Null: not named yet, and nothing is sent until it is. */
+  hostKey: { fingerprint: string } | { knownHosts: string } | null
   limits: TransferLimits
 }
 

@@ -96,11 +96,6 @@ const MISTAKES: [title: string, text: string, expected: string[]][] = [
     ],
   ],
   [
-    'types of later versions are named as such',
-    BASE.replace('hot: { type: local, path: backups }', 'hot: { type: gcs, bucket: b }'),
-    ['regain.yaml:3:16: destinations.hot.type: "gcs" is not available in this version; there is: local, s3'],
-  ],
-  [
     'a source of a later version, a misspelt one, one without type',
     `${BASE}      cache: { type: redis, url: x }\n      a: { type: postgers, url: x }\n      b: { paths: [a] }\n`,
     [

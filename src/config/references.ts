@@ -4,7 +4,18 @@ import { isAlias, isMap, isScalar, isSeq, type Node } from 'yaml'
 import { invalidConfiguration, type Mistake, type ParsedFile, type Path, pathText } from './mistakes.ts'
 
 /** Settings that hold a secret: they may come from a file, and are masked when shown. */
-const SECRET_SETTINGS = ['url', 'passphrase', 'secretAccessKey', 'sessionToken', 'token', 'secretId']
+const SECRET_SETTINGS = [
+  'url',
+  'passphrase',
+  'secretAccessKey',
+  'sessionToken',
+  'token',
+  'secretId',
+  'accountKey',
+  'sas',
+  'connectionString',
+  'password',
+]
 
 /** Far beyond any configuration. Aliases could ask for more than this machine holds, or for themselves without end. */
 const MAX_DEPTH = 50

@@ -5,11 +5,10 @@ import type {
   Configuration,
   DestinationConfiguration,
   KeyConfiguration,
-  S3Destination,
   ServiceConfiguration,
   SourceConfiguration,
-  TransferLimits,
 } from './configuration.ts'
+import { CREDENTIALS, loginProblem, resolveDestination } from './destinations.ts'
 import { parseDuration } from './duration.ts'
 import {
   invalidConfiguration,
@@ -25,7 +24,7 @@ import { collectNotes } from './notes.ts'
 import type { References } from './references.ts'
 import { resolveKey } from './resolve-key.ts'
 import { retentionOf } from './retention.ts'
-import type { WrittenConfiguration, WrittenDestination, WrittenRetention, WrittenService } from './schema.ts'
+import type { WrittenConfiguration, WrittenRetention, WrittenService } from './schema.ts'
 import { showConfiguration } from './show.ts'
 import { suggestion } from './suggest.ts'
 import { parseWindow } from './window.ts'
@@ -53,14 +52,9 @@ export function resolveConfiguration(input: Input): Configuration {
     path: file.path,
     state: resolve(directory, written.state ?? defaultState(input.environment)),
     destinations: mapNamed(written.destinations, (name, destination): DestinationConfiguration => {
-      const common = { name, ...lacking(['destinations', name]) }
-      if (destination.type === 'local') {
-        return { ...common, type: 'local', path: resolve(directory, destination.path) }
-      }
-      if ((destination.accessKeyId === undefined) !== (destination.secretAccessKey === undefined)) {
-        report(['destinations', name], 'accessKeyId and secretAccessKey go together: write both or neither', true)
-      }
-      return { ...common, ...resolveS3(destination, directory) }
+      const problem = loginProblem(destination)
+      if (problem !== null) report(['destinations', name], problem, true)
+      return { name, ...lacking(['destinations', name]), ...resolveDestination(destination, directory) }
     }),
     keys: mapNamed(written.keys, (name, key): KeyConfiguration => {
       const common = { name, ...lacking(['keys', name]) }
@@ -182,9 +176,6 @@ export function resolveConfiguration(input: Input): Configuration {
   }
 }
 
-/** Of destinations: where they are not at hand, another destination may still be used. */
-const CREDENTIALS = ['accessKeyId', 'secretAccessKey', 'sessionToken']
-
 /**
  * Missing references of a source, a key or credentials are kept for whoever needs that part; all others are mistakes now. Gives what
  * to lay over the part at a path.
@@ -205,37 +196,12 @@ function deferMissing(
   }
 }
 
-function resolveS3(
-  written: Extract<WrittenDestination, { type: 's3' }>,
-  directory: string,
-): Omit<S3Destination, 'name' | 'unresolved'> {
-  const { ca, immutable, limits, accessKeyId, secretAccessKey, sessionToken, ...rest } = written
-  const token = sessionToken === undefined ? {} : { sessionToken }
-  return {
-    ...rest,
-    ...(ca === undefined ? {} : { ca: resolve(directory, ca) }),
-    ...(immutable === undefined ? {} : { immutableMs: parseDuration(immutable)! }),
-    credentials:
-      accessKeyId === undefined || secretAccessKey === undefined ? null : { accessKeyId, secretAccessKey, ...token },
-    limits: resolveLimits(limits),
-  }
-}
-
 function serviceLimits({ limits }: WrittenService): ServiceConfiguration['limits'] {
   const { cpu, read, window } = limits ?? {}
   return {
     ...(cpu === undefined ? {} : { cpuShare: Number.parseInt(cpu, 10) / 100 }),
     ...(read === undefined ? {} : { readBytesPerSecond: parseByteCount(read)! }),
     window: window === undefined ? null : parseWindow(window),
-  }
-}
-
-function resolveLimits(written: Extract<WrittenDestination, { type: 's3' }>['limits']): TransferLimits {
-  const { upload, download, requests } = written ?? {}
-  return {
-    ...(upload === undefined ? {} : { uploadBytesPerSecond: parseByteCount(upload)! }),
-    ...(download === undefined ? {} : { downloadBytesPerSecond: parseByteCount(download)! }),
-    ...(requests === undefined ? {} : { requestsPerSecond: requests }),
   }
 }
 

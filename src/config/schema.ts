@@ -1,8 +1,8 @@
 import { z } from 'zod'
-import { parseByteCount } from './byte-count.ts'
+import { destinationSchema } from './destination-schema.ts'
 import { parseDuration } from './duration.ts'
-import { endpointProblem } from './endpoint.ts'
 import { KEEP_ALL, RETENTION_PRESETS } from './retention.ts'
+import { duration, endpoint, rate, text } from './scalars.ts'
 import { parseWindow } from './window.ts'
 
 /**
@@ -12,83 +12,10 @@ import { parseWindow } from './window.ts'
 
 const NAME = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/
 
-const text = z.string().min(1, { error: 'must not be empty' })
 const name = z.string().regex(NAME, {
   error: 'is not a name: use a to z, 0 to 9 and hyphens inside, at most 63 characters',
 })
-const NOT_A_DURATION = 'is not a duration: write 30s, 15m, 2h, 90d or 1h30m'
 const NOT_A_LOG_TIME = 'is neither a duration (write 36h, 14d) nor all'
-const duration = z
-  .string({ error: NOT_A_DURATION })
-  .refine((value) => parseDuration(value) !== null, { error: NOT_A_DURATION })
-  .meta({ pattern: '^([0-9]+(ms|s|m|h|d|w))+$' })
-
-const immutable = duration
-  .refine((value) => (parseDuration(value) ?? 0) >= 86_400_000, {
-    error: 'must be at least a day: write for example 90d',
-  })
-  .describe('For so long nobody can remove a point, whoever has the credentials; needs Object Lock')
-
-const objectPrefix = z.string().regex(/^[A-Za-z0-9._-]+(?:\/[A-Za-z0-9._-]+)*$/, {
-  error: 'is not a folder: use A to Z, a to z, 0 to 9, ".", "_", "-", and "/" between',
-})
-
-const endpoint = z
-  .string()
-  .refine((value) => endpointProblem(value) !== 'not a URL', { error: 'is not a URL: write https://HOST:PORT' })
-  .refine((value) => endpointProblem(value) !== 'clear text', {
-    error: 'would send credentials and data in clear text: use https. http is only for this machine itself (127.0.0.1)',
-  })
-
-const NOT_A_RATE = 'is not a rate: write 500KB, 20MB or 1GB, for so many bytes a second'
-const rate = z
-  .string({ error: NOT_A_RATE })
-  .refine((value) => parseByteCount(value) !== null, { error: NOT_A_RATE })
-  .meta({ pattern: '^[1-9][0-9]*(KB|MB|GB)$' })
-
-const limits = z
-  .strictObject({
-    upload: rate.optional().describe('Bytes a second'),
-    download: rate.optional().describe('Bytes a second'),
-    requests: z.int().min(1).optional().describe('Requests a second'),
-  })
-  .describe('What one run may take of the connection; averages over some seconds')
-
-export const destinationSchema = z.discriminatedUnion('type', [
-  z
-    .strictObject({
-      type: z.literal('local'),
-      path: text.describe('Directory that holds one repository per service'),
-    })
-    .describe('A directory of this machine, or one mounted here'),
-  z
-    .strictObject({
-      type: z.literal('s3'),
-      bucket: z
-        .string()
-        .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$/, { error: 'is not the name of a bucket' })
-        .describe('Bucket, which must be there; Regain never makes one'),
-      prefix: objectPrefix.optional().describe('Folder of the bucket that holds one repository per service'),
-      region: text.optional().describe("us-east-1 if there is an endpoint; else from the AWS SDK's own settings"),
-      endpoint: endpoint.optional().describe('URL of a store other than Amazon S3'),
-      pathStyle: z.boolean().optional().describe('Bucket in the path and not in the host name; so with an endpoint'),
-      ca: text.optional().describe('PEM file of the authority that signed the certificate of the endpoint'),
-      storageClass: z
-        .string()
-        .regex(/^[A-Z0-9_]+$/, { error: 'is not a storage class: write for example STANDARD_IA' })
-        .refine((value) => !/^(GLACIER|DEEP_ARCHIVE)$/.test(value), {
-          error: 'can not be used: what is in it must be thawed for hours before it can be read. GLACIER_IR can',
-        })
-        .optional()
-        .describe('Of objects of 128 KiB and more'),
-      immutable: immutable.optional(),
-      accessKeyId: text.optional().describe("Of the access key; the AWS SDK's own search if left out"),
-      secretAccessKey: text.optional().describe('As ${NAME} or file:PATH; never the key itself'),
-      sessionToken: text.optional().describe('As ${NAME} or file:PATH, for credentials that expire'),
-      limits: limits.optional(),
-    })
-    .describe('A bucket of Amazon S3 or of a store that is compatible with it'),
-])
 
 const serviceKey = z.string().regex(/^[A-Za-z0-9._-]+$/, { error: 'is not the name of a key' })
 const mountPath = z.string().regex(/^[A-Za-z0-9._-]+(\/[A-Za-z0-9._-]+)*$/, {
@@ -280,13 +207,13 @@ export type WrittenRetention = z.infer<typeof retentionSchema>
 
 /** Types that the file format reserves and this version has no driver for: refused by name, not as a typing mistake. */
 export const NOT_YET = {
-  destinations: ['gcs', 'azure', 'sftp'],
+  destinations: [],
   keys: [],
   sources: ['redis', 'mysql', 'mariadb', 'config', 'git', 'volume', 'kubernetes'],
 } as const
 
 export const AVAILABLE = {
-  destinations: ['local', 's3'],
+  destinations: ['local', 's3', 'azure', 'gcs', 'sftp'],
   keys: ['file', 'passphrase', 'vault', 'aws-kms'],
   sources: ['postgres', 'files'],
 } as const
