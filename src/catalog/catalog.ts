@@ -15,6 +15,7 @@ import {
   selectRuns,
   updateRun,
 } from './runs.ts'
+import { replaceSeen, type SeenPlace, type SeenRepository, selectSeen } from './seen.ts'
 import { transaction, translated } from './sqlite.ts'
 import {
   type DaemonRow,
@@ -27,6 +28,7 @@ import {
 
 export type { Lock } from './lock.ts'
 export type { LearnedPoint, NewRun, Operation, Outcome, Run, RunEnd, RunFilter } from './runs.ts'
+export type { SeenPlace, SeenPoint, SeenRepository } from './seen.ts'
 export type { DaemonRow, FollowerRow } from './status.ts'
 
 /**
@@ -56,6 +58,11 @@ export interface Catalog {
 
   saveDaemon(row: DaemonRow): void
   daemon(): DaemonRow | null
+
+  /** What was seen at a place; null: this machine never looked. */
+  seen(place: SeenPlace): SeenRepository | null
+  /** `change` is given what is noted at that moment, and nothing comes between. */
+  updateSeen(place: SeenPlace, change: (seen: SeenRepository | null) => SeenRepository): void
 
   /**
    * The right to back this source up. At most one process of this machine has it. Runs of this source that are still
@@ -108,6 +115,9 @@ export function openCatalog(options: CatalogOptions): Catalog {
     followers: () => translated(path, () => selectFollowers(database)),
     saveDaemon: (row) => write(() => upsertDaemon(database, row)),
     daemon: () => translated(path, () => selectDaemon(database)),
+    seen: (place) => translated(path, () => selectSeen(database, place)),
+    updateSeen: (place, change) =>
+      write(() => replaceSeen(database, place, change(selectSeen(database, place)), ambient.now())),
     tryLockSource: (service, source, purpose) => lockOrHolder(service, source, purpose).lock,
     lockSource(service, source, purpose) {
       const outcome = lockOrHolder(service, source, purpose)

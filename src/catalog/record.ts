@@ -6,6 +6,8 @@ import type { Catalog, NewRun, RunEnd } from './catalog.ts'
 export interface TakenPoint {
   point: Point
   trouble: RegainError | null
+  /** What was found at the destination before, and a person must hear of. */
+  warnings?: string[]
 }
 
 /**

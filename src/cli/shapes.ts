@@ -31,6 +31,7 @@ export function backupShape(outcome: BackupOutcome & { point: Point }): object {
     durationMs,
     missed: point.missed,
     missedCount: point.missedCount,
+    ...(outcome.warnings.length === 0 ? {} : { warnings: outcome.warnings }),
   }
 }
 

@@ -3,7 +3,7 @@ import { recordBackup, type TakenPoint } from '../catalog/record.ts'
 import type { DestinationConfiguration, ServiceConfiguration, SourceConfiguration } from '../config/configuration.ts'
 import { type RegainError, throwIfInterrupted } from '../errors.ts'
 import type { Ambient, Point, PointKind } from '../model.ts'
-import type { PointSession } from '../repository/api.ts'
+import type { PointSession, Repository } from '../repository/api.ts'
 import type { Source } from '../sources/contract.ts'
 import type { Application, Reporting } from './context.ts'
 import { copyLog } from './copy-log.ts'
@@ -11,6 +11,7 @@ import { copyPoint } from './copy-point.ts'
 import { asRegainError } from './failures.ts'
 import { withRepository } from './repositories.ts'
 import { requireRetention } from './require-retention.ts'
+import { checkSeenSource, rememberPoint } from './seen.ts'
 import { commitOrDiscard } from './sessions.ts'
 import { openSource } from './sources.ts'
 import { destinationsOf, selectTarget } from './targets.ts'
@@ -32,6 +33,8 @@ export interface BackupOutcome {
   point: Point | null
   /** Beside a point: that is whole, and this is what a person must see to now. */
   error: RegainError | null
+  /** What was found at the destination before, and a person must hear of: see operations/seen.ts. */
+  warnings: string[]
 }
 
 /**
@@ -92,17 +95,18 @@ async function attempt(
   const { ambient } = application
   const startedMs = ambient.now()
   const about = { service: one.service.name, source: one.source.name, destination: one.destination.name }
-  const outcome = (point: Point | null, error: RegainError | null): BackupOutcome => ({
+  const outcome = (point: Point | null, error: RegainError | null, warnings: string[] = []): BackupOutcome => ({
     ...about,
     durationMs: Math.max(0, ambient.now() - startedMs),
     point,
     error,
+    warnings,
   })
   try {
     const take = () => bringPoint(application, one, reporting)
     const run = { ...about, kind: one.request.kind, origin: 'command' as const }
-    const { point, trouble } = await (catalog === null ? take() : recordBackup(catalog, run, ambient, take))
-    return outcome(point, trouble)
+    const { point, trouble, warnings } = await (catalog === null ? take() : recordBackup(catalog, run, ambient, take))
+    return outcome(point, trouble, warnings)
   } catch (error) {
     return outcome(null, asRegainError(error, reporting.signal))
   }
@@ -114,38 +118,56 @@ async function attempt(
  */
 export async function bringPoint(application: Application, one: OneBackup, reporting: Reporting): Promise<TakenPoint> {
   const { service, source, destination, taken } = one
-  if (taken === null) return takePoint(application, one, reporting)
-  return withRepository(application, service, destination, (to) =>
-    withRepository(application, service, taken.destination, async (from) => {
-      // The log first: a point that is there must find there what it needs to become consistent.
-      await copyLog(from.log(source.name), to.log(source.name), reporting)
-      return { point: await copyPoint(application.ambient, from, to, taken.point, reporting), trouble: null }
-    }),
-  )
+  return withRepository(application, service, destination, async (repository) => {
+    const warnings = await checkSeenSource(application, destination.name, repository, source.name)
+    for (const warning of warnings) reporting.warn(warning)
+    const brought =
+      taken === null
+        ? await takePoint(application, one, repository, reporting)
+        : await copyTaken(application, one, taken, repository, reporting)
+    await rememberPoint(application, repository, brought.point)
+    return { ...brought, warnings }
+  })
 }
 
-async function takePoint(application: Application, one: OneBackup, reporting: Reporting): Promise<TakenPoint> {
-  const { service, source, destination, request } = one
-  return withRepository(application, service, destination, async (repository) => {
-    const driver = await openSource(application, { service, source, destination, log: repository.log(source.name) })
-    // Two tell of one backup: the driver while it reads, the engine while it brings the rest to its end.
-    let isRead = false
-    const session = await repository.startPoint({
-      source: source.name,
-      sourceType: source.type,
-      kind: request.kind,
-      label: request.label,
-      tool: `regain ${application.version}`,
-      unordered: driver.unordered === true,
-      limits: service.limits,
-      signal: reporting.signal,
-      progress: (progress) => {
-        if (isRead) reporting.progress(progress)
-      },
-    })
-    return fillAndCommit(application.ambient, driver, session, request.kind, reporting, () => {
-      isRead = true
-    })
+function copyTaken(
+  application: Application,
+  { service, source }: OneBackup,
+  taken: PointElsewhere,
+  to: Repository,
+  reporting: Reporting,
+): Promise<TakenPoint> {
+  return withRepository(application, service, taken.destination, async (from) => {
+    // The log first: a point that is there must find there what it needs to become consistent.
+    await copyLog(from.log(source.name), to.log(source.name), reporting)
+    return { point: await copyPoint(application.ambient, from, to, taken.point, reporting), trouble: null }
+  })
+}
+
+async function takePoint(
+  application: Application,
+  { service, source, destination, request }: OneBackup,
+  repository: Repository,
+  reporting: Reporting,
+): Promise<TakenPoint> {
+  const driver = await openSource(application, { service, source, destination, log: repository.log(source.name) })
+  // Two tell of one backup: the driver while it reads, the engine while it brings the rest to its end.
+  let isRead = false
+  const session = await repository.startPoint({
+    source: source.name,
+    sourceType: source.type,
+    kind: request.kind,
+    label: request.label,
+    tool: `regain ${application.version}`,
+    unordered: driver.unordered === true,
+    limits: service.limits,
+    signal: reporting.signal,
+    progress: (progress) => {
+      if (isRead) reporting.progress(progress)
+    },
+  })
+  return fillAndCommit(application.ambient, driver, session, request.kind, reporting, () => {
+    isRead = true
   })
 }
 

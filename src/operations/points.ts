@@ -4,6 +4,7 @@ import type { Point } from '../model.ts'
 import type { Repository } from '../repository/api.ts'
 import type { Application, RecoveryWindow, Reporting } from './context.ts'
 import { withRepository } from './repositories.ts'
+import { checkSeen } from './seen.ts'
 import { sourceRequest } from './sources.ts'
 import { destinationsOf, selectTargets, type Target } from './targets.ts'
 
@@ -50,9 +51,15 @@ async function pointsOfTarget(
   reporting: Reporting,
 ): Promise<SourcePoints[]> {
   const { service } = target
-  return fromReadable(application, service, onlyDestination, reporting, (repository, destination) =>
-    pointsAt(application, target, repository, destination),
-  )
+  return fromReadable(application, service, onlyDestination, reporting, async (repository, destination) => {
+    let points: Point[] | null = null
+    const read = async () => {
+      points ??= await repository.points()
+      return points
+    }
+    for (const { detail } of await checkSeen(application, destination.name, repository, read)) reporting.warn(detail)
+    return pointsAt(application, target, repository, destination, await read())
+  })
 }
 
 /** Runs `read` at each destination of the service and puts the results together; see listPoints for what cannot be read. */
@@ -87,9 +94,10 @@ async function pointsAt(
   target: Target,
   repository: Repository,
   destination: DestinationConfiguration,
+  all: readonly Point[],
 ): Promise<SourcePoints[]> {
   const { service, sources, isOneSource } = target
-  const bySource = Map.groupBy(await repository.points(), (point) => point.source)
+  const bySource = Map.groupBy(all, (point) => point.source)
   const result: SourcePoints[] = []
   for (const source of sources) {
     const points = bySource.get(source.name) ?? []

@@ -2,6 +2,7 @@ import { throwIfInterrupted } from '../errors.ts'
 import type { RepairPlan } from '../repository/api.ts'
 import type { Application, Reporting } from './context.ts'
 import { withRepository } from './repositories.ts'
+import { acceptLoss } from './seen.ts'
 import { destinationsOf, selectTarget } from './targets.ts'
 
 export interface RepairRequest {
@@ -11,12 +12,16 @@ export interface RepairRequest {
   readData: boolean
   /** Only plan. */
   isDryRun: boolean
+  /** What this machine saw there and is gone, or the whole repository that was there, is given up. */
+  acceptLoss: boolean
 }
 
 export interface RepairOutcome extends RepairPlan {
   service: string
   destination: string
   isDryRun: boolean
+  /** Ids of points that were seen there and that are given up. */
+  accepted: string[]
   durationMs: number
 }
 
@@ -25,7 +30,7 @@ export async function repair(
   application: Application,
   request: RepairRequest,
   reporting: Reporting,
-  onPlan: (outcome: Omit<RepairOutcome, 'durationMs'>) => void,
+  onPlan: (outcome: Omit<RepairOutcome, 'durationMs' | 'accepted'>) => void,
   onOutcome: (outcome: RepairOutcome) => void,
 ): Promise<RepairOutcome[]> {
   const { ambient, config } = application
@@ -39,8 +44,9 @@ export async function repair(
       const plan = await repository.planRepair({ readData: request.readData, signal, progress })
       const about = { ...plan, service: service.name, destination: destination.name, isDryRun: request.isDryRun }
       onPlan(about)
-      if (!request.isDryRun) await repository.repair(plan, { signal, progress })
-      return about
+      if (request.isDryRun) return { ...about, accepted: [] }
+      await repository.repair(plan, { signal, progress })
+      return { ...about, accepted: request.acceptLoss ? await acceptLoss(application, repository) : [] }
     })
     const outcome: RepairOutcome = { ...planned, durationMs: Math.max(0, ambient.now() - startedMs) }
     outcomes.push(outcome)

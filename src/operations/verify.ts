@@ -1,7 +1,8 @@
 import { throwIfInterrupted } from '../errors.ts'
-import type { VerifyReport } from '../repository/api.ts'
+import type { VerifyProblem, VerifyReport } from '../repository/api.ts'
 import type { Application, Reporting } from './context.ts'
 import { withRepository } from './repositories.ts'
+import { checkSeen } from './seen.ts'
 import { destinationsOf, selectTarget } from './targets.ts'
 
 export interface VerifyRequest {
@@ -32,9 +33,12 @@ export async function verify(
   for (const destination of destinationsOf(config, service, request.destination)) {
     throwIfInterrupted(reporting.signal)
     const startedMs = ambient.now()
-    const report = await withRepository(application, service, destination, (repository) =>
-      repository.verify({ readData: request.readData, source, signal: reporting.signal, progress: reporting.progress }),
-    )
+    const { signal, progress } = reporting
+    const report = await withRepository(application, service, destination, async (repository) => {
+      const setBack = await checkSeen(application, destination.name, repository, () => repository.points())
+      const found = await repository.verify({ readData: request.readData, source, signal, progress })
+      return { ...found, problems: withSetBack(found.problems, setBack) }
+    })
     const outcome: VerifyOutcome = {
       ...report,
       service: service.name,
@@ -46,4 +50,10 @@ export async function verify(
     onOutcome(outcome)
   }
   return outcomes
+}
+
+/** What verification found by itself is not told twice. */
+function withSetBack(problems: readonly VerifyProblem[], setBack: readonly VerifyProblem[]): VerifyProblem[] {
+  const known = new Set(problems.map(({ object }) => object))
+  return [...setBack.filter(({ object }) => !known.has(object)), ...problems]
 }

@@ -20,12 +20,17 @@ export interface Repository {
   /** 32 hex digits. */
   readonly id: string
   readonly service: string
+  /** Where it is, for people and to tell places apart: 'local /srv/backups/shop'. */
+  readonly location: string
 
   /** Points that count (docs/format.md, Commit), oldest first by committedAt. */
   points(filter?: { source?: string }): Promise<Point[]>
 
   /** By id or a unique prefix of at least 4 digits; `point-not-found` otherwise. */
   findPoint(idOrPrefix: string): Promise<Point>
+
+  /** Whether a point counts, or else was removed on purpose, or is gone without a record of that. */
+  standing(id: string): Promise<'counts' | 'expired' | 'gone'>
 
   /** Begins a writing session. Exactly one of commit and discard must follow; a process that dies leaves nothing visible. */
   startPoint(request: StartPoint): Promise<PointSession>

@@ -1,9 +1,9 @@
 import { RegainError } from '../errors.ts'
 import type { Point } from '../model.ts'
 import { mapBounded } from './bounded.ts'
-import { isDamage } from './damage.ts'
+import { isDamage, isLoss } from './damage.ts'
 import { endName, expiredName, lastComponent, PREFIX, receiptName, sessionName } from './format/object-names.ts'
-import { openHashedRecord, sealRecord } from './format/records.ts'
+import { openHashedRecord, openRecord, sealRecord } from './format/records.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 const READS_AT_ONCE = 16
@@ -87,6 +87,20 @@ export async function counts(state: RepositoryState, id: string, signal?: AbortS
   return (
     (await state.storage.size(endName(id), call)) !== null && (await state.storage.size(sessionName(id), call)) !== null
   )
+}
+
+/** Looked for in this order: the record of a removal is there before the point stops to count. */
+export async function standing(state: RepositoryState, id: string): Promise<'counts' | 'expired' | 'gone'> {
+  if (await counts(state, id)) return 'counts'
+  const name = expiredName(id)
+  try {
+    // Opened, because anyone who can write to the store could put a file of that name there.
+    const record = openRecord(state.keys, 'X', name, await state.storage.get(name))
+    return record.session === id ? 'expired' : 'gone'
+  } catch (error) {
+    if (!isLoss(error)) throw error
+    return 'gone'
+  }
 }
 
 /** Written after a commit, and for one whose writer died before it could: lets verification tell a lost commit from none. */

@@ -9,7 +9,7 @@ import type { OpenPoint, Repository, RepositoryOptions } from './api.ts'
 import { planPrune } from './collector/plan.ts'
 import { prune } from './collector/prune.ts'
 import { isExpired } from './collector/roots.ts'
-import { readCommits, receiptIds } from './commits.ts'
+import { readCommits, receiptIds, standing } from './commits.ts'
 import { ComputePool } from './compute/pool.ts'
 import { authenticateClear, decodeClear, encodeClear, type RepositoryRecord } from './format/clear.ts'
 import { companions } from './format/companions.ts'
@@ -137,11 +137,13 @@ function stateOf(options: RepositoryOptions, record: RepositoryRecord, keyring: 
 class OpenRepository implements Repository {
   readonly id: string
   readonly service: string
+  readonly location: string
   private readonly state: RepositoryState
 
   constructor(state: RepositoryState) {
     this.id = state.id
     this.service = state.service
+    this.location = state.storage.description
     this.state = state
   }
 
@@ -174,6 +176,8 @@ class OpenRepository implements Repository {
         : `There is no recovery point ${idOrPrefix}.`
     throw new RegainError('point-not-found', reason)
   }
+
+  standing: Repository['standing'] = (id) => standing(this.state, id)
 
   startPoint: Repository['startPoint'] = (request) => startPoint(this.state, request)
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { existsSync, watch } from 'node:fs'
-import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -519,6 +519,56 @@ describe('what goes wrong', () => {
     assert.deepEqual([again.status, again.last.steps, again.last.left], [0, [], []])
     assert.equal((await regain(cwd, 'restore', 'shop', '--to', 'whole')).status, 0)
     assert.ok((await readFile(join(cwd, 'whole/sub/b.bin'))).equals(Buffer.alloc(300_000, 7)))
+  })
+
+  test('a store that was set back, or exchanged, is told until it is accepted', async () => {
+    const cwd = await protectedPlace()
+    await cp(join(cwd, 'backups'), join(cwd, 'earlier'), { recursive: true })
+    await writeFile(join(cwd, 'data/a.txt'), 'second\n')
+    const newest = answer((await json(cwd, 'backup', 'shop')).last).point.id
+    assert.equal((await regain(cwd, 'verify', 'shop')).status, 0)
+
+    await rm(join(cwd, 'backups'), { recursive: true })
+    await rename(join(cwd, 'earlier'), join(cwd, 'backups'))
+    const points = await regain(cwd, 'points', 'shop')
+    assert.equal(points.status, 0)
+    assert.match(points.stderr, new RegExp(`${newest} .* set back`))
+    const backup = await json(cwd, 'backup', 'shop')
+    assert.equal(backup.status, 0)
+    assert.match(String((backup.last.warnings as string[])[0]), new RegExp(newest))
+    const verify = await json(cwd, 'verify', 'shop')
+    assert.equal(verify.status, 4)
+    assert.deepEqual(
+      (verify.last.problems as { object: string }[]).map(({ object }) => object),
+      [`ends/${newest}`],
+    )
+    const accepted = await json(cwd, 'repository', 'repair', 'shop', '--accept-loss')
+    assert.deepEqual([accepted.status, accepted.last.accepted], [0, [newest]])
+    assert.equal((await regain(cwd, 'verify', 'shop')).status, 0)
+
+    await rm(join(cwd, 'backups/shop'), { recursive: true })
+    assert.equal((await regain(cwd, 'repository', 'init')).status, 0)
+    const other = await json(cwd, 'backup', 'shop')
+    assert.match(String((other.last.warnings as string[])[0]), /not the one that this machine saw/)
+    assert.equal((await regain(cwd, 'verify', 'shop')).status, 4)
+    assert.equal((await regain(cwd, 'repository', 'repair', 'shop', '--accept-loss')).status, 0)
+    const last = await json(cwd, 'backup', 'shop')
+    assert.deepEqual([last.status, last.last.warnings], [0, undefined])
+  })
+
+  test('a lost state directory costs no point and stores nothing again', async () => {
+    const cwd = await protectedPlace()
+    await rm(join(home, 'state'), { recursive: true })
+    const { status, last, lines } = await json(cwd, 'backup', 'shop')
+    assert.equal(status, 0)
+    assert.equal((last.bytes as { new: number }).new, 0)
+    assert.deepEqual(
+      lines.filter(({ type }) => type === 'warning'),
+      [],
+    )
+    const { sources } = (await json(cwd, 'points')).last as { sources?: { points: unknown[] }[] }
+    assert.equal(sources?.[0]?.points.length, 2)
+    assert.equal((await regain(cwd, 'verify', 'shop', '--read-data')).status, 0)
   })
 
   test('a newest point that is lost is told, not passed over in silence', async () => {

@@ -65,15 +65,16 @@ export const register: Register = (program, run) => {
     .option('--read-data', 'look for damage in every byte')
     .option('--dry-run', 'say what would be done, and do nothing')
     .option('--destination <name>', 'at this destination only')
+    .option('--accept-loss', 'tell no more of points that were seen there and are gone, or of another repository there')
     .addHelpText('after', REPAIR_HELP)
-    .action((service: string, options: { readData?: boolean; dryRun?: boolean; destination?: string }) =>
+    .action((service: string, options: RepairOptions) =>
       run(async (session) => {
         const application = await session.application()
         const { repair } = await import('../../operations/repair.ts')
-        const { destination, readData = false, dryRun: isDryRun = false } = options
+        const { destination, readData = false, dryRun: isDryRun = false, acceptLoss = false } = options
         const outcomes = await repair(
           application,
-          { service, destination, readData, isDryRun },
+          { service, destination, readData, isDryRun, acceptLoss },
           session.reporting,
           (plan) => tellPlan(session, plan),
           (outcome) => tellRepaired(session, outcome),
@@ -94,7 +95,14 @@ export const register: Register = (program, run) => {
     )
 }
 
-function tellPlan({ output }: Session, plan: Omit<RepairOutcome, 'durationMs'>): void {
+interface RepairOptions {
+  readData?: boolean
+  dryRun?: boolean
+  destination?: string
+  acceptLoss?: boolean
+}
+
+function tellPlan({ output }: Session, plan: Omit<RepairOutcome, 'durationMs' | 'accepted'>): void {
   for (const { action, objects, why } of plan.steps) {
     output.say(`${ACTIONS[action](count(objects.length, NOUNS[action]))}. ${why}`)
     for (const object of objects.slice(0, OBJECTS_SHOWN)) output.say(`  ${object}`)
@@ -108,6 +116,7 @@ function tellRepaired({ output }: Session, outcome: RepairOutcome): void {
     tellProblem(output, problem)
     output.warn(`  ${problem.advice}`)
   }
+  for (const point of outcome.accepted) output.say(`Recovery point ${point} is given up.`)
   const done = steps.length === 0 ? 'nothing to repair' : isDryRun ? 'nothing was done: this was a dry run' : 'repaired'
   const rest = left.length === 0 ? '' : `; ${count(left.length, 'PROBLEM')} can not be mended here`
   output.say(`${service} at ${destination}: ${done}${rest}; ${formatDuration(outcome.durationMs)}`)
