@@ -107,11 +107,10 @@ export async function standing(state: RepositoryState, id: string): Promise<'cou
 export async function writeReceipt(state: RepositoryState, commit: Commit, signal?: AbortSignal): Promise<void> {
   const name = receiptName(commit.point.id)
   const record = { session: commit.point.id, commit: commit.sha256 }
-  await state.storage.create(
-    name,
-    sealRecord(state.keys, 'R', name, record, state.ambient.randomBytes(32)),
-    signal ? { signal } : {},
-  )
+  await state.storage.create(name, sealRecord(state.keys, 'R', name, record, state.ambient.randomBytes(32)), {
+    keep: true,
+    ...(signal ? { signal } : {}),
+  })
 }
 
 /** Of all points that were ever known to be committed. */

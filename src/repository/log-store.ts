@@ -151,7 +151,7 @@ class Log implements SourceLog {
 
   private async createOnce(object: string, kind: 'L' | 'H', bytes: Buffer, meta: PieceMeta): Promise<void> {
     for (let attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
-      if (await this.state.storage.create(object, this.seal(object, kind, bytes, meta))) return
+      if (await this.state.storage.create(object, this.seal(object, kind, bytes, meta), { keep: true })) return
       const existing = await this.readOrMend(object, kind, bytes, meta)
       if (existing && !existing.bytes.equals(bytes)) throw conflict(object)
       if (existing) return

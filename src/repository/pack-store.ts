@@ -1,13 +1,15 @@
 import { createHash } from 'node:crypto'
-import { RegainError } from '../errors.ts'
+import { isRegainError } from '../errors.ts'
 import type { PackMessage } from './compute/pool.ts'
 import { encodeIndexSegment, type IndexedPack } from './format/index-segment.ts'
 import { indexName, packName } from './format/object-names.ts'
-import { sealObject } from './format/sealed.ts'
+import { openObject, sealObject } from './format/sealed.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 /** An index segment is written after so many packs, so that a backup that dies leaves most of its work usable. */
 export const PACKS_PER_SEGMENT = 32
+/** Of one pack, each under a name of its own. */
+const PUT_ATTEMPTS = 3
 
 /**
  * Step 4 of the writer: puts finished packs, each name once, and index entries only for packs that are durable. Threads
@@ -59,31 +61,44 @@ export class PackStore {
   }
 
   private async put(pack: PackMessage): Promise<void> {
-    const hex = Buffer.from(pack.name).toString('hex')
-    const name = packName(hex)
-    try {
-      await this.state.storage.put(name, new Uint8Array(pack.buffer, 0, pack.sizeBytes), {
-        signal: this.signal,
-      })
-    } catch (error) {
-      if (!(await this.isThere(error, name, hex))) throw error
-    }
+    const name = await this.store(new Uint8Array(pack.buffer, 0, pack.sizeBytes), Buffer.from(pack.name))
     const directory = Buffer.from(pack.directory)
-    this.stored.push({ name: Buffer.from(pack.name), sizeBytes: pack.sizeBytes, directory })
+    this.stored.push({ name, sizeBytes: pack.sizeBytes, directory })
     this.storedBytes += pack.sizeBytes
     this.newBytes += chunkBytes(directory)
     if (this.stored.length >= PACKS_PER_SEGMENT) await this.writeSegment(this.signal)
   }
 
-  /** After an ambiguous failure: the name is the content's hash, so a look settles it. Never sent again under this name. */
-  private async isThere(error: unknown, name: string, hex: string): Promise<boolean> {
-    if (!(error instanceof RegainError) || error.code !== 'storage-unavailable') return false
+  /**
+   * Gives the name under which it is stored: the content's hash. After an unclear answer a look settles it. If it is not
+   * there, it may still come, so it is never sent again under this name, but sealed anew: another salt, another name.
+   */
+  private async store(bytes: Uint8Array, hash: Buffer): Promise<Buffer> {
+    let sealed = bytes
+    let name = hash
+    for (let attempt = 1; ; attempt++) {
+      const object = packName(name.toString('hex'))
+      try {
+        await this.state.storage.put(object, sealed, { keep: true, signal: this.signal })
+        return name
+      } catch (error) {
+        if (!isRegainError(error, 'storage-unavailable')) throw error
+        if (await this.isThere(object, name)) return name
+        if (attempt === PUT_ATTEMPTS) throw error
+      }
+      const plain = openObject(this.state.keys, 'P', '', Buffer.from(sealed), object)
+      sealed = sealObject(this.state.keys, 'P', '', plain, this.state.ambient.randomBytes(32))
+      name = createHash('sha256').update(sealed).digest()
+    }
+  }
+
+  private async isThere(object: string, hash: Buffer): Promise<boolean> {
     try {
-      const bytes = await this.state.storage.get(name, undefined, { signal: this.signal })
-      return createHash('sha256').update(bytes).digest('hex') === hex
-    } catch (lookError) {
-      if (lookError instanceof RegainError) return false
-      throw lookError
+      const bytes = await this.state.storage.get(object, undefined, { signal: this.signal })
+      return createHash('sha256').update(bytes).digest().equals(hash)
+    } catch (error) {
+      if (isRegainError(error) && error.code !== 'interrupted') return false
+      throw error
     }
   }
 

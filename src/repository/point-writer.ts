@@ -9,6 +9,7 @@ import { ContentQueue } from './content-queue.ts'
 import { isLoss } from './damage.ts'
 import { chunkIds } from './listing-reader.ts'
 import { ListingWriter } from './listing-writer.ts'
+import { lockForCommit } from './locks.ts'
 import { type OpenedPoint, openPointReader } from './open-point.ts'
 import { PackStore } from './pack-store.ts'
 import { type PatchContext, PatchWriter, patchableIds } from './patch-writer.ts'
@@ -211,6 +212,7 @@ class PointWriter implements PointSession {
     this.content.throwIfFailed()
     throwIfInterrupted(this.request.signal)
     for (const missed of summary.missed) this.miss(missed)
+    await lockForCommit(this.state, this.id, this.request.signal)
     const { point } = await commitSession(this.state, this.point(summary, listing))
     this.ended = true
     await this.release()

@@ -149,7 +149,7 @@ async function createSession(
 async function createEnd(state: RepositoryState, name: string, sealed: Buffer): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
-      await state.storage.create(name, sealed)
+      await state.storage.create(name, sealed, { keep: true })
       return
     } catch (error) {
       if (!(error instanceof RegainError) || error.code !== 'storage-unavailable' || attempt === COMMIT_ATTEMPTS)

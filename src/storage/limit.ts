@@ -39,6 +39,7 @@ class LimitedStorage implements Storage {
         periodMs: immutability.periodMs,
         extend: (name, options) => this.#request(options, () => immutability.extend(name, options)),
         isExtended: (name, options) => this.#request(options, () => immutability.isExtended(name, options)),
+        isLocked: (name, options) => this.#request(options, () => immutability.isLocked(name, options)),
       }
     }
   }

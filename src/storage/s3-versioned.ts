@@ -43,7 +43,9 @@ export class VersionedS3Storage implements Storage {
       this.immutability = {
         periodMs: immutableMs,
         extend: (name, options) => this.#extend(name, immutableMs, options),
-        isExtended: (name, options) => this.#isExtended(name, immutableMs, options),
+        isExtended: async (name, options) =>
+          isCurrentLock(await this.#lockedUntil(name, options), this.#now(), immutableMs),
+        isLocked: async (name, options) => (await this.#lockedUntil(name, options)) > this.#now(),
       }
     }
   }
@@ -196,11 +198,12 @@ export class VersionedS3Storage implements Storage {
     await this.#calls.lock(name, version.id, lockUntil(this.#now(), periodMs), options)
   }
 
-  async #isExtended(name: string, periodMs: number, options: CallOptions = {}): Promise<boolean> {
+  /** 0 if there is no lock, or no object. Looked up, not remembered: it may have been removed. */
+  async #lockedUntil(name: string, options: CallOptions = {}): Promise<number> {
     begin(name, options)
+    this.#oldest.delete(name)
     const version = await this.#find(name, options)
-    const untilMs = version && (await this.#calls.lockedUntil(name, version.id, options))
-    return untilMs !== null && isCurrentLock(untilMs, this.#now(), periodMs)
+    return (version && (await this.#calls.lockedUntil(name, version.id, options))) ?? 0
   }
 
   /** The store's clock decides when a lock ends, so it also decides what is asked for. */

@@ -4,6 +4,7 @@ import { readEnds, receiptIds } from '../commits.ts'
 import { endName, expiredName, lastComponent, PREFIX, pinName } from '../format/object-names.ts'
 import { openRecord } from '../format/records.ts'
 import { isPinGone } from '../liveness.ts'
+import { deleteUnlessLocked } from '../locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { expiredIds } from './roots.ts'
 import { clearAborted, openSessions } from './sessions.ts'
@@ -42,7 +43,7 @@ export async function clearEnds(state: RepositoryState, signal: AbortSignal): Pr
   for (const id of orphans) {
     // An expired point's end goes by expire.ts, which looks at pins; one with a receipt was lost, and must stay to be rescued.
     if (receipts.has(id) || (await state.storage.size(expiredName(id), { signal })) !== null) continue
-    await state.storage.delete(endName(id), { signal })
+    await deleteUnlessLocked(state, endName(id), signal)
   }
   return cleared
 }

@@ -3,6 +3,7 @@ import { isDamage, isLoss } from '../damage.ts'
 import { endName, expiredName, receiptName, sessionName } from '../format/object-names.ts'
 import { type ExpiredRecord, openRecord, sealRecord } from '../format/records.ts'
 import { isPinGone } from '../liveness.ts'
+import { deleteUnlessLocked } from '../locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { readPins } from './roots.ts'
 import { fenceSession } from './sessions.ts'
@@ -22,9 +23,8 @@ export async function expirePoint(
   // Listed after the session is gone: a reader that pins from now on will see that its point does not count.
   const pins = await readPins(state, signal)
   if (pins.some((pin) => pin.point === id && !isPinGone(state.ambient, pin))) return false
-  await state.storage.delete(endName(id))
-  await state.storage.delete(receiptName(id))
-  return true
+  // Locked like the session, whose lock has ended; where not to the second, the next prune completes it.
+  return (await deleteUnlessLocked(state, endName(id))) && (await deleteUnlessLocked(state, receiptName(id)))
 }
 
 async function record(state: RepositoryState, id: string, reason: string, signal: AbortSignal): Promise<void> {

@@ -2,7 +2,9 @@ import { RegainError } from '../../errors.ts'
 import type { Progress } from '../../model.ts'
 import type { LogRange, PrunePlan, PruneReport } from '../api.ts'
 import { readCommits } from '../commits.ts'
+import { sessionName } from '../format/object-names.ts'
 import { retireGenerations } from '../generations.ts'
+import { isLocked } from '../locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { clearEnds, clearExpired, clearPins } from './clean.ts'
 import { expirePoint } from './expire.ts'
@@ -56,6 +58,10 @@ async function expirePoints(
   signal: AbortSignal,
 ): Promise<void> {
   for (const { id, reason } of plan.expire) {
+    if (await isLocked(state, sessionName(id), signal)) {
+      report.waits.push(`Recovery point ${id} is locked: it is removed by the first prune after its lock has ended.`)
+      continue
+    }
     if (!(await expirePoint(state, { id, reason }, signal)))
       report.waits.push(`Recovery point ${id} is being read: its data is removed by the next prune after that.`)
     report.expired.push(id)
@@ -116,7 +122,9 @@ async function removePacks(
   if (sizes.size === 0) return
   const planned = new Set(sizes.keys())
   const remove = async (generation: Parameters<typeof removeMarked>[1]) => {
-    for (const { name, sizeBytes } of await removeMarked({ state, signal, progress }, generation, planned)) {
+    const locked = () =>
+      report.waits.push('Some data is locked: it is removed by the first prune after its lock has ended.')
+    for (const { name, sizeBytes } of await removeMarked({ state, signal, progress, locked }, generation, planned)) {
       sizes.delete(name)
       report.packs.removed++
       report.bytesFreed += sizeBytes

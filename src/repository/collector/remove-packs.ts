@@ -4,6 +4,7 @@ import { mapBounded } from '../bounded.ts'
 import { isLoss } from '../damage.ts'
 import { packName } from '../format/object-names.ts'
 import { decodeDirectory, type Group } from '../format/pack.ts'
+import { deleteUnlessLocked } from '../locks.ts'
 import { readPackDirectory } from '../pack-directories.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { type CatalogPack, groupsOf } from './catalog.ts'
@@ -17,6 +18,8 @@ export interface Removal {
   state: RepositoryState
   signal: AbortSignal
   progress(progress: Progress): void
+  /** A pack can't be removed yet: it stays marked. */
+  locked?(): void
 }
 
 /**
@@ -26,7 +29,7 @@ export interface Removal {
  * Resolves with the packs that are gone.
  */
 export async function removeMarked(
-  { state, signal, progress }: Removal,
+  { state, signal, progress, locked = () => undefined }: Removal,
   generation: Generation,
   planned: ReadonlySet<string>,
 ): Promise<CatalogPack[]> {
@@ -36,7 +39,7 @@ export async function removeMarked(
   await mapBounded(candidates, DELETES_AT_ONCE, async (pack) => {
     throwIfInterrupted(signal)
     if (!(await mayGo(state, pack, marks, signal))) return
-    await state.storage.delete(packName(pack.name), { signal })
+    if (!(await deleteUnlessLocked(state, packName(pack.name), signal))) return locked()
     removed.push(pack)
     progress({ phase: 'removing', bytesDone: 0, filesDone: removed.length, filesTotal: candidates.length })
   })

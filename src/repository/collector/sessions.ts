@@ -3,6 +3,7 @@ import { isDamage } from '../damage.ts'
 import { endName, lastComponent, PREFIX, sessionName } from '../format/object-names.ts'
 import { type EndRecord, openRecord, type SessionRecord, sealRecord } from '../format/records.ts'
 import { type Gone, isSessionGone } from '../liveness.ts'
+import { deleteUnlessLocked } from '../locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
 
 /** A session without an end. */
@@ -43,9 +44,8 @@ export async function clearAborted(state: RepositoryState, id: string, signal: A
     if (isRegainError(error, 'storage-not-found')) return false
     throw error
   }
-  await state.storage.delete(sessionName(id))
-  await state.storage.delete(name)
-  return true
+  // It may have been about to commit, and locked it.
+  return (await deleteUnlessLocked(state, sessionName(id))) && deleteUnlessLocked(state, name)
 }
 
 /** Null: gone. One that can't be read is of any age and saw nothing. */

@@ -3,6 +3,7 @@ import type { LogRange } from '../api.ts'
 import { mapBounded } from '../bounded.ts'
 import { PREFIX, trimPrefix } from '../format/object-names.ts'
 import { openRecord, sealRecord, type TrimRecord } from '../format/records.ts'
+import { deleteUnlessLocked } from '../locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
 
 const DELETES_AT_ONCE = 8
@@ -40,8 +41,12 @@ export async function trimLog(
   const objects = (await mapBounded(ranges, 1, (range) => logObjectsIn(state, range, signal))).flat()
   if (objects.length === 0) return []
   await recordTrim(state, source, ranges, signal)
-  await mapBounded(objects, DELETES_AT_ONCE, ({ name }) => state.storage.delete(name, { signal }))
-  return objects
+  const gone: LogObject[] = []
+  // What is locked stays for a later prune, which is asked to remove the same range again.
+  await mapBounded(objects, DELETES_AT_ONCE, async (object) => {
+    if (await deleteUnlessLocked(state, object.name, signal)) gone.push(object)
+  })
+  return gone
 }
 
 async function recordTrim(
