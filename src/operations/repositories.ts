@@ -43,7 +43,7 @@ export async function ensureRepository(
 ): Promise<boolean> {
   const key = await openServiceKey(application, service)
   checkResolved(destination)
-  const storage = await application.drivers.createStorage(destination, service.name, application.ambient)
+  const storage = await makePlace(application, service, destination)
   try {
     const repository = await createRepository({
       storage,
@@ -109,6 +109,20 @@ async function openPlace(
       `There is no repository of ${service.name} at the destination ${destination.name}. ${error.message}`,
       { cause: error },
     )
+  }
+}
+
+async function makePlace(
+  application: Application,
+  service: ServiceConfiguration,
+  destination: DestinationConfiguration,
+) {
+  try {
+    return await application.drivers.createStorage(destination, service.name, application.ambient)
+  } catch (error) {
+    // A bucket or an account, which never is made here.
+    if (!isRegainError(error, 'storage-not-found')) throw error
+    throw new RegainError('precondition-failed', error.message, { hint: error.hint, cause: error })
   }
 }
 
