@@ -220,15 +220,17 @@ class GcsStorage implements Storage {
         })
         if (done === null) throw this.#noObject(name)
       },
-      isExtended: async (name, options) => {
-        checkObjectName(name)
-        const found = await this.#reading(name, options, (request) =>
-          this.#calls.metadata(this.#prefix + name, request),
-        )
-        const untilMs = found?.retainUntilMs ?? null
-        return untilMs !== null && isCurrentLock(untilMs, this.#ambient.now(), periodMs)
-      },
+      isExtended: async (name, options) =>
+        isCurrentLock(await this.#lockedUntil(name, options), this.#ambient.now(), periodMs),
+      isLocked: async (name, options) => (await this.#lockedUntil(name, options)) > this.#ambient.now(),
     }
+  }
+
+  /** 0 if there is no lock, or no object. */
+  async #lockedUntil(name: string, options: CallOptions | undefined): Promise<number> {
+    checkObjectName(name)
+    const found = await this.#reading(name, options, (request) => this.#calls.metadata(this.#prefix + name, request))
+    return found?.retainUntilMs ?? 0
   }
 
   #noObject(name: string): RegainError {

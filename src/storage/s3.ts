@@ -1,6 +1,7 @@
 import { RegainError, throwIfInterrupted } from '../errors.ts'
 import type { Ambient } from '../model.ts'
 import type { Bytes, CallOptions, Storage, StoredObject } from './contract.ts'
+import { refuseClearText } from './endpoint.ts'
 import { checkObjectName, checkPrefix, isObjectName } from './names.ts'
 import { checkRange } from './ranges.ts'
 import { S3Calls } from './s3-calls.ts'
@@ -22,6 +23,7 @@ export async function openS3Storage(
   ambient: Pick<Ambient, 'now'>,
   options: CallOptions = {},
 ): Promise<Storage> {
+  if (config.endpoint !== undefined) refuseClearText(config.endpoint, `s3 ${config.bucket}`)
   const calls = new S3Calls(config)
   try {
     const versioning = await calls.versioning(options)
