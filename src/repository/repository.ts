@@ -6,23 +6,16 @@ import type { Point } from '../model.ts'
 import type { Storage } from '../storage/contract.ts'
 import { addKey, destroyKeys, listAllKeys, removeKey, writeFirstKey } from './administer-keys.ts'
 import type { OpenPoint, Repository, RepositoryOptions } from './api.ts'
-import { planPrune } from './collector/plan.ts'
-import { prune } from './collector/prune.ts'
 import { isExpired } from './collector/roots.ts'
 import { readCommits, receiptIds, standing } from './commits.ts'
 import { ComputePool } from './compute/pool.ts'
 import { authenticateClear, decodeClear, encodeClear, type RepositoryRecord } from './format/clear.ts'
-import { companions } from './format/companions.ts'
 import { DOMAIN_ID_BYTES, FIRST_EPOCH, KEY_BYTES } from './format/domain-keys.ts'
 import { lastComponent, PREFIX, REPOSITORY } from './format/object-names.ts'
 import { createFirstGeneration } from './generations.ts'
 import { eraseKeyring, firstKeyring, type Keyring, openKeyring } from './keyring.ts'
 import { sourceLog } from './log-store.ts'
-import { openPointReader } from './open-point.ts'
-import { startPoint } from './point-writer.ts'
-import { carryOutRepair, makeRepairPlan } from './repair.ts'
 import type { RepositoryState } from './repository-state.ts'
-import { verifyRepository } from './verify.ts'
 
 const DATA = [PREFIX.generations, PREFIX.ends, PREFIX.sessions, PREFIX.packs, PREFIX.log]
 const MAX_THREADS = 8
@@ -50,6 +43,7 @@ export async function createRepository(
   const domain = ambient.randomBytes(DOMAIN_ID_BYTES)
   const keyring = firstKeyring(key, domain)
   const createdAt = new Date(ambient.now()).toISOString()
+  const { companions } = await import('./format/companions.ts')
   const files = companions()
   for (const [name, bytes] of Object.entries(files)) await storage.put(name, bytes)
   const record: RepositoryRecord = {
@@ -179,23 +173,31 @@ class OpenRepository implements Repository {
 
   standing: Repository['standing'] = (id) => standing(this.state, id)
 
-  startPoint: Repository['startPoint'] = (request) => startPoint(this.state, request)
+  // The parts of the engine are loaded when they are needed: to list points takes a fifth of them.
 
-  openPoint(id: string, options: { signal: AbortSignal }): Promise<OpenPoint> {
+  startPoint: Repository['startPoint'] = async (request) =>
+    (await import('./point-writer.ts')).startPoint(this.state, request)
+
+  async openPoint(id: string, options: { signal: AbortSignal }): Promise<OpenPoint> {
+    const { openPointReader } = await import('./open-point.ts')
     return openPointReader(this.state, id, options.signal)
   }
 
   log: Repository['log'] = (source) => sourceLog(this.state, source)
 
-  verify: Repository['verify'] = (options) => verifyRepository(this.state, options)
+  verify: Repository['verify'] = async (options) => (await import('./verify.ts')).verifyRepository(this.state, options)
 
-  planRepair: Repository['planRepair'] = (options) => makeRepairPlan(this.state, options)
+  planRepair: Repository['planRepair'] = async (options) =>
+    (await import('./repair.ts')).makeRepairPlan(this.state, options)
 
-  repair: Repository['repair'] = (plan, options) => carryOutRepair(this.state, plan, options)
+  repair: Repository['repair'] = async (plan, options) =>
+    (await import('./repair.ts')).carryOutRepair(this.state, plan, options)
 
-  planPrune: Repository['planPrune'] = (request) => planPrune(this.state, request)
+  planPrune: Repository['planPrune'] = async (request) =>
+    (await import('./collector/plan.ts')).planPrune(this.state, request)
 
-  prune: Repository['prune'] = (plan, options) => prune(this.state, plan, options)
+  prune: Repository['prune'] = async (plan, options) =>
+    (await import('./collector/prune.ts')).prune(this.state, plan, options)
 
   keys: Repository['keys'] = () => listAllKeys(this.state)
 
