@@ -25,7 +25,7 @@ const GOOGLE = 'https://storage.googleapis.com'
 const LIST_PAGE = 1000
 
 /**
- * Objects of one bucket of Google Cloud Storage, by its JSON API (docs/decisions/0017-gcs-by-its-json-api.md). Each
+ * Objects of one bucket of Google Cloud Storage, by its JSON API (docs/decisions/0017-azure-and-gcs.md). Each
  * goes up in one request, which makes it whole or not at all; `ifGenerationMatch=0` lets exactly one of several writers
  * make it; reads and listings show every write that was answered (Cloud Storage is strongly consistent).
  *
