@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, readdirSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
@@ -56,6 +56,8 @@ export function sourceContract(driver: string, open: () => Promise<SourceUnderTe
     it(what, async () => {
       const under = await open()
       const directory = mkdtempSync(join(tmpdir(), 'regain-source-'))
+      // A restored server's user has to get through it.
+      chmodSync(directory, 0o755)
       try {
         await check(under, directory)
       } finally {
@@ -119,8 +121,9 @@ export function sourceContract(driver: string, open: () => Promise<SourceUnderTe
       const after = join(directory, 'after')
       await under.source.restore(second.reader(), everything(mkdir(after)), listen().options)
       await under.assertSame(after)
-      // The older point is not touched by the newer one.
-      await under.source.restore(first.reader(), everything(mkdir(before)), listen().options)
+      // The older point is not touched by the newer one. A log leads on from it, so the point itself is asked for.
+      const at = { kind: 'point', id: first.point.id } as const
+      await under.source.restore(first.reader(), { ...everything(mkdir(before)), at }, listen().options)
       await assert.rejects(under.assertSame(before))
     })
 

@@ -16,9 +16,13 @@ function row(rows: WrittenRow[], n: number): WrittenRow {
   return found
 }
 
-for (const major of [13, 15, 18]) {
-  test(`version ${major}: a cluster comes back to each kind of moment, exactly`, async (t) => {
-    const postgres = await startPostgres(t, { major })
+for (const [major, walSegmentMegabytes] of [
+  [13, 16],
+  [15, 64],
+  [18, 16],
+] as const) {
+  test(`version ${major}, segments of ${walSegmentMegabytes} MiB: a cluster comes back to each kind of moment, exactly`, async (t) => {
+    const postgres = await startPostgres(t, { major, walSegmentMegabytes })
     const protection = await protect(t)
     const following = protection.follow(postgres)
     const rows = await writeRows(postgres, 1, 10)

@@ -1,7 +1,6 @@
 import { chmod, lchown, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { findPostgres, type PostgresBinaries } from '../../src/sources/postgres/binaries.ts'
@@ -9,6 +8,12 @@ import { initDatabase } from '../../src/sources/postgres/init.ts'
 import { type FoundServer, findRunningServer, stopRunningServer } from '../../src/sources/postgres/running-server.ts'
 import { type PostgresServer, startServer } from '../../src/sources/postgres/server.ts'
 import { restoreUser } from '../../src/sources/postgres/server-user.ts'
+
+/** What ends when a test does, or a suite: a TestContext is one. */
+export interface TestScope {
+  readonly signal: AbortSignal
+  after(end: () => unknown): void
+}
 
 /** Real PostgreSQL servers for tests: a data directory in a temporary folder, stopped and removed when the test ends. */
 export interface TestPostgres {
@@ -49,7 +54,7 @@ export function testBinaries(major: number): Promise<PostgresBinaries> {
 }
 
 /** A folder that is removed when the test ends. Others may pass through it: servers do not run as root. */
-export async function temporaryDirectory(t: TestContext, prefix = 'regain-test-'): Promise<string> {
+export async function temporaryDirectory(t: TestScope, prefix = 'regain-test-'): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), prefix))
   await chmod(directory, 0o755)
   t.after(() => rm(directory, { recursive: true, force: true, maxRetries: 5 }))
@@ -65,7 +70,7 @@ const FAST = {
 }
 
 /** A new cluster, started. */
-export async function startPostgres(t: TestContext, options: TestPostgresOptions = {}): Promise<TestPostgres> {
+export async function startPostgres(t: TestScope, options: TestPostgresOptions = {}): Promise<TestPostgres> {
   const parent = await temporaryDirectory(t)
   const directory = join(parent, 'data')
   const binaries = await testBinaries(options.major ?? 18)
@@ -85,7 +90,7 @@ export async function startPostgres(t: TestContext, options: TestPostgresOptions
 
 /** A data directory that exists (restored, copied): not started yet. */
 export function testPostgres(
-  t: TestContext,
+  t: TestScope,
   binaries: PostgresBinaries,
   directory: string,
   password?: string,

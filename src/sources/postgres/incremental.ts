@@ -29,14 +29,21 @@ export async function prepareIncremental(
   facts: ServerFacts,
   options: BackupOptions,
 ): Promise<IncrementalBase | null> {
-  if (options.kind === 'full' || writer.base === null) return null
+  if (options.kind === 'full') return null
+  if (writer.base === null) {
+    options.warn('There is no earlier point of this source to build on: the whole cluster is read.')
+    return null
+  }
   const reason = obstacle(writer.base, facts)
   if (reason !== null) {
     options.warn(`The whole cluster is read: ${reason} What has not changed is not stored again.`)
     return null
   }
   try {
-    return await readBase(writer, writer.base)
+    const base = await readBase(writer, writer.base)
+    if (base === null)
+      options.warn('The whole cluster is read: the last point has no manifest that the server could take.')
+    return base
   } catch (error) {
     if (!isRegainError(error, 'repository-damaged') && !isRegainError(error, 'storage-not-found')) throw error
     options.warn(`The whole cluster is read: the last point is damaged in the repository. ${error.message}`)
