@@ -4,7 +4,7 @@ import { contestText, writeResult } from './lib/result.ts'
 import { leaveSetting, readSetting, type Setting } from './lib/setting.ts'
 import { filesAgain, filesFirst } from './rows/files-backup.ts'
 import { filesRestore, verify } from './rows/files-restore.ts'
-import { pgFull, pgLog, pgRestore } from './rows/postgres.ts'
+import { pgFull, pgIncremental, pgLog, pgRestore } from './rows/postgres.ts'
 import { start } from './rows/start.ts'
 
 /**
@@ -17,6 +17,7 @@ const ROWS: Record<string, (setting: Setting) => Promise<Contest[]>> = {
   'files-restore': filesRestore,
   verify,
   'pg-full': pgFull,
+  'pg-incremental': pgIncremental,
   'pg-restore': pgRestore,
   'pg-log': pgLog,
   start,

@@ -48,6 +48,53 @@ export async function pgFull(setting: Setting): Promise<Contest[]> {
   ]
 }
 
+/** What a backup costs when one block in a hundred has changed since the last one. */
+export async function pgIncremental(setting: Setting): Promise<Contest[]> {
+  const server = await startBenchServer(setting, setting.isTrial ? 0.05 : GIGABYTES)
+  const regain = regainPlace(setting, 'pg-incremental', `{ type: postgres, url: "${server.url}", log: none }`)
+  await regain.reset()
+  await execute({ argv: regain.argv('backup', 'bench', '--full') })
+  await server.resetPgBackRest()
+  await execute(server.pgBackRest('--type=full', 'backup'))
+  const contestants: Contestant[] = [
+    {
+      name: 'regain',
+      run: () => measure({ argv: regain.argv('backup', 'bench') }),
+      left: async () => ({ repository: await diskUsage(regain.repository) }),
+    },
+    {
+      name: await pgBackRestName(server),
+      run: () => measure(server.pgBackRest('--type=incr', 'backup')),
+      left: async () => ({ repository: await diskUsage(server.outside('pgbackrest')) }),
+    },
+  ]
+  return [
+    {
+      name: 'pg-incremental',
+      notes: [
+        `Incremental backup of PostgreSQL 17 with ${describe(server)}, a row in one block of a hundred changed before each round.`,
+        `${PGBACKREST_SETTINGS} Regain's point is a whole one each time.`,
+      ],
+      contestants,
+      beforeRound: (round) => changeBlocks(server, round),
+      bars: { pgBackRest: 2 },
+    },
+  ]
+}
+
+/** pgbench_accounts has 61 rows in a block. */
+async function changeBlocks(server: BenchServer, round: number): Promise<void> {
+  const client = new pg.Client({ connectionString: server.url })
+  await client.connect()
+  try {
+    await client.query('update pgbench_accounts set abalance = abalance + 1 where aid % 6100 = $1', [round * 61 + 7])
+    await client.query('vacuum pgbench_accounts')
+    await client.query('checkpoint')
+  } finally {
+    await client.end()
+  }
+}
+
 /** The newest point into an empty directory, no server started. */
 export async function pgRestore(setting: Setting): Promise<Contest[]> {
   const server = await startBenchServer(setting, setting.isTrial ? 0.05 : GIGABYTES)
