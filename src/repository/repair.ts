@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { isRegainError, throwIfInterrupted } from '../errors.ts'
 import type { RepairPlan, RepairStep, VerifyOptions } from './api.ts'
-import { listPacks, readSegments, withoutIndex } from './chunk-index.ts'
+import { listPacks, readSegments } from './chunk-index.ts'
 import { publishGeneration, readNewest } from './collector/generation.ts'
 import { decodeClear, type RepositoryRecord } from './format/clear.ts'
 import { companions } from './format/companions.ts'
@@ -24,12 +24,11 @@ export async function makeRepairPlan(
   const { tombstones } = await readNewest(state, signal)
   const changedSegments: string[] = []
   const unreadable: string[] = []
-  const indexed = await readSegments(state, { signal, unreadable: (segment) => void unreadable.push(segment) })
+  await readSegments(state, { signal, unreadable: (segment) => void unreadable.push(segment) })
   for (const segment of unreadable) if (await isChanged(state, segment, signal)) changedSegments.push(segment)
+  const uncovered = await chunks.describeUncovered()
+  const undescribed = chunks.undescribed.map(({ pack }) => pack)
   const listed = await listPacks(state, signal)
-  const undescribed: string[] = []
-  const directories = new PackDirectories(state, { signal, unreadable: (pack) => void undescribed.push(pack) })
-  const uncovered = await directories.read(withoutIndex(listed, indexed))
   return planRepair({
     service: state.service,
     problems: report.problems,

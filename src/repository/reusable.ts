@@ -1,3 +1,4 @@
+import type { RegainError } from '../errors.ts'
 import { buildIndex, type ChunkIndex, listPacks, readSegments, withoutIndex } from './chunk-index.ts'
 import type { IndexedPack } from './format/index-segment.ts'
 import { lastComponent, PREFIX } from './format/object-names.ts'
@@ -16,26 +17,47 @@ export async function loadReusable(
   request: { session: string; tombstones: ReadonlySet<string>; signal: AbortSignal },
 ): Promise<ChunkIndex> {
   const { session, tombstones, signal } = request
-  let isDamaged = false
-  const indexed = await readSegments(state, {
-    signal,
-    unreadable: (segment, error) => {
-      isDamaged = true
-      state.ambient.log('warning', error.message, { object: segment })
-    },
-  })
-  const listed = await listPacks(state, signal)
-  for (const name of tombstones) listed.delete(name)
-  const uncovered = withoutIndex(listed, indexed)
+  const first = await look(state, tombstones, signal)
+  if (first.uncovered.length === 0) return buildIndex(first.listed, first.indexed)
+  // A segment that another process merged away between listing and reading is missed: the one that replaced it is there now.
+  const { indexed, listed, uncovered, damaged } = await look(state, tombstones, signal)
+  for (const [segment, { message }] of damaged) state.ambient.log('warning', message, { object: segment })
   if (uncovered.length === 0) return buildIndex(listed, indexed)
-  if (!isDamaged && (await isAnotherAtWork(state, session, signal))) return buildIndex(listed, indexed)
+  if (damaged.size === 0 && (await isAnotherAtWork(state, session, signal))) return buildIndex(listed, indexed)
 
   const adopted = await new PackDirectories(state, { signal }).read(uncovered)
   await indexPacks(state, adopted, signal)
   state.ambient.log('warning', `${adopted.length} packs that no index segment named are in the index again.`)
-  const listedAfter = await listPacks(state, signal)
-  for (const name of tombstones) listedAfter.delete(name)
-  return buildIndex(listedAfter, [...indexed, ...adopted])
+  return buildIndex(await listUnmarked(state, tombstones, signal), [...indexed, ...adopted])
+}
+
+interface Look {
+  indexed: IndexedPack[]
+  /** Hex name to size, without tombstones. */
+  listed: ReadonlyMap<string, number>
+  uncovered: [name: string, sizeBytes: number][]
+  damaged: ReadonlyMap<string, RegainError>
+}
+
+/** Index, **then** packs. */
+async function look(state: RepositoryState, tombstones: ReadonlySet<string>, signal: AbortSignal): Promise<Look> {
+  const damaged = new Map<string, RegainError>()
+  const indexed = await readSegments(state, {
+    signal,
+    unreadable: (segment, error) => void damaged.set(segment, error),
+  })
+  const listed = await listUnmarked(state, tombstones, signal)
+  return { indexed, listed, uncovered: withoutIndex(listed, indexed), damaged }
+}
+
+async function listUnmarked(
+  state: RepositoryState,
+  tombstones: ReadonlySet<string>,
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, number>> {
+  const listed = await listPacks(state, signal)
+  for (const name of tombstones) listed.delete(name)
+  return listed
 }
 
 /** New segments for packs that are there: all durable when it resolves. */

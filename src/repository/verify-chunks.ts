@@ -48,11 +48,10 @@ export class KnownChunks {
   readonly unindexed = new Set<string>()
   /** Packs that neither a segment nor their own directory describes. */
   readonly undescribed: { pack: string; detail: string }[] = []
-  private readonly state: RepositoryState
+  private readonly directories: PackDirectories
   private readonly indexed: readonly IndexedPack[]
   private readonly listed: ReadonlyMap<string, number>
   private readonly bad: BadPacks
-  private readonly signal: AbortSignal
   private uncovered: ReadonlySet<string> | null = null
 
   constructor(
@@ -62,11 +61,13 @@ export class KnownChunks {
     bad: BadPacks,
     signal: AbortSignal,
   ) {
-    this.state = state
+    this.directories = new PackDirectories(state, {
+      signal,
+      unreadable: (pack, { message }) => this.undescribed.push({ pack, detail: message }),
+    })
     this.indexed = indexed
     this.listed = listed
     this.bad = bad
-    this.signal = signal
     this.readable = buildIndex(listed, indexed)
     this.sound = this.withoutBad(indexed)
   }
@@ -84,12 +85,13 @@ export class KnownChunks {
     return where === 'readable' ? where : { lostWith: where }
   }
 
+  /** Packs that no readable segment names, by their own directories; each is read once. */
+  describeUncovered(): Promise<IndexedPack[]> {
+    return this.directories.read(withoutIndex(this.listed, this.indexed))
+  }
+
   private async readUncovered(): Promise<ReadonlySet<string>> {
-    const directories = new PackDirectories(this.state, {
-      signal: this.signal,
-      unreadable: (pack, { message }) => this.undescribed.push({ pack, detail: message }),
-    })
-    const packs = await directories.read(withoutIndex(this.listed, this.indexed))
+    const packs = await this.describeUncovered()
     const names = packs.map((pack) => pack.name.toString('hex'))
     packs.forEach((pack, index) => {
       const name = names[index] as string

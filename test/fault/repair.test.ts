@@ -103,6 +103,16 @@ describe('a repository that is repaired', () => {
     assert.ok(storage.objects.has(known))
   })
 
+  it('keeps an index segment that only looked damaged when the plan was made', async () => {
+    const name = named('index/')[0]!
+    flip(name, 200)
+    const planned = await plan()
+    flip(name, 200)
+    await made.repository.repair(planned, RUN)
+    assert.ok(storage.objects.has(name))
+    await assertSound(made.repository)
+  })
+
   it('of any damage to packs, has a backup of the same source restored byte by byte', async (t) => {
     const seed = chooseSeed()
     t.diagnostic(`seed ${seed}`)
@@ -111,6 +121,8 @@ describe('a repository that is repaired', () => {
       beforeTurn()
       const hurt = named('packs/').filter((_, i) => i === turn % named('packs/').length || random(3) === 0)
       for (const name of hurt) damage(name, random(4))
+      // The index as well: then a pack whose own directory is hurt is described nowhere.
+      if (random(3) === 0) for (const name of named('index/')) damage(name, random(3))
       const about = `turn ${turn}: ${hurt.join(', ')}, seed ${seed}`
       await repair()
       const { point } = await backUp(made.repository, tree)
@@ -160,6 +172,34 @@ describe('a repository that is repaired', () => {
     await backUp(made.repository, tree)
     await assertSound(made.repository)
     for (const { id, tree } of points) await assertRestores(made.repository, id, tree)
+  })
+
+  it('is rid of a damaged pack by the next prune, once what it held is stored again, and not before', async () => {
+    const hurt = largestPack()
+    flip(hurt, 1_000_000)
+    await repair()
+    const prune = async () => {
+      const weighed = (await made.repository.points()).map(({ id }) => id)
+      const planned = await made.repository.planPrune({ ...RUN, expire: [], trimLog: [], weighed })
+      await made.repository.prune(planned, RUN)
+    }
+    await prune()
+    assert.ok(storage.objects.has(hurt))
+    await backUp(made.repository, tree)
+    await prune()
+    assert.ok(!storage.objects.has(hurt))
+    await assertSound(made.repository)
+    for (const { id, tree } of points) await assertRestores(made.repository, id, tree)
+  })
+
+  it('does not have a damaged pack indexed again, when its segment is lost after it was set aside', async () => {
+    const hurt = largestPack()
+    flip(hurt, 1_000_000)
+    await repair()
+    for (const name of named('index/')) storage.objects.delete(name)
+    const { point } = await backUp(made.repository, tree)
+    assert.ok(point.bytes.new > 2_000_000, 'what it held was stored again')
+    await assertRestores(made.repository, point.id, points[1]!.tree)
   })
 
   it('has its own programs back', async () => {
