@@ -32,6 +32,12 @@ export const drivers: Drivers = {
     return { freeBytes: bavail * bsize, isWritable }
   },
 
+  async unknownHostKey(destination) {
+    if (destination.type !== 'sftp' || destination.hostKey !== null) return null
+    const { askForHostKey } = await import('./storage/sftp-connection.ts')
+    return askForHostKey(destination.host, destination.port)
+  },
+
   async hasKey(key) {
     return key.type !== 'file' || existsSync(key.path)
   },

@@ -38,6 +38,9 @@ export interface Drivers {
     service: string,
   ): Promise<{ freeBytes: number | null; isWritable: boolean | null }>
 
+  /** The host key that a server shows if the configuration names none, unproved; null where that is no question. */
+  unknownHostKey(destination: DestinationConfiguration): Promise<{ type: string; fingerprint: string } | null>
+
   /** Whether the key is there. Reads nothing of it. */
   hasKey(key: KeyConfiguration): Promise<boolean>
   /** Whether other users of the machine may read or change it where it lies. The key must be there. */

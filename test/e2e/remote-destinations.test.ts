@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
@@ -33,8 +33,11 @@ describe('a folder at a remote destination', () => {
   it('sftp', async () => {
     const { port, user, home, identity, fingerprint } = sshd
     await comesBack('sftp', {
-      destination: `{ type: sftp, host: 127.0.0.1, port: ${port}, user: ${user}, path: "${home}/backups", identity: "${identity}", hostKey: "${fingerprint}" }`,
+      destination: `{ type: sftp, host: 127.0.0.1, port: ${port}, user: ${user}, path: "${home}/backups", identity: "${identity}" } # ours`,
     })
+    // The key was not known before: init has shown and written it, and nothing else was changed.
+    const written = readFileSync(join(folder, 'sftp', 'regain.yaml'), 'utf8')
+    assert.ok(written.includes(`identity: "${identity}", hostKey: "${fingerprint}" } # ours\n`), written)
   })
 
   it('azure', async () => {
