@@ -165,17 +165,17 @@ export class ContentQueue {
     this.settle(pending, 'ready')
   }
 
-  /** Stores parts that stand end to end in `buffer`; ids of each part. The buffer comes back for reuse. */
+  /** Stores parts that stand end to end in `buffer`; ids of each part. A shared buffer may be used again afterwards, another is gone. */
   async storeParts(
-    buffer: ArrayBuffer,
+    buffer: ArrayBuffer | SharedArrayBuffer,
     parts: { length: number; chunking: Chunking }[],
-  ): Promise<{ ids: Buffer[]; buffer: ArrayBuffer }> {
+  ): Promise<Buffer[]> {
     const reply = await this.run<StoredBytes>(
       { type: 'bytes', session: this.session, buffer, parts, metadata: false },
       null,
     )
     this.read(parts.reduce((sum, part) => sum + part.length, 0))
-    return { ids: splitByCounts(Buffer.from(reply.ids), reply.counts), buffer: reply.buffer }
+    return splitByCounts(Buffer.from(reply.ids), reply.counts)
   }
 
   /** Stores chunks of the repository with some of their bytes replaced. */
@@ -207,9 +207,8 @@ export class ContentQueue {
   }
 
   private async run<Reply>(job: BytesJob, thread: number | null): Promise<Reply> {
-    return this.counted(() =>
-      thread === null ? this.pool.run(job, [job.buffer]) : this.pool.runOn(thread, job, [job.buffer]),
-    )
+    const transfer = job.buffer instanceof ArrayBuffer ? [job.buffer] : []
+    return this.counted(() => (thread === null ? this.pool.run(job, transfer) : this.pool.runOn(thread, job, transfer)))
   }
 
   private async counted<Reply>(start: () => Promise<Reply>): Promise<Reply> {

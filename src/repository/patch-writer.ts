@@ -130,7 +130,7 @@ export class PatchWriter {
     const { content } = this.context
     await content.jobRoom()
     const own = new Uint8Array(bytes)
-    const stored = content.storeParts(own.buffer, [{ length: own.length, chunking: 'pages' }]).then(({ ids }) => {
+    const stored = content.storeParts(own.buffer, [{ length: own.length, chunking: 'pages' }]).then((ids) => {
       ids[0]?.copy(this.ids, index * ID_BYTES)
     })
     this.follow(stored)

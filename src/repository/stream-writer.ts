@@ -23,7 +23,7 @@ interface Part {
 /** Gathers bytes that sources push, one stream after the other, into jobs for the threads. */
 export class StreamWriter {
   private readonly content: ContentQueue
-  private readonly spare: ArrayBuffer[] = []
+  private readonly spare: SharedArrayBuffer[] = []
   private buffer: Uint8Array | null = null
   private filled = 0
   private parts: Part[] = []
@@ -61,7 +61,7 @@ export class StreamWriter {
     this.parts = []
     this.buffer = null
     this.filled = 0
-    this.content.watch(this.store(buffer.buffer as ArrayBuffer, parts))
+    this.content.watch(this.store(buffer.buffer as SharedArrayBuffer, parts))
   }
 
   private async write(stream: OpenStream, bytes: Buffer): Promise<void> {
@@ -99,7 +99,7 @@ export class StreamWriter {
 
   /** Room left for this stream: a page-aligned stream is only ever cut at a chunk's boundary. */
   private space(stream: OpenStream): number {
-    this.buffer ??= new Uint8Array(this.spare.pop() ?? new ArrayBuffer(BUFFER_BYTES))
+    this.buffer ??= new Uint8Array(this.spare.pop() ?? new SharedArrayBuffer(BUFFER_BYTES))
     const free = BUFFER_BYTES - this.filled
     if (stream.chunking !== 'pages') return free
     const intoChunk = stream.bytes % PAGE_CHUNK_BYTES
@@ -117,14 +117,14 @@ export class StreamWriter {
     else this.parts.push({ stream, index: stream.parts++, length: bytes.length, chunking: stream.chunking })
   }
 
-  private async store(buffer: ArrayBuffer, parts: Part[]): Promise<void> {
-    const reply = await this.content.storeParts(
+  private async store(buffer: SharedArrayBuffer, parts: Part[]): Promise<void> {
+    const ids = await this.content.storeParts(
       buffer,
       parts.map(({ length, chunking }) => ({ length, chunking })),
     )
-    if (this.spare.length < BUFFERS_KEPT) this.spare.push(reply.buffer)
+    if (this.spare.length < BUFFERS_KEPT) this.spare.push(buffer)
     for (const [index, part] of parts.entries()) {
-      part.stream.ids[part.index] = reply.ids[index] as Buffer
+      part.stream.ids[part.index] = ids[index] as Buffer
       part.stream.stored++
       await this.settle(part.stream)
     }

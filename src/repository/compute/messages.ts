@@ -123,11 +123,14 @@ export interface StoredRange {
 
 export type Chunking = 'pages' | 'content' | 'one'
 
-/** Store bytes: parts end to end in `buffer`, which comes back in the reply for reuse. Reply: StoredBytes. */
+/**
+ * Store bytes: parts end to end in `buffer`. A shared one is the sender's again with the reply: buffers that are sent to
+ * and fro count as new memory each time they arrive, and make the collector run. Reply: StoredBytes.
+ */
 export interface BytesJob {
   type: 'bytes'
   session: number
-  buffer: ArrayBuffer
+  buffer: ArrayBuffer | SharedArrayBuffer
   parts: { length: number; chunking: Chunking }[]
   /** Listing pages and chunk lists go to packs of their own. */
   metadata: boolean
@@ -136,7 +139,6 @@ export interface StoredBytes {
   /** Number of chunks of each part. */
   counts: number[]
   ids: Uint8Array
-  buffer: ArrayBuffer
 }
 
 /** Finish open packs. Every pack message precedes the reply. */

@@ -21,7 +21,7 @@ export async function storeBytes(store: SessionStore, job: BytesJob): Promise<St
     counts.push(ids.length - before)
     start += part.length
   }
-  return { counts, ids: Buffer.concat(ids), buffer: job.buffer }
+  return { counts, ids: Buffer.concat(ids) }
 }
 
 function cut(store: SessionStore, bytes: Uint8Array, start: number, chunking: Chunking): number {

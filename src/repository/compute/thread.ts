@@ -57,7 +57,7 @@ async function run(job: Job): Promise<{ reply: unknown; transfer: ArrayBuffer[] 
     case 'range':
       return plain(await storeRange(session(job.session), job))
     case 'bytes':
-      return { reply: await storeBytes(session(job.session), job), transfer: [job.buffer] }
+      return plain(await storeBytes(session(job.session), job))
     case 'flush':
       session(job.session).flush()
       return plain(null)
