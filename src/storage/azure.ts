@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream'
 import {
   AnonymousCredential,
+  type BlobDownloadResponseParsed,
   BlobServiceClient,
   type BlockBlobClient,
   type ContainerClient,
@@ -219,16 +220,23 @@ async function download(
   const count = range === undefined ? undefined : Math.max(range.length, 1)
   try {
     const answer = await blob.download(range?.offset ?? 0, count, { abortSignal: signal, maxRetryRequests: 0 })
-    const bytes = await collect(
-      answer.readableStreamBody as AsyncIterable<Buffer>,
-      announced(answer.contentLength),
-      touch,
-    )
+    const bytes = await readBody(answer, touch)
     return range?.length === 0 ? Buffer.alloc(0) : bytes
   } catch (error) {
     // The range begins at the end of the blob or behind it.
     if (range !== undefined && azureStatus(error) === 416) return Buffer.alloc(0)
     throw error
+  }
+}
+
+/** The SDK has an error of its own, without a code, for an answer that ends early. */
+async function readBody(answer: BlobDownloadResponseParsed, touch: () => void): Promise<Buffer> {
+  const body = answer.readableStreamBody as AsyncIterable<Buffer>
+  try {
+    return await collect(body, announced(answer.contentLength), touch)
+  } catch (error) {
+    if (error instanceof RegainError) throw error
+    throw Object.assign(new Error('the answer ended early', { cause: error }), { code: 'ECONNRESET' })
   }
 }
 

@@ -144,7 +144,14 @@ export class GcsCalls {
 
   async #json<T>(method: string, url: string, request: Request): Promise<T> {
     const { body } = await this.#send({ method, url, headers: {} }, request)
-    return JSON.parse(body.toString()) as T
+    try {
+      return JSON.parse(body.toString()) as T
+    } catch {
+      throw new RegainError(
+        'storage-unavailable',
+        'What answered in the place of Cloud Storage does not speak its language.',
+      )
+    }
   }
 
   async #send(call: HttpCall, request: Request): Promise<HttpAnswer> {

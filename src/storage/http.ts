@@ -37,7 +37,8 @@ export class HttpClient {
         agent: isSecure ? this.#secure : this.#plain,
         signal,
       })
-      request.once('error', reject)
+      // Stays: an error after the first one must not end the process.
+      request.on('error', reject)
       request.once('response', (answer) => {
         readAnswer(answer, method, touch).then(
           (read) => resolve({ status: answer.statusCode ?? 0, body: read }),

@@ -80,7 +80,8 @@ class SftpStorage implements Storage {
 
   constructor(pool: SftpPool, root: string, description: string, ambient: Ambient) {
     this.#pool = pool
-    this.#root = root
+    // As posix.dirname gives it, which is how the walk up from a folder ends here.
+    this.#root = posix.join(root, '.').replace(/(?<=.)\/$/, '')
     this.description = description
     this.#ambient = ambient
   }
@@ -213,7 +214,7 @@ class SftpStorage implements Storage {
    */
   async #makeFolder(session: SftpSession, folder: string): Promise<void> {
     try {
-      if (folder === posix.normalize(this.#root)) return await checkRoot(session, this.#root)
+      if (folder === this.#root) return await checkRoot(session, this.#root)
       await this.#ensureFolder(session, posix.dirname(folder))
       await makeFolder(session, folder)
     } catch (error) {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import {
@@ -187,6 +187,27 @@ describe('sftp storage, its server and the way there', () => {
     }
     await (await openSftpStorage(place, { ...testAmbient(), now: () => now })).close()
     assert.deepEqual(readdirSync(temporary).sort(), ['b'.repeat(32), 'foreign'])
+  })
+
+  it('says that the disk of the server is full, and leaves nothing half-written', async (t) => {
+    const place = sshd.place('small')
+    await (await createSftpStorage(place, testAmbient())).close()
+    const { uid, gid } = lstatSync(place.path)
+    const options = `size=6m,mode=700,uid=${uid},gid=${gid}`
+    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', place.path], { encoding: 'utf8' })
+    if (mounted.status !== 0) return t.skip(`needs a small disk, and this user may not mount one: ${mounted.stderr}`)
+    const storage = await openSftpStorage(place, testAmbient())
+    try {
+      await storage.put('a', randomBytes(1_000_000))
+      await rejectsWith('storage-full', storage.put('a', randomBytes(9_000_000)))
+      await rejectsWith('storage-full', storage.create('b', randomBytes(9_000_000)))
+      assert.deepEqual(await listed(storage), [{ name: 'a', size: 1_000_000 }])
+      assert.deepEqual(readdirSync(join(place.path, '+tmp')), [])
+      await storage.put('c', randomBytes(3_000_000))
+    } finally {
+      await storage.close()
+      spawnSync('umount', ['--lazy', place.path])
+    }
   })
 
   it('tells a place that is not there, one that may not be written, and one that went away', async () => {
