@@ -18,6 +18,7 @@ import { after, before, describe, it } from 'node:test'
 import type { Storage } from '../../src/storage/contract.ts'
 import { createSftpStorage, openSftpStorage, type SftpPlace } from '../../src/storage/sftp.ts'
 import { askForHostKey } from '../../src/storage/sftp-connection.ts'
+import { SftpSession } from '../../src/storage/sftp-session.ts'
 import { testAmbient } from '../support/repository.ts'
 import { startSshd, type TestSshd } from '../support/sshd.ts'
 import { listed, rejectsWith } from './storage.ts'
@@ -187,6 +188,33 @@ describe('sftp storage, its server and the way there', () => {
     }
     await (await openSftpStorage(place, { ...testAmbient(), now: () => now })).close()
     assert.deepEqual(readdirSync(temporary).sort(), ['b'.repeat(32), 'foreign'])
+  })
+
+  it('gives a name only to what is synced, and syncs the name before it says so', async (t) => {
+    const storage = await create()
+    await storage.put('x/warm', Buffer.from('1'))
+    const requests: string[] = []
+    for (const name of ['openNew', 'write', 'sync', 'close', 'rename', 'link', 'remove', 'openToRead'] as const) {
+      const real = SftpSession.prototype[name] as (...args: unknown[]) => Promise<unknown>
+      t.mock.method(SftpSession.prototype, name, async function (this: SftpSession, ...args: unknown[]) {
+        const answer = await real.apply(this, args)
+        requests.push(name)
+        return answer
+      } as never)
+    }
+    const nextRequests = () => requests.splice(0).join(' ')
+    const written = 'openNew write sync close'
+    const folderSynced = 'openToRead sync close'
+    await storage.put('x/put', Buffer.from('1'))
+    assert.equal(nextRequests(), `${written} rename ${folderSynced}`)
+    assert.equal(await storage.create('x/made', Buffer.from('1')), true)
+    assert.equal(nextRequests(), `${written} link remove ${folderSynced}`)
+    await storage.delete('x/made')
+    assert.equal(nextRequests(), `remove ${folderSynced}`)
+    // A folder's own name comes first: it is synced in its parent before anything is put below it.
+    await storage.put('y/z/put', Buffer.from('1'))
+    assert.equal(nextRequests(), `${written} ${folderSynced} ${folderSynced} rename ${folderSynced}`)
+    await storage.close()
   })
 
   it('says that the disk of the server is full, and leaves nothing half-written', async (t) => {
