@@ -295,9 +295,10 @@ export interface PlannedPack {
 
 export interface PruneReport {
   expired: string[]
+  /** Removed: all that are gone, those included whose rest was written anew (repacked). */
   packs: { removed: number; repacked: number }
   logSegments: number
-  /** Of packs and log that are gone, less what was written anew. */
+  /** Of packs, index and log that are gone, less what was written anew. */
   bytesFreed: number
   /** Fenced or cleared away. */
   sessions: number

@@ -13,7 +13,7 @@ import type {
   StoredFiles,
   StoredRange,
 } from './compute/messages.ts'
-import type { ComputePool } from './compute/pool.ts'
+import type { Pool } from './compute/pool.ts'
 import { READ_ATTEMPTS, SMALL_FILE_BYTES } from './compute/read-files.ts'
 import { ID_BYTES } from './format/domain-keys.ts'
 
@@ -57,7 +57,7 @@ export class ContentQueue {
   readonly claims = ChunkTable.create(0)
   bytesRead = 0
   filesDone = 0
-  private readonly pool: ComputePool
+  private readonly pool: Pool
   private readonly session: number
   private readonly listeners: ContentListeners
   private readonly maxJobs: number
@@ -69,7 +69,7 @@ export class ContentQueue {
   private failure: { error: unknown } | null = null
   private readonly waiters: (() => void)[] = []
 
-  constructor(pool: ComputePool, session: number, listeners: ContentListeners) {
+  constructor(pool: Pool, session: number, listeners: ContentListeners) {
     this.pool = pool
     this.session = session
     this.listeners = listeners

@@ -6,12 +6,18 @@ import type { RepositoryState } from './repository-state.ts'
 /** Tombstone generations, as a writer of the removal protocol needs them (write-session.ts). */
 
 /** Where there is data there is a generation: it names what may be removed. */
-const DATA = [PREFIX.packs, PREFIX.index, PREFIX.sessions, PREFIX.ends, PREFIX.receipts]
+const DATA = [PREFIX.packs, PREFIX.index, PREFIX.sessions, PREFIX.ends, PREFIX.receipts, PREFIX.expired]
+
+/** Each in vain only if a whole collection passed by during it. */
+const LOOKS = 4
 
 /** Rejects with `repository-damaged` if there is none though the repository has been used. */
 export async function newestGeneration(state: RepositoryState, signal: AbortSignal): Promise<number> {
-  const newest = await listNewest(state, signal)
-  if (newest !== null) return newest
+  for (let look = 0; look < LOOKS; look++) {
+    const newest = await listNewest(state, signal)
+    if (newest !== null) return newest
+    // While it was listed, one may have been made and the one before it retired: then neither need be in the listing.
+  }
   if (await hasData(state, signal))
     throw new RegainError(
       'repository-damaged',

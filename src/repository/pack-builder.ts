@@ -40,6 +40,8 @@ export const PACK_BUFFER_BYTES = sealedSize(
   PACK_TARGET_BYTES + GROUP_MAX_RAW_BYTES + PACK_MAX_GROUPS * 20 + PACK_MAX_CHUNKS * 40 + 4096,
 )
 
+const FIRST_GROUP_BYTES = 256 * 1024
+
 /** Samples of this size tell whether data compresses; below twice this, just try. */
 const SAMPLE_BYTES = 16 * 1024
 /** Not worth a reader's time if it saves less. */
@@ -137,12 +139,22 @@ function looksRandom(bytes: Uint8Array): boolean {
 class GroupBuffer {
   rawBytes = 0
   chunks: GroupChunk[] = []
-  private buffer = Buffer.allocUnsafeSlow(GROUP_MAX_RAW_BYTES)
+  private buffer = Buffer.allocUnsafeSlow(FIRST_GROUP_BYTES)
 
   add(id: Buffer, bytes: Uint8Array): void {
+    if (this.rawBytes + bytes.length > this.buffer.length) this.grow(this.rawBytes + bytes.length)
     this.buffer.set(bytes, this.rawBytes)
     this.chunks.push({ id, offset: this.rawBytes, length: bytes.length })
     this.rawBytes += bytes.length
+  }
+
+  /** Doubling: a small backup does not take the memory of a large one. */
+  private grow(needed: number): void {
+    let size = this.buffer.length
+    while (size < needed) size *= 2
+    const larger = Buffer.allocUnsafeSlow(Math.min(size, GROUP_MAX_RAW_BYTES))
+    this.buffer.copy(larger, 0, 0, this.rawBytes)
+    this.buffer = larger
   }
 
   bytes(): Buffer {

@@ -21,8 +21,6 @@ const MAX_MISSED_KEPT = 1000
 /** zstd level of new data: docs/decisions/0003. */
 const LEVEL = 2
 
-let nextSessionNumber = 1
-
 /** Begins a backup: the writer's steps 1 to 3, the base point pinned, the threads told. */
 export async function startPoint(state: RepositoryState, request: StartPoint): Promise<PointSession> {
   const commits = await readCommits(state, {
@@ -36,7 +34,7 @@ export async function startPoint(state: RepositoryState, request: StartPoint): P
     await completeReceipts(state, commits, request.signal)
     const previous = await newestThatCounts(state, commits, request)
     base = previous ? await openBase(state, previous.point, session, request.signal) : null
-    const number = nextSessionNumber++
+    const number = state.pool.newSession()
     writer = new PointWriter(state, request, session, base, number)
     await writer.begin()
     throwIfInterrupted(request.signal)

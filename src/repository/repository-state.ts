@@ -1,6 +1,6 @@
 import type { Ambient } from '../model.ts'
 import type { Storage } from '../storage/contract.ts'
-import type { ComputePool } from './compute/pool.ts'
+import type { Pool } from './compute/pool.ts'
 import type { DomainKeys } from './format/domain-keys.ts'
 import type { Keyring } from './keyring.ts'
 
@@ -13,5 +13,5 @@ export interface RepositoryState {
   readonly keys: DomainKeys
   readonly keyring: Keyring
   readonly ambient: Ambient
-  readonly pool: ComputePool
+  readonly pool: Pool
 }

@@ -6,7 +6,7 @@ import { openRecord } from '../format/records.ts'
 import { isPinGone } from '../liveness.ts'
 import { deleteUnlessLocked } from '../locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
-import { expiredIds } from './roots.ts'
+import { expiredIds, readExpired } from './roots.ts'
 import { clearAborted, openSessions } from './sessions.ts'
 
 /**
@@ -62,8 +62,8 @@ export async function clearExpired(state: RepositoryState, signal: AbortSignal):
     for await (const { name } of state.storage.list(prefix, { signal })) left.add(lastComponent(name))
   for (const id of ids) {
     if (named.has(id) || left.has(id)) continue
-    const name = expiredName(id)
-    const { expiredAt } = openRecord(state.keys, 'X', name, await state.storage.get(name, undefined, { signal }))
-    if (state.ambient.now() - Date.parse(expiredAt) > KEEP_EXPIRED_MS) await state.storage.delete(name, { signal })
+    const record = await readExpired(state, id, signal)
+    if (record && state.ambient.now() - Date.parse(record.expiredAt) > KEEP_EXPIRED_MS)
+      await state.storage.delete(expiredName(id), { signal })
   }
 }

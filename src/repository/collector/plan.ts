@@ -1,12 +1,11 @@
 import { RegainError } from '../../errors.ts'
 import type { PlannedPack, PrunePlan, PruneRequest } from '../api.ts'
-import { expiredName, lastComponent, PREFIX } from '../format/object-names.ts'
-import { openRecord } from '../format/records.ts'
+import { lastComponent, PREFIX } from '../format/object-names.ts'
 import { isPinGone } from '../liveness.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { classify } from './classify.ts'
 import { readNewest } from './generation.ts'
-import { expiredIds, type Roots } from './roots.ts'
+import { expiredIds, type Roots, readExpired } from './roots.ts'
 import { openSessions } from './sessions.ts'
 import { survey } from './survey.ts'
 import { logObjectsIn } from './trim-log.ts'
@@ -63,11 +62,8 @@ async function expiring(state: RepositoryState, { expire, signal }: PruneRequest
     for await (const { name } of state.storage.list(prefix, { signal })) left.add(lastComponent(name))
   const known: Expiring = new Map()
   for (const id of await expiredIds(state, signal)) {
-    if (!left.has(id)) continue
-    const name = expiredName(id)
-    const sealed = await state.storage.get(name, undefined, { signal })
-    const { source, committedAt, reason } = openRecord(state.keys, 'X', name, sealed)
-    known.set(id, { source, committedAt, reason })
+    const record = left.has(id) ? await readExpired(state, id, signal) : null
+    if (record) known.set(id, { source: record.source, committedAt: record.committedAt, reason: record.reason })
   }
   for (const { id, reason } of expire) {
     if (!left.has(id)) throw new RegainError('point-not-found', `There is no recovery point ${id} to remove.`)

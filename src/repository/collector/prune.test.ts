@@ -108,7 +108,7 @@ describe('a prune', () => {
     assert.equal(names(PREFIX.packs).length, before, 'a plan changes nothing')
     const report = await carryOut(planned)
     assert.deepEqual(report.expired, [one.id])
-    assert.equal(report.packs.removed, planned.packs.remove.length)
+    assert.equal(report.packs.removed, planned.packs.remove.length + planned.packs.repack.length)
     assert.deepEqual(report.waits, [])
     assert.equal(report.bytesLater, 0)
     assert.deepEqual(
@@ -135,7 +135,11 @@ describe('a prune', () => {
   it('frees what it said', async () => {
     const one = await addPoint('one')
     await addPoint('two')
-    const size = () => names(PREFIX.packs).reduce((sum, name) => sum + (memory.objects.get(name)?.length ?? 0), 0)
+    const size = () =>
+      [...names(PREFIX.packs), ...names(PREFIX.index)].reduce(
+        (sum, name) => sum + (memory.objects.get(name)?.length ?? 0),
+        0,
+      )
     const before = size()
     const planned = await plan([one.id])
     const report = await carryOut(planned)
@@ -319,6 +323,69 @@ describe('a prune', () => {
     await assertSound(made.repository)
     for (const name of stray)
       assert.ok(memory.objects.has(name) || planned.packs.remove.some((pack) => name.endsWith(pack.name)))
+  })
+
+  it('writes anew what is needed of packs that are mostly dead, and frees the rest', async () => {
+    writeTree(tree, Object.fromEntries([1, 2, 3, 4, 5].map((i) => [`f${i}`, someBytes(`f${i}`, 200_000)])))
+    const { point: one } = await backUp(made.repository, tree)
+    for (let i = 2; i <= 5; i++) rmSync(join(tree, `f${i}`))
+    const { point: two } = await backUp(made.repository, tree)
+    const expected = readTree(tree)
+    const size = () => names(PREFIX.packs).reduce((sum, name) => sum + (memory.objects.get(name)?.length ?? 0), 0)
+    const before = size()
+    const planned = await plan([one.id])
+    const sparse = planned.packs.repack.filter(({ why }) => why === 'sparse')
+    assert.equal(sparse.length, 1)
+    assert.ok(sparse[0]!.needed > 0.19 && sparse[0]!.needed < 0.21)
+    const report = await carryOut(planned)
+    assert.equal(report.packs.repacked, planned.packs.repack.length)
+    assert.ok(before - size() > 780_000)
+    await assertRestores(made.repository, two.id, expected)
+    await assertSound(made.repository)
+    const next = await plan()
+    assert.deepEqual([next.packs.remove, next.packs.repack], [[], []])
+    // Pages and content stay in packs of their own.
+    const reopened = await backUp(made.repository, tree)
+    assert.equal(reopened.point.bytes.new, 0)
+  })
+
+  it('leaves a sparse pack that can not be read, and everything in it', async () => {
+    writeTree(tree, Object.fromEntries([1, 2, 3, 4, 5].map((i) => [`f${i}`, someBytes(`f${i}`, 200_000)])))
+    const { point: one } = await backUp(made.repository, tree)
+    for (let i = 2; i <= 5; i++) rmSync(join(tree, `f${i}`))
+    await backUp(made.repository, tree)
+    const planned = await plan([one.id])
+    const largest = names(PREFIX.packs).sort(
+      (a, b) => memory.objects.get(b)!.length - memory.objects.get(a)!.length,
+    )[0]!
+    const bytes = memory.objects.get(largest)!
+    for (let at = 200; at < bytes.length - 5000; at += 1000) bytes[at]! ^= 1
+    const report = await carryOut(planned)
+    assert.ok(memory.objects.has(largest))
+    assert.ok(report.packs.repacked < planned.packs.repack.length)
+    assert.match(made.ambient.lines.map(({ message }) => message).join(), /is not written anew/)
+  })
+
+  it('writes anew what was marked and is needed after all', async () => {
+    const one = await addPoint('one')
+    const session = await made.repository.startPoint(startRequest({ source: 'other' }))
+    await prune([one.id])
+    writeTree(tree, { one: someBytes('one', 300_000) })
+    await hand(session, tree)
+    const { id } = await session.commit({ ...SUMMARY, missed: [] })
+    const expected = readTree(tree)
+    const planned = await plan()
+    assert.ok(planned.packs.repack.some(({ why }) => why === 'marked'))
+    await carryOut(planned)
+    await assertRestores(made.repository, id, expected)
+    await assertSound(made.repository)
+    const next = await plan()
+    assert.deepEqual([next.packs.remove, next.packs.repack], [[], []])
+    assert.equal(
+      (await backUp(made.repository, tree, { source: 'other' })).point.bytes.new,
+      0,
+      'none is marked any more',
+    )
   })
 
   it('removes packs that no index names, once no backup runs', async () => {

@@ -46,7 +46,7 @@ export async function prune(state: RepositoryState, plan: PrunePlan, options: Op
   await removePacks(state, plan, report, options)
   await clearEnds(state, signal)
   await clearExpired(state, signal)
-  await mergeIndex(state, signal)
+  report.bytesFreed += await mergeIndex(state, { looksForGone: report.packs.removed > 0, signal })
   report.waits = [...new Set(report.waits)]
   return report
 }

@@ -1,7 +1,7 @@
 import { isRegainError, RegainError } from '../../errors.ts'
 import { type Ends, readCommit, readEnds, receiptIds } from '../commits.ts'
 import { expiredName, lastComponent, PREFIX } from '../format/object-names.ts'
-import { openRecord, type PinRecord } from '../format/records.ts'
+import { type ExpiredRecord, openRecord, type PinRecord } from '../format/records.ts'
 import { isPinGone } from '../liveness.ts'
 import type { RepositoryState } from '../repository-state.ts'
 
@@ -78,12 +78,19 @@ async function assertNoneLost(
 
 /** Whether a record says so that opens: a store without the key can't forge one. */
 export async function isExpired(state: RepositoryState, id: string, signal?: AbortSignal): Promise<boolean> {
+  return (await readExpired(state, id, signal)) !== null
+}
+
+export async function readExpired(
+  state: RepositoryState,
+  id: string,
+  signal?: AbortSignal,
+): Promise<ExpiredRecord | null> {
   const name = expiredName(id)
   try {
-    openRecord(state.keys, 'X', name, await state.storage.get(name, undefined, signal ? { signal } : {}))
-    return true
+    return openRecord(state.keys, 'X', name, await state.storage.get(name, undefined, signal ? { signal } : {}))
   } catch (error) {
-    if (isRegainError(error, 'storage-not-found')) return false
+    if (isRegainError(error, 'storage-not-found')) return null
     throw error
   }
 }

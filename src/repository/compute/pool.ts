@@ -7,6 +7,9 @@ const JOBS_AHEAD = 2
 
 export type PackMessage = Extract<FromThread, { type: 'pack' }>
 
+/** What others may ask of it. */
+export type Pool = Pick<ComputePool, keyof ComputePool>
+
 interface Waiting {
   id: number
   job: Job
@@ -31,12 +34,18 @@ export class ComputePool {
     (pack: PackMessage, giveBack: (buffer: ArrayBuffer) => void) => void
   >()
   private nextId = 1
+  private sessions = 0
   private dead: Error | null = null
   private closing = false
 
   constructor(setup: ThreadSetup, threadCount: number) {
     this.setup = setup
     this.threadCount = threadCount
+  }
+
+  /** A number that no other session of this pool has. */
+  newSession(): number {
+    return ++this.sessions
   }
 
   /** Runs a job on any thread. */

@@ -18,7 +18,7 @@ export class SessionStore {
   private readonly claims: ChunkTable
   private readonly data: PackBuilder
   private readonly metadata: PackBuilder
-  private readonly spare: ArrayBuffer[] = []
+  private readonly spare: ArrayBuffer[]
   private inFlight = 0
   private waiting: (() => void) | null = null
 
@@ -27,7 +27,9 @@ export class SessionStore {
     job: BeginSessionJob,
     randomBytes: (size: number) => Buffer,
     finished: (pack: FinishedPack) => void,
+    spare: ArrayBuffer[] = [],
   ) {
+    this.spare = spare
     this.keys = keys
     this.pace = job.pace && new Pace(job.pace)
     this.chunker = new Chunker(gearTable(keys.chunker), FILE_CHUNKS)
