@@ -4,6 +4,7 @@ import type { KeyProvider } from '../keys/contract.ts'
 import type { Repository } from '../repository/api.ts'
 import { createRepository, openRepository } from '../repository/repository.ts'
 import type { Application } from './context.ts'
+import { rememberMade } from './seen.ts'
 
 /** Opens a service's repository at one destination, hands it to `use`, and closes it whatever happens. */
 export async function withRepository<T>(
@@ -52,7 +53,11 @@ export async function ensureRepository(
       service: service.name,
       label: service.key,
     })
-    await repository.close()
+    try {
+      await rememberMade(application, repository)
+    } finally {
+      await repository.close()
+    }
     return true
   } catch (error) {
     if (isRegainError(error, 'repository-exists')) return false

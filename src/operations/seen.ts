@@ -62,6 +62,20 @@ export async function rememberPoint(application: Application, repository: Reposi
   )
 }
 
+/** After this machine has made it: what was seen at its place before, if anything, is told once and given up. */
+export async function rememberMade(application: Application, repository: Repository): Promise<void> {
+  await withMemory(application, repository, async (memory) => {
+    const before = memory.seen()
+    memory.update(() => ({ id: repository.id, points: [] }))
+    if (before === null) return
+    const { service, location } = repository
+    application.ambient.log(
+      'error',
+      `A new repository of ${service} was made at ${location}, where this machine saw another one before. The points of that one are not here.`,
+    )
+  })
+}
+
 /** A person knows why it is as it is: from now on this is what was seen. Resolves with the points that were given up. */
 export async function acceptLoss(application: Application, repository: Repository): Promise<string[]> {
   const accepted = await withMemory(application, repository, async (memory) => {

@@ -546,14 +546,24 @@ describe('what goes wrong', () => {
     assert.deepEqual([accepted.status, accepted.last.accepted], [0, [newest]])
     assert.equal((await regain(cwd, 'verify', 'shop')).status, 0)
 
-    await rm(join(cwd, 'backups/shop'), { recursive: true })
-    assert.equal((await regain(cwd, 'repository', 'init')).status, 0)
+    // Another one, which this machine did not make.
+    await rename(join(cwd, 'backups/shop'), join(cwd, 'kept'))
+    const elsewhere = { ...environment(), XDG_STATE_HOME: join(cwd, 'other-state') }
+    const made = await runCommand(LAUNCHER, ['repository', 'init'], { cwd, env: elsewhere })
+    assert.equal(made.status, 0, made.stderr)
     const other = await json(cwd, 'backup', 'shop')
     assert.match(String((other.last.warnings as string[])[0]), /not the one that this machine saw/)
     assert.equal((await regain(cwd, 'verify', 'shop')).status, 4)
     assert.equal((await regain(cwd, 'repository', 'repair', 'shop', '--accept-loss')).status, 0)
-    const last = await json(cwd, 'backup', 'shop')
-    assert.deepEqual([last.status, last.last.warnings], [0, undefined])
+    assert.equal((await json(cwd, 'backup', 'shop')).last.warnings, undefined)
+
+    // One that this machine makes is told when it is made, and is the one to expect from then on.
+    await rm(join(cwd, 'backups/shop'), { recursive: true })
+    const anew = await regain(cwd, 'repository', 'init')
+    assert.equal(anew.status, 0)
+    assert.match(anew.stderr, /saw another one before/)
+    assert.equal((await json(cwd, 'backup', 'shop')).last.warnings, undefined)
+    assert.equal((await regain(cwd, 'verify', 'shop')).status, 0)
   })
 
   test('a lost state directory costs no point and stores nothing again', async () => {
