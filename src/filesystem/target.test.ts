@@ -1,48 +1,26 @@
 import assert from 'node:assert/strict'
 import * as fs from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { after, beforeEach, test } from 'node:test'
 import { Worker } from 'node:worker_threads'
+import { entry, inTree, TargetFolders, writeFile } from '../../test/support/target-folders.ts'
 import { isRegainError } from '../errors.ts'
-import type { Entry, EntryType } from '../model.ts'
 import { readAttributes } from './attributes.ts'
 import { readOwnerNames } from './owners.ts'
 import { TargetTree } from './target.ts'
 
 const isRoot = process.geteuid?.() === 0
-const base = fs.mkdtempSync(join(tmpdir(), 'regain-target-'))
-after(() => fs.rmSync(base, { recursive: true }))
+const folders = new TargetFolders()
+after(() => folders.remove())
 
 let directory = ''
 let outside = ''
-let count = 0
 beforeEach(() => {
-  count += 1
-  directory = join(base, `target-${count}`)
-  outside = join(base, `outside-${count}`)
-  fs.mkdirSync(directory)
-  fs.mkdirSync(outside)
+  ;({ directory, outside } = folders.next())
 })
 
-function entry(path: string, type: EntryType, more: Partial<Entry> = {}): Entry {
-  return { path, type, mode: 0o644, uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0, mtime: '0', ...more }
-}
-
-function withTree(act: (tree: TargetTree) => void, options: Parameters<typeof TargetTree.open>[1] = {}): void {
-  const tree = TargetTree.open(directory, options)
-  try {
-    act(tree)
-  } finally {
-    tree.close()
-  }
-}
-
-function writeFile(tree: TargetTree, path: string, text: string): void {
-  const fd = tree.createFile(path)
-  fs.writeSync(fd, text)
-  tree.closeFile(fd)
-}
+const withTree = (act: (tree: TargetTree) => void, options?: Parameters<typeof TargetTree.open>[1]): void =>
+  inTree(directory, act, options)
 
 const damaged = (error: unknown) => isRegainError(error, 'repository-damaged')
 
@@ -81,7 +59,7 @@ for (const openat2 of [true, false]) {
       (tree) => {
         for (const [name, target] of [
           ['abs', outside],
-          ['rel', `../outside-${count}`],
+          ['rel', `../${basename(outside)}`],
           ['up', '..'],
           ['self', '.'],
         ] as const) {
