@@ -122,7 +122,7 @@ class PointWriter implements PointSession {
       missed: (missed) => this.miss(missed),
       progress: (bytesDone, filesDone) => request.progress({ phase: 'reading', bytesDone, filesDone }),
     })
-    this.streams = new StreamWriter(this.content)
+    this.streams = new StreamWriter(this.content, state.keys)
     this.listing = new ListingWriter(state.keys, {
       unordered: request.unordered === true,
       store: (page) => this.content.storeMetadata(page),

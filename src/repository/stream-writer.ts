@@ -1,12 +1,13 @@
 import { RegainError } from '../errors.ts'
 import { displayPath } from '../filesystem/names.ts'
 import type { Entry } from '../model.ts'
-import { PAGE_CHUNK_BYTES } from './chunker.ts'
+import { Chunker, FILE_CHUNKS, gearTable, PAGE_CHUNK_BYTES } from './chunker.ts'
 import type { Chunking } from './compute/messages.ts'
 import type { ContentQueue, Pending } from './content-queue.ts'
+import type { DomainKeys } from './format/domain-keys.ts'
 import { contentBytes } from './listing-reader.ts'
 
-/** Streams are collected in buffers of this size; small ones share one. */
+/** Streams are collected in buffers of this size, which holds the largest chunk; small ones share one. */
 const BUFFER_BYTES = 4 * 1024 * 1024
 const BUFFERS_KEPT = 8
 /** Entries may not wait for a buffer that thousands of tiny streams would be needed to fill. */
@@ -28,9 +29,11 @@ export class StreamWriter {
   private filled = 0
   private parts: Part[] = []
   private current: OpenStream | null = null
+  private readonly chunker: Chunker
 
-  constructor(content: ContentQueue) {
+  constructor(content: ContentQueue, keys: DomainKeys) {
     this.content = content
+    this.chunker = new Chunker(gearTable(keys.chunker), FILE_CHUNKS)
   }
 
   async open(
@@ -69,13 +72,47 @@ export class StreamWriter {
     for (let at = 0; at < bytes.length; ) {
       const space = this.space(stream)
       if (space === 0) {
-        await this.flush()
+        await this.makeRoom(stream)
         continue
       }
       const taken = Math.min(space, bytes.length - at)
       this.take(stream, bytes.subarray(at, at + taken))
       at += taken
     }
+  }
+
+  /**
+   * Sends the full buffer. Where the open stream is cut by content, what is behind its last boundary goes on in the next
+   * buffer: else a chunk would end where the buffer does, at another place each time, and no later point would find it
+   * again. A thread that cuts what was sent finds these very boundaries: they depend on where its part begins, and on bytes.
+   */
+  private async makeRoom(stream: OpenStream): Promise<void> {
+    const part = this.parts.at(-1)
+    if (stream.chunking !== 'content' || part?.stream !== stream) return this.flush()
+    const undecided = this.takeUndecided(part)
+    await this.flush()
+    this.space(stream)
+    if (undecided.length > 0) this.take(stream, undecided)
+  }
+
+  /** Removes from the end of the last part what may belong to a chunk that goes on, and gives a copy of it. */
+  private takeUndecided(part: Part): Buffer {
+    const buffer = this.buffer as Uint8Array
+    let decided = this.filled - part.length
+    let end = this.chunker.cut(buffer, decided, this.filled, true)
+    while (end !== 0) {
+      decided = end
+      end = this.chunker.cut(buffer, decided, this.filled, true)
+    }
+    const undecided = Buffer.from(buffer.subarray(decided, this.filled))
+    this.filled = decided
+    part.length -= undecided.length
+    part.stream.bytes -= undecided.length
+    if (part.length === 0) {
+      this.parts.pop()
+      part.stream.parts--
+    }
+    return undecided
   }
 
   private async end(stream: OpenStream): Promise<void> {
