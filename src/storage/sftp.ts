@@ -48,24 +48,6 @@ export async function createSftpStorage(place: SftpPlace, ambient: Ambient): Pro
   })
 }
 
-/** Free bytes at the place, if the server tells, and whether a file can be made there, by making one and taking it away. */
-export async function inspectSftpPlace(
-  place: SftpPlace,
-  ambient: Ambient,
-): Promise<{ freeBytes: number | null; isWritable: boolean }> {
-  const pool = new SftpPool(place)
-  try {
-    return await pool.use(undefined, async (session) => ({
-      freeBytes: await session.freeBytes(place.path),
-      isWritable: await canWrite(session, posix.join(place.path, TEMPORARY_FOLDER), ambient),
-    }))
-  } catch (error) {
-    throw sftpError(error, `${descriptionOf(place)} could not be looked at`, NOTHING_CHANGED)
-  } finally {
-    await pool.close()
-  }
-}
-
 const NO_HALF_OBJECT = 'The object is either whole or absent, never half-written.'
 const NOTHING_CHANGED = 'Nothing was changed.'
 const NOT_USABLE_HINT = 'Use a server with OpenSSH’s sftp-server or internal-sftp, on a file system with hard links.'
@@ -376,15 +358,4 @@ async function removeFile(session: SftpSession, path: string): Promise<void> {
 /** For a failure's clean-up: what cannot be removed now is found when the store is opened in days to come. */
 async function removeIfPossible(session: SftpSession, temporary: string): Promise<void> {
   await session.remove(temporary).catch(() => undefined)
-}
-
-async function canWrite(session: SftpSession, folder: string, ambient: Ambient): Promise<boolean> {
-  const path = posix.join(folder, temporaryName(ambient))
-  try {
-    await session.close(await session.openNew(path))
-    await session.remove(path)
-    return true
-  } catch (error) {
-    throw sftpError(error, `${folder} could not be written to`, NOTHING_CHANGED)
-  }
 }
