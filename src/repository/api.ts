@@ -62,6 +62,16 @@ export interface Repository {
    */
   prune(plan: PrunePlan, options: { signal: AbortSignal; progress(progress: Progress): void }): Promise<PruneReport>
 
+  /** Points that are kept whatever a policy says. */
+  holds(): Promise<PointHold[]>
+  /**
+   * No removal touches the point from when this resolves until `release`. False: it had a hold already, which stays as it is.
+   * Rejects with `point-not-found` if there is no such point, or it is just being removed.
+   */
+  hold(id: string, reason: string): Promise<boolean>
+  /** False: it had no hold. */
+  release(id: string): Promise<boolean>
+
   /** KEKs that can open this repository, in its current key epoch. */
   keys(): Promise<RepositoryKey[]>
   /** Lets another KEK open it, in every epoch that still holds something; again is fine. Gives the KEK's name. */
@@ -86,6 +96,15 @@ export interface RepositoryKey extends WrappedKey {
   addedAt: string
   domain: string
   epoch: number
+}
+
+export interface PointHold {
+  /** Its id. */
+  point: string
+  /** For people; may be empty. */
+  reason: string
+  /** RFC 3339 UTC; empty if the record cannot be read. */
+  heldAt: string
 }
 
 export interface StartPoint {

@@ -13,6 +13,7 @@ import { authenticateClear, decodeClear, encodeClear, type RepositoryRecord } fr
 import { DOMAIN_ID_BYTES, FIRST_EPOCH, KEY_BYTES } from './format/domain-keys.ts'
 import { lastComponent, PREFIX, REPOSITORY } from './format/object-names.ts'
 import { createFirstGeneration } from './generations.ts'
+import { holdPoint, readHolds, releasePoint } from './holds.ts'
 import { eraseKeyring, firstKeyring, type Keyring, openKeyring } from './keyring.ts'
 import { sourceLog } from './log-store.ts'
 import type { RepositoryState } from './repository-state.ts'
@@ -198,6 +199,14 @@ class OpenRepository implements Repository {
 
   prune: Repository['prune'] = async (plan, options) =>
     (await import('./collector/prune.ts')).prune(this.state, plan, options)
+
+  async holds(): ReturnType<Repository['holds']> {
+    return [...(await readHolds(this.state)).values()]
+  }
+
+  hold: Repository['hold'] = (id, reason) => holdPoint(this.state, id, reason)
+
+  release: Repository['release'] = (id) => releasePoint(this.state, id)
 
   keys: Repository['keys'] = () => listAllKeys(this.state)
 

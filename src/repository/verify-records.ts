@@ -15,6 +15,7 @@ export async function checkProtocolObjects(
 ): Promise<void> {
   await checkEach(state, 'S', PREFIX.sessions, signal, problem)
   await checkEach(state, 'N', PREFIX.pins, signal, problem)
+  await checkEach(state, 'D', PREFIX.holds, signal, problem)
   const generations = await checkEach(state, 'G', PREFIX.generations, signal, problem)
   if (generations === 0)
     missing(problem, PREFIX.generations, 'No generation object is left: no backup can be written safely.')

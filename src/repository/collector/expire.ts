@@ -2,6 +2,7 @@ import { type Commit, readCommit } from '../commits.ts'
 import { isDamage, isLoss } from '../damage.ts'
 import { endName, expiredName, receiptName, sessionName } from '../format/object-names.ts'
 import { type ExpiredRecord, openRecord, sealRecord } from '../format/records.ts'
+import { isHeld } from '../holds.ts'
 import { isPinGone } from '../liveness.ts'
 import { deleteUnlessLocked } from '../locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
@@ -10,21 +11,32 @@ import { fenceSession } from './sessions.ts'
 
 /**
  * Removes a point on purpose: its record (durable), then `sessions/S` (now it no longer counts), `ends/S`, `receipts/S`.
- * Cut short anywhere it is a valid state, which the next prune completes. False: a reader still has the point pinned, so its
- * end, which names what the reader needs, stays for now.
+ * Cut short anywhere it is a valid state, which the next prune completes.
+ *
+ * `held`: nothing was removed; holds.ts says why a hold that was granted is seen here. `read`: a reader still has the point
+ * pinned, so its end, which names what the reader needs, stays for now. `locked`: the store keeps what is left of it for now.
  */
 export async function expirePoint(
   state: RepositoryState,
   { id, reason }: { id: string; reason: string },
   signal: AbortSignal,
-): Promise<boolean> {
+): Promise<'gone' | 'read' | 'locked' | 'held'> {
+  if (await isKept(state, id, signal)) return 'held'
   await record(state, id, reason, signal)
+  // Only now does no hold that is granted come too late for this look.
+  if (await isKept(state, id, signal)) return 'held'
   await state.storage.delete(sessionName(id))
   // Listed after the session is gone: a reader that pins from now on will see that its point does not count.
   const pins = await readPins(state, signal)
-  if (pins.some((pin) => pin.point === id && !isPinGone(state.ambient, pin))) return false
+  if (pins.some((pin) => pin.point === id && !isPinGone(state.ambient, pin))) return 'read'
   // Locked like the session, whose lock has ended; where not to the second, the next prune completes it.
-  return (await deleteUnlessLocked(state, endName(id))) && (await deleteUnlessLocked(state, receiptName(id)))
+  const isGone = (await deleteUnlessLocked(state, endName(id))) && (await deleteUnlessLocked(state, receiptName(id)))
+  return isGone ? 'gone' : 'locked'
+}
+
+/** A hold of a point that does not count any more is one that came too late, and was not granted. */
+async function isKept(state: RepositoryState, id: string, signal: AbortSignal): Promise<boolean> {
+  return (await isHeld(state, id, signal)) && (await state.storage.size(sessionName(id), { signal })) !== null
 }
 
 async function record(state: RepositoryState, id: string, reason: string, signal: AbortSignal): Promise<void> {

@@ -1,6 +1,7 @@
 import { RegainError } from '../../errors.ts'
 import type { PlannedPack, PrunePlan, PruneRequest } from '../api.ts'
-import { lastComponent, PREFIX } from '../format/object-names.ts'
+import { lastComponent, PREFIX, sessionName } from '../format/object-names.ts'
+import { readHolds } from '../holds.ts'
 import { isPinGone } from '../liveness.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { classify } from './classify.ts'
@@ -65,6 +66,9 @@ async function expiring(state: RepositoryState, { expire, signal }: PruneRequest
     const record = left.has(id) ? await readExpired(state, id, signal) : null
     if (record) known.set(id, { source: record.source, committedAt: record.committedAt, reason: record.reason })
   }
+  // Begun, and stopped at a hold: the point counts.
+  for (const id of (await readHolds(state)).keys())
+    if ((await state.storage.size(sessionName(id), { signal })) !== null) known.delete(id)
   for (const { id, reason } of expire) {
     if (!left.has(id)) throw new RegainError('point-not-found', `There is no recovery point ${id} to remove.`)
     if (!known.has(id)) known.set(id, { source: '', committedAt: '', reason })

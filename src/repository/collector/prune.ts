@@ -1,9 +1,10 @@
 import { RegainError } from '../../errors.ts'
 import type { Progress } from '../../model.ts'
 import type { LogRange, PrunePlan, PruneReport } from '../api.ts'
-import { readCommits } from '../commits.ts'
+import { readCommit, readCommits } from '../commits.ts'
 import { sessionName } from '../format/object-names.ts'
 import { retireGenerations } from '../generations.ts'
+import { isPinGone } from '../liveness.ts'
 import { isLocked } from '../locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { clearEnds, clearExpired, clearPins } from './clean.ts'
@@ -12,6 +13,7 @@ import { publishGeneration, readNewest } from './generation.ts'
 import { mergeIndex } from './merge-index.ts'
 import { removeMarked } from './remove-packs.ts'
 import { repackSparse } from './repack.ts'
+import { readPins } from './roots.ts'
 import { fenceSession, openSessions } from './sessions.ts'
 import { trimLog } from './trim-log.ts'
 import { waitsFor } from './waits.ts'
@@ -62,9 +64,11 @@ async function expirePoints(
       report.waits.push(`Recovery point ${id} is locked: it is removed by the first prune after its lock has ended.`)
       continue
     }
-    if (!(await expirePoint(state, { id, reason }, signal)))
+    const outcome = await expirePoint(state, { id, reason }, signal)
+    if (outcome === 'held') report.waits.push(`Recovery point ${id} has been held since the plan was made, and stays.`)
+    else report.expired.push(id)
+    if (outcome === 'read')
       report.waits.push(`Recovery point ${id} is being read: its data is removed by the next prune after that.`)
-    report.expired.push(id)
   }
 }
 
@@ -92,9 +96,12 @@ async function trimLogs(
   const weighed = new Set(plan.weighed)
   const news = (await readCommits(state, { signal })).filter(({ point }) => !weighed.has(point.id))
   const changed = new Set(news.map(({ point }) => point.source))
+  const read = await sourcesRead(state, signal)
   for (const [source, ranges] of bySource(plan.trimLog)) {
     if (open.has(source) || open.has('')) {
       report.waits.push(`The log of ${source} is left as it is while a backup of it runs.`)
+    } else if (read.has(source)) {
+      report.waits.push(`The log of ${source} is left as it is while a recovery point of it is being read.`)
     } else if (changed.has(source)) {
       report.waits.push(`The log of ${source} is left as it is: there is a recovery point that was not weighed.`)
     } else {
@@ -103,6 +110,17 @@ async function trimLogs(
       report.bytesFreed += gone.reduce((sum, { size }) => sum + size, 0)
     }
   }
+}
+
+/** A restore may go on from its point along log that no kept point needs. */
+async function sourcesRead(state: RepositoryState, signal: AbortSignal): Promise<Set<string>> {
+  const sources = new Set<string>()
+  for (const pin of await readPins(state, signal)) {
+    if (isPinGone(state.ambient, pin)) continue
+    const commit = await readCommit(state, pin.point, signal)
+    if (commit) sources.add(commit.point.source)
+  }
+  return sources
 }
 
 function bySource(ranges: readonly LogRange[]): Map<string, LogRange[]> {

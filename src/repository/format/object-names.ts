@@ -12,6 +12,7 @@ export const PREFIX = {
   receipts: 'receipts/',
   expired: 'expired/',
   pins: 'pins/',
+  holds: 'holds/',
   generations: 'generations/',
   log: 'log/',
 } as const
@@ -24,6 +25,7 @@ export const endName = (id: string) => `${PREFIX.ends}${id}`
 export const receiptName = (id: string) => `${PREFIX.receipts}${id}`
 export const expiredName = (id: string) => `${PREFIX.expired}${id}`
 export const pinName = (id: string) => `${PREFIX.pins}${id}`
+export const holdName = (id: string) => `${PREFIX.holds}${id}`
 /** 16 decimal digits, so that names sort as numbers. */
 export const generationName = (generation: number) => `${PREFIX.generations}${String(generation).padStart(16, '0')}`
 

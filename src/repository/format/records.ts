@@ -51,6 +51,15 @@ export interface PinRecord {
   process?: string
 }
 
+/** Somebody wants a point kept, whatever the policy says. */
+export interface HoldRecord {
+  /** Id of the point. */
+  point: string
+  /** Why, for people; may be empty. */
+  reason: string
+  heldAt: string
+}
+
 export interface GenerationRecord {
   generation: number
   /** Hex names of packs marked for removal: no writer may reuse what is in them. */
@@ -62,6 +71,7 @@ export interface RecordKinds {
   E: EndRecord
   R: ReceiptRecord
   N: PinRecord
+  D: HoldRecord
   G: GenerationRecord
   X: ExpiredRecord
   T: TrimRecord

@@ -22,8 +22,8 @@ const EPOCH_OFFSET = 8 + DOMAIN_ID_BYTES
 const SALT_OFFSET = EPOCH_OFFSET + 8
 const COMMITMENT_OFFSET = SALT_OFFSET + 32
 
-/** P pack, I index, S session, E end, N pin, G generation, R receipt, X expired point, L log segment or tail, H log history, T log trim. */
-export type SealedKind = 'P' | 'I' | 'S' | 'E' | 'N' | 'G' | 'R' | 'X' | 'L' | 'H' | 'T'
+/** P pack, I index, S session, E end, N pin, G generation, R receipt, X expired point, D hold, L log segment or tail, H log history, T log trim. */
+export type SealedKind = 'P' | 'I' | 'S' | 'E' | 'N' | 'G' | 'R' | 'X' | 'D' | 'L' | 'H' | 'T'
 
 interface ObjectKey {
   key: Buffer
