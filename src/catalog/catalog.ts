@@ -12,6 +12,7 @@ import {
   type Run,
   type RunEnd,
   type RunFilter,
+  type RunPlace,
   selectRuns,
   updateRun,
 } from './runs.ts'
@@ -27,7 +28,7 @@ import {
 } from './status.ts'
 
 export type { Lock } from './lock.ts'
-export type { LearnedPoint, NewRun, Operation, Outcome, Run, RunEnd, RunFilter } from './runs.ts'
+export type { LearnedPoint, NewRun, Operation, Outcome, Removed, Run, RunEnd, RunFilter } from './runs.ts'
 export type { SeenPlace, SeenPoint, SeenRepository } from './seen.ts'
 export type { DaemonRow, FollowerRow } from './status.ts'
 
@@ -71,6 +72,9 @@ export interface Catalog {
   lockSource(service: string, source: string, purpose: string): Lock
   /** Null instead of an error when another process has it. */
   tryLockSource(service: string, source: string, purpose: string): Lock | null
+  /** The same for the right to prune a service's repository at a destination. */
+  lockPrune(service: string, destination: string, purpose: string): Lock
+  tryLockPrune(service: string, destination: string, purpose: string): Lock | null
 
   close(): void
 }
@@ -93,11 +97,23 @@ export function openCatalog(options: CatalogOptions): Catalog {
   const write = <T>(work: () => T): T => translated(path, () => transaction(database, work))
   const holder = (purpose: string): LockHolder => ({ pid, purpose, since: ambient.now() })
 
-  const lockOrHolder = (service: string, source: string, purpose: string) => {
-    const outcome = tryLock(directory, sourceLockName(service, source), holder(purpose))
-    if (outcome.lock !== null) write(() => markCutShort(database, service, source, ambient.now()))
+  const lockOrHolder = (place: RunPlace, purpose: string) => {
+    const outcome = tryLock(directory, lockName(place), holder(purpose))
+    if (outcome.lock !== null) write(() => markCutShort(database, place, ambient.now()))
     return outcome
   }
+  const ofSource = (service: string, source: string): RunPlace => ({
+    operation: 'backup',
+    service,
+    source,
+    destination: null,
+  })
+  const ofPrune = (service: string, destination: string): RunPlace => ({
+    operation: 'prune',
+    service,
+    source: '',
+    destination,
+  })
 
   const opened = statSync(path)
   return {
@@ -118,11 +134,19 @@ export function openCatalog(options: CatalogOptions): Catalog {
     seen: (place) => translated(path, () => selectSeen(database, place)),
     updateSeen: (place, change) =>
       write(() => replaceSeen(database, place, change(selectSeen(database, place)), ambient.now())),
-    tryLockSource: (service, source, purpose) => lockOrHolder(service, source, purpose).lock,
+    tryLockSource: (service, source, purpose) => lockOrHolder(ofSource(service, source), purpose).lock,
     lockSource(service, source, purpose) {
-      const outcome = lockOrHolder(service, source, purpose)
+      const outcome = lockOrHolder(ofSource(service, source), purpose)
       if (outcome.lock !== null) return outcome.lock
       throw heldByOther(`A backup of ${service}/${source} is under way already`, outcome.holder, {
+        hint: 'Let it end, then run this again if it is still needed.',
+      })
+    },
+    tryLockPrune: (service, destination, purpose) => lockOrHolder(ofPrune(service, destination), purpose).lock,
+    lockPrune(service, destination, purpose) {
+      const outcome = lockOrHolder(ofPrune(service, destination), purpose)
+      if (outcome.lock !== null) return outcome.lock
+      throw heldByOther(`${service} at ${destination} is being pruned already`, outcome.holder, {
         hint: 'Let it end, then run this again if it is still needed.',
       })
     },
@@ -150,7 +174,7 @@ function heldByOther(what: string, holder: LockHolder | null, options: { hint: s
   return new RegainError('precondition-failed', `${what}${who}.`, options)
 }
 
-/** Names in a configuration may hold what file names may not. '@' itself is encoded, so two sources never share a lock. */
-function sourceLockName(service: string, source: string): string {
-  return `backup@${encodeURIComponent(service)}@${encodeURIComponent(source)}`
+/** Names in a configuration may hold what file names may not. '@' itself is encoded, so two places never share a lock. */
+function lockName({ operation, service, source, destination }: RunPlace): string {
+  return [operation, service, source, ...(destination === null ? [] : [destination])].map(encodeURIComponent).join('@')
 }

@@ -43,6 +43,43 @@ export async function recordBackup(
   }
 }
 
+/**
+ * The same for one prune of a service's repository at a destination, under that repository's lock on this machine. `prune`
+ * resolves to null if nothing was to be carried out.
+ */
+export async function recordPrune<T extends PruneResult | null>(
+  catalog: Catalog,
+  run: { service: string; destination: string; origin: 'command' | 'schedule' },
+  ambient: Ambient,
+  prune: () => Promise<T>,
+): Promise<T> {
+  const purpose = run.origin === 'command' ? 'regain prune' : 'regain serve'
+  const lock = catalog.lockPrune(run.service, run.destination, `${purpose}, ${run.service} at ${run.destination}`)
+  try {
+    const id = note(ambient, () => catalog.beginRun({ ...run, source: '', operation: 'prune' }))
+    const end = (result: RunEnd) => {
+      if (id !== null) note(ambient, () => catalog.endRun(id, result))
+    }
+    try {
+      const report = await prune()
+      const removed = { points: report?.expired.length ?? 0, bytes: report?.bytesFreed ?? 0 }
+      end({ outcome: 'complete', removed })
+      return report
+    } catch (error) {
+      end(ofError(error))
+      throw error
+    }
+  } finally {
+    lock.release()
+  }
+}
+
+/** What the book keeps of a prune's report. */
+export interface PruneResult {
+  expired: readonly string[]
+  bytesFreed: number
+}
+
 /** With trouble or without, the point is there: the schedule must not take another one because of it. */
 function ofPoint({ point, trouble }: TakenPoint): RunEnd {
   return {

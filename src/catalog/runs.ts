@@ -24,7 +24,15 @@ export interface RunEnd {
   files?: number
   /** How many things are missing from the point. */
   missed?: number
+  removed?: Removed
   error?: { code: string; message: string }
+}
+
+/** By a prune. */
+export interface Removed {
+  points: number
+  /** Freed, less what was written anew. */
+  bytes: number
 }
 
 export interface Run {
@@ -43,6 +51,7 @@ export interface Run {
   bytes: { source: number; read: number; new: number; stored: number } | null
   files: number | null
   missed: number
+  removed: Removed | null
   error: { code: string; message: string } | null
 }
 
@@ -65,6 +74,15 @@ export interface LearnedPoint {
   missed: number
   bytes: { source: number; read: number; new: number; stored: number }
   files: number
+}
+
+/** What at most one process of a machine works on at a time: a source, or (of an empty source) the repository at a destination. */
+export interface RunPlace {
+  operation: 'backup' | 'prune'
+  service: string
+  source: string
+  /** Null: any. */
+  destination: string | null
 }
 
 /** A run's row is dropped when this many newer ones are there: more than two years of one run every hour. */
@@ -90,7 +108,8 @@ export function updateRun(database: DatabaseSync, id: number, end: RunEnd, now: 
   database
     .prepare(
       `update runs set ended_at = ?, outcome = ?, kind = coalesce(?, kind), point = ?, bytes_source = ?, bytes_read = ?,
-       bytes_new = ?, bytes_stored = ?, files = ?, missed = ?, error_code = ?, error_message = ? where id = ?`,
+       bytes_new = ?, bytes_stored = ?, files = ?, missed = ?, removed_points = ?, removed_bytes = ?, error_code = ?,
+       error_message = ? where id = ?`,
     )
     .run(
       now,
@@ -103,21 +122,23 @@ export function updateRun(database: DatabaseSync, id: number, end: RunEnd, now: 
       end.bytes?.stored ?? null,
       end.files ?? null,
       end.missed ?? 0,
+      end.removed?.points ?? null,
+      end.removed?.bytes ?? null,
       end.error?.code ?? null,
       end.error?.message ?? null,
       id,
     )
 }
 
-/** The caller has the lock of this source, so no process is at work on these any more. */
-export function markCutShort(database: DatabaseSync, service: string, source: string, now: number): void {
+/** The caller has the lock of these, so no process is at work on them any more. */
+export function markCutShort(database: DatabaseSync, runs: RunPlace, now: number): void {
   database
     .prepare(
       `update runs set outcome = 'interrupted', ended_at = ?, error_code = 'interrupted',
        error_message = 'The process ended before the run did.'
-       where operation = 'backup' and outcome = 'running' and service = ? and source = ?`,
+       where outcome = 'running' and operation = ? and service = ? and source = ? and (? is null or destination = ?)`,
     )
-    .run(now, service, source)
+    .run(now, runs.operation, runs.service, runs.source, runs.destination, runs.destination)
 }
 
 export function insertPoint(database: DatabaseSync, point: LearnedPoint): number {
@@ -182,6 +203,8 @@ function toRun(row: Row): Run {
           },
     files: numberOrNull(row.files),
     missed: Number(row.missed),
+    removed:
+      row.removed_points === null ? null : { points: Number(row.removed_points), bytes: Number(row.removed_bytes) },
     error: toError(row),
   }
 }
