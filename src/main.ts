@@ -123,6 +123,12 @@ export const drivers: Drivers = {
     return besideTarget(point, directory)
   },
 
+  async unneededLog({ source, log }, points) {
+    if (source.type !== 'postgres') return null
+    const { unneededLogOf } = await import('./sources/postgres/recovery-log.ts')
+    return unneededLogOf(points, log)
+  },
+
   async recoveryWindows({ source, log }, points) {
     if (source.type !== 'postgres') return null
     const { recoveryWindows } = await import('./sources/postgres/recovery-log.ts')

@@ -14,6 +14,7 @@ export const COMMANDS = {
   verify: () => import('./commands/verify.ts'),
   drill: () => import('./commands/drill.ts'),
   prune: () => import('./commands/prune.ts'),
+  hold: () => import('./commands/hold.ts'),
   replicate: () => import('./commands/replicate.ts'),
   ls: () => import('./commands/ls.ts'),
   cat: () => import('./commands/cat.ts'),

@@ -9,7 +9,6 @@ const NOT_ACTED_ON: Partial<Record<keyof WrittenService, string>> = {
   environment: 'written down only: this version does not check the rules of an environment',
   compliance: 'not acted on by this version: no legal limit is enforced, no erasure is applied to restores',
   objectives: 'not acted on by this version: nothing compares them with what is reached, and nobody is alerted',
-  retention: 'not acted on by this version: no point is ever removed, so watch the free space of the destinations',
   drills: 'not acted on by this version: no drill runs. Until one does, prove restores by hand with regain restore',
 }
 

@@ -40,7 +40,8 @@ ${postgresUrl === null ? '' : postgresSource(postgresUrl)}${files.length === 0 ?
       incremental: "0 */6 * * *"
       # timezone: Europe/Berlin
 
-    # Written down now, acted on by a later version: this one removes nothing.
+    # What is kept: the last point of each of 30 days, 12 weeks, 12 months and 7 years, and the log of the 30 days. All else
+    # is removed every day by regain serve, or by regain prune (--dry-run shows what it would do). keep-all removes nothing.
     retention: { daily: 30, weekly: 12, monthly: 12, yearly: 7 }
 `
 }

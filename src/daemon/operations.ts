@@ -1,9 +1,10 @@
 import { type Catalog, openCatalog } from '../catalog/catalog.ts'
-import { describeError, recordBackup } from '../catalog/record.ts'
+import { describeError, recordBackup, recordPrune } from '../catalog/record.ts'
 import type { DestinationConfiguration, ServiceConfiguration, SourceConfiguration } from '../config/configuration.ts'
 import { RegainError } from '../errors.ts'
 import { bringPoint, type OneBackup, type PointElsewhere } from '../operations/backup.ts'
 import type { Application } from '../operations/context.ts'
+import { pruneRepository } from '../operations/prune.ts'
 import { withRepository } from '../operations/repositories.ts'
 import { requireRetention } from '../operations/require-retention.ts'
 import { sourceRequest } from '../operations/sources.ts'
@@ -12,6 +13,7 @@ import type { ScheduleRule } from '../policy/schedule.ts'
 import type { FollowerOptions, LogStore } from '../sources/contract.ts'
 import { EveryDestination } from './every-destination.ts'
 import type { WantedFollower } from './followers.ts'
+import type { PruneRule } from './pruner.ts'
 import type { DaemonPlan } from './serve.ts'
 import { type DaemonWork, nameOf, type SourceName } from './work.ts'
 
@@ -29,6 +31,7 @@ export function planOf(application: Application): DaemonPlan {
     config: config.path,
     state: config.state,
     rules: services.flatMap(rulesOf),
+    prunes: services.flatMap(prunesOf),
     followers: services.flatMap((service) => followersOf(application, service)),
     work: workOf(application),
   }
@@ -57,6 +60,11 @@ function rulesOf(service: ServiceConfiguration): ScheduleRule[] {
       }),
     ),
   )
+}
+
+function prunesOf({ name: service, destinations, schedule }: ServiceConfiguration): PruneRule[] {
+  const { prune: cron, timezone: timeZone } = schedule
+  return cron === null ? [] : destinations.map((destination) => ({ service, destination, cron, timeZone }))
 }
 
 function followersOf(application: Application, service: ServiceConfiguration): WantedFollower[] {
@@ -101,6 +109,19 @@ function workOf(application: Application): DaemonWork {
     async follow(name, options) {
       const { service, source } = find(application, name)
       await followInto(application, service, source, destinationsOf(config, service), [], options)
+    },
+    async prune(serviceName, destinationName, signal) {
+      const { service } = selectTarget(config, serviceName)
+      const [destination] = destinationsOf(config, service, destinationName)
+      if (destination === undefined) throw new RegainError('internal', `No destination ${destinationName}.`)
+      const about = { service: serviceName, destination: destinationName }
+      const warn = (message: string) => ambient.log('warning', message, about)
+      const reporting = { signal, warn, progress: () => {} }
+      return withCatalog(application, (catalog) =>
+        recordPrune(catalog, { ...about, origin: 'schedule' }, ambient, () =>
+          pruneRepository(application, service, destination, reporting),
+        ),
+      )
     },
     async points(serviceName, destinationName) {
       const { service } = selectTarget(config, serviceName)

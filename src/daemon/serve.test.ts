@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, afterEach, test } from 'node:test'
 import { type Catalog, openCatalog } from '../catalog/catalog.ts'
-import { recordBackup } from '../catalog/record.ts'
+import { recordBackup, recordPrune } from '../catalog/record.ts'
 import { isRegainError, RegainError } from '../errors.ts'
 import type { Ambient, Point } from '../model.ts'
 import { type DaemonPlan, serve } from './serve.ts'
@@ -67,9 +67,21 @@ function daemon(overrides: Partial<DaemonPlan> = {}, state = join(scratch, `stat
       if (!signal.aborted) await once(signal, 'abort')
       happened(`tail shipped ${nameOf(name)}`)
     },
+    async prune(service, destination) {
+      const catalog = open()
+      try {
+        return await recordPrune(catalog, { service, destination, origin: 'schedule' }, ambient, async () => {
+          happened(`prune ${service}@${destination}`)
+          return { ...NOTHING_REMOVED, expired: ['a', 'b'], bytesFreed: 7 }
+        })
+      } finally {
+        catalog.close()
+      }
+    },
     points: async () => [],
   }
-  const plan: DaemonPlan = { config: '/etc/regain/regain.yaml', state, rules: [], followers: [], work, ...overrides }
+  const settings = { config: '/etc/regain/regain.yaml', state, rules: [], prunes: [], followers: [] }
+  const plan: DaemonPlan = { ...settings, work, ...overrides }
   let current: () => Promise<DaemonPlan> = async () => plan
   const notified: string[] = []
   const ended = serve({
@@ -90,6 +102,18 @@ function daemon(overrides: Partial<DaemonPlan> = {}, state = join(scratch, `stat
     events.emit('reload')
   }
   return { stop, ended, until, seen, logged, notified, open, work, plan, state, reload, happened }
+}
+
+const quiet: Ambient = { now: Date.now, randomBytes: (size) => Buffer.alloc(size, 1), log: () => {} }
+
+const NOTHING_REMOVED = {
+  packs: { removed: 0, repacked: 0 },
+  logSegments: 0,
+  bytesFreed: 0,
+  sessions: 0,
+  pins: 0,
+  bytesLater: 0,
+  waits: [],
 }
 
 function point(service: string, source: string): Point {
@@ -317,6 +341,49 @@ function daemonWorkOf(): DaemonWork {
   return {
     backup: () => Promise.reject(new RegainError('internal', 'No backup was expected.')),
     follow: () => Promise.reject(new RegainError('internal', 'No follower was expected.')),
+    prune: () => Promise.reject(new RegainError('internal', 'No prune was expected.')),
     points: async () => [],
   }
 }
+
+test('a prune that is owed runs after the backups, once, and is in the book', async () => {
+  const rule = { service: 'shop', source: 'db', destination: 'hot', kind: 'full', window: null, jitterMs: 0 } as const
+  const yearly = { cron: '0 0 1 1 *', timeZone: 'UTC' }
+  const prunes = ['hot', 'offsite'].map((destination) => ({ service: 'shop', destination, ...yearly }))
+  const { stop, ended, until, seen, open } = daemon({ rules: [{ ...rule, ...yearly }], prunes })
+  await until('What retention does not keep is removed.', 2)
+  stop.abort()
+  await ended
+  assert.deepEqual(
+    seen.filter((event) => /^(backup|prune) /.test(event)),
+    ['backup shop/db full', 'prune shop@hot', 'prune shop@offsite'],
+  )
+  const catalog = open()
+  const runs = catalog.runs({ operation: 'prune' })
+  assert.deepEqual(
+    runs.map(({ destination, outcome, removed }) => ({ destination, outcome, removed })),
+    ['offsite', 'hot'].map((destination) => ({ destination, outcome: 'complete', removed: { points: 2, bytes: 7 } })),
+  )
+  catalog.close()
+})
+
+test('a prune that was cut short is begun again; one that fails is said and does not stop the daemon', async () => {
+  const state = join(scratch, `state-${directories++}`)
+  const before = openCatalog({ directory: state, ambient: quiet, pid: process.pid })
+  before.beginRun({ operation: 'prune', service: 'shop', source: '', destination: 'hot', origin: 'schedule' })
+  before.close()
+  const prunes = [{ service: 'shop', destination: 'hot', cron: '0 0 1 1 *', timeZone: 'UTC' }]
+  const made = daemon({ prunes }, state)
+  made.work.prune = async () => {
+    throw new RegainError('storage-unavailable', 'The disk is away.')
+  }
+  await made.until('The prune did not succeed: The disk is away.')
+  const catalog = made.open()
+  assert.deepEqual(
+    catalog.runs({ operation: 'prune' }).map(({ outcome }) => outcome),
+    ['interrupted'],
+  )
+  catalog.close()
+  made.stop.abort()
+  await made.ended
+})

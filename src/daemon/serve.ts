@@ -6,6 +6,7 @@ import type { ScheduleRule } from '../policy/schedule.ts'
 import { Alarm, delay } from './delays.ts'
 import { Followers, type WantedFollower } from './followers.ts'
 import { JobQueue } from './job-queue.ts'
+import { createPruner, type PruneRule } from './pruner.ts'
 import { createScheduler } from './scheduler.ts'
 import { DaemonState } from './state.ts'
 import type { DaemonWork, SourceName } from './work.ts'
@@ -17,6 +18,7 @@ export interface DaemonPlan {
   /** State directory. A reload cannot change it. */
   state: string
   rules: readonly ScheduleRule[]
+  prunes: readonly PruneRule[]
   followers: readonly WantedFollower[]
   work: DaemonWork
 }
@@ -76,6 +78,15 @@ async function run(options: ServeOptions, first: DaemonPlan, state: DaemonState)
   const { rules, work } = first
   const onEnd = () => alarm.ring()
   const scheduler = createScheduler({ rules, work, catalog: () => state.catalog, queue, ambient, signal: stop, onEnd })
+  const pruner = createPruner({
+    rules: first.prunes,
+    work,
+    catalog: () => state.catalog,
+    queue,
+    ambient,
+    signal: stop,
+    onEnd,
+  })
   const save = (row: FollowerRow) => state.note((catalog) => catalog.saveFollower(row))
   const needsPoint = (name: SourceName, reason: string) => {
     scheduler.demand(name, reason)
@@ -121,7 +132,9 @@ async function run(options: ServeOptions, first: DaemonPlan, state: DaemonState)
 
   async function turn(): Promise<number> {
     try {
-      return await scheduler.turn()
+      // Backups first: what is due together with one is pruned after it.
+      const backups = await scheduler.turn()
+      return Math.min(backups, pruner.turn())
     } catch (error) {
       // Without its memory the policy would call every backup owed; followers go on, and the next turn tries again.
       ambient.log('error', `The schedule could not be looked at: ${describeError(error).message}`)
@@ -140,6 +153,7 @@ async function run(options: ServeOptions, first: DaemonPlan, state: DaemonState)
         })
       }
       scheduler.replace(plan.rules, plan.work)
+      pruner.replace(plan.prunes, plan.work)
       followers.replace(plan.followers, plan.work)
       const counts = { followers: plan.followers.length, schedules: plan.rules.length }
       ambient.log('info', 'The configuration was read again and is in effect.', { config: plan.config, ...counts })

@@ -1,5 +1,6 @@
 import type { TakenPoint } from '../catalog/record.ts'
 import type { Point, PointKind } from '../model.ts'
+import type { PruneReport } from '../operations/prune.ts'
 import type { FollowerOptions } from '../sources/contract.ts'
 
 /** A source by its names in the configuration. */
@@ -30,6 +31,11 @@ export interface DaemonWork {
   ): Promise<TakenPoint>
   /** Follows the source's log into all its destinations until the signal fires; rejects when it cannot go on. */
   follow(name: SourceName, options: FollowerOptions): Promise<void>
+  /**
+   * Removes what retention does not keep of a service's repository, noted in the catalog and under its lock. Rejects with
+   * `precondition-failed` when another process is at it; ends within seconds when the signal fires.
+   */
+  prune(service: string, destination: string, signal: AbortSignal): Promise<PruneReport>
   /** Points of a service's repository, for what the catalog does not know (any more). */
   points(service: string, destination: string): Promise<Point[]>
 }

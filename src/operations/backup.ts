@@ -1,10 +1,11 @@
-import { type Catalog, openCatalog } from '../catalog/catalog.ts'
+import type { Catalog } from '../catalog/catalog.ts'
 import { recordBackup, type TakenPoint } from '../catalog/record.ts'
 import type { DestinationConfiguration, ServiceConfiguration, SourceConfiguration } from '../config/configuration.ts'
 import { type RegainError, throwIfInterrupted } from '../errors.ts'
 import type { Ambient, Point, PointKind } from '../model.ts'
 import type { PointSession, Repository } from '../repository/api.ts'
 import type { Source } from '../sources/contract.ts'
+import { openBook } from './book.ts'
 import type { Application, Reporting } from './context.ts'
 import { copyLog } from './copy-log.ts'
 import { copyPoint } from './copy-point.ts'
@@ -51,7 +52,7 @@ export async function backup(
   const { service, sources } = selectTarget(application.config, request.target)
   requireRetention(service, sources)
   const destinations = destinationsOf(application.config, service)
-  const catalog = tryOpenCatalog(application, reporting)
+  const catalog = openBook(application, reporting)
   const outcomes: BackupOutcome[] = []
   try {
     for (const source of sources) {
@@ -188,18 +189,4 @@ async function fillAndCommit(
     return summary
   })
   return { point, trouble }
-}
-
-/** The local book of runs is a convenience: without it a backup is taken all the same. */
-function tryOpenCatalog(application: Application, reporting: Reporting): Catalog | null {
-  const { config, ambient, processId } = application
-  try {
-    const catalog = openCatalog({ directory: config.state, ambient, pid: processId })
-    if (catalog.notice !== null) reporting.warn(catalog.notice)
-    return catalog
-  } catch (error) {
-    const { message } = asRegainError(error, reporting.signal)
-    reporting.warn(`This run is not noted in the state directory ${config.state}: ${message}`)
-    return null
-  }
 }

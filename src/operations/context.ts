@@ -70,6 +70,11 @@ export interface Drivers {
   ): Promise<RecoveryStart | null>
   /** Absolute paths beside `directory` that a restore of the point into it writes to; like it they must be absent or empty. */
   besideTarget(source: SourceConfiguration, point: Point, directory: string): Promise<string[]>
+  /**
+   * Log of a source that none of these points needs: those of `onward` with every later moment, the others for themselves
+   * alone. Null for sources without a log.
+   */
+  unneededLog(request: SourceRequest, points: readonly KeptPoint[]): Promise<UnneededLog[] | null>
   /** What the points and the log of a source can bring back; null for sources without a log. */
   recoveryWindows(request: SourceRequest, points: readonly Point[]): Promise<RecoveryWindow[] | null>
 }
@@ -103,6 +108,18 @@ export interface RecoveryStart {
   until: string
   /** What a person should know before it starts. */
   notes: string[]
+}
+
+export interface KeptPoint {
+  point: Point
+  onward: boolean
+}
+
+/** Segments and unfinished pieces of a branch with from <= name < to, in the order of text. */
+export interface UnneededLog {
+  branch: string
+  from: string
+  to: string
 }
 
 /** Moments a source can be brought back to without a break. */

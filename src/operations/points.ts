@@ -22,6 +22,8 @@ export interface SourcePoints {
   destination: string
   /** Oldest first. */
   points: Point[]
+  /** Of these, the ones that are held, by id: why. */
+  holds: Record<string, string>
   /** Null for sources without a log: only the points themselves can be restored. */
   windows: RecoveryWindow[] | null
   /** False for points of a source that the configuration does not have any more. */
@@ -98,6 +100,9 @@ async function pointsAt(
 ): Promise<SourcePoints[]> {
   const { service, sources, isOneSource } = target
   const bySource = Map.groupBy(all, (point) => point.source)
+  const held = new Map((await repository.holds()).map(({ point, reason }) => [point, reason]))
+  const holdsOf = (points: readonly Point[]) =>
+    Object.fromEntries(points.flatMap(({ id }) => (held.has(id) ? [[id, held.get(id) ?? '']] : [])))
   const result: SourcePoints[] = []
   for (const source of sources) {
     const points = bySource.get(source.name) ?? []
@@ -109,6 +114,7 @@ async function pointsAt(
       sourceType: source.type,
       destination: destination.name,
       points,
+      holds: holdsOf(points),
       windows: await application.drivers.recoveryWindows(request, points),
       isConfigured: true,
     })
@@ -117,7 +123,7 @@ async function pointsAt(
   for (const [source, points] of bySource) {
     const sourceType = points.at(-1)!.sourceType
     const common = { service: service.name, source, sourceType, destination: destination.name }
-    result.push({ ...common, points, windows: null, isConfigured: false })
+    result.push({ ...common, points, holds: holdsOf(points), windows: null, isConfigured: false })
   }
   return result
 }

@@ -43,13 +43,6 @@ export function rekeyRepository(): never {
   throw notInThisVersion('Sealing a repository under new data keys', 'Make a new repository at another destination.')
 }
 
-export function prune(): never {
-  throw notInThisVersion(
-    'Removing points',
-    'Every point is kept. When a destination fills up, name a new one in the configuration; old points stay readable at the old one.',
-  )
-}
-
 export function drill(): never {
   throw notInThisVersion(
     'Drilling on a schedule with a certificate',

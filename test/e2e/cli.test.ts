@@ -133,7 +133,6 @@ describe('usage', () => {
   test('what this version does not have is refused, not ignored', async () => {
     const cwd = await protectedPlace()
     for (const args of [
-      ['prune', 'shop', '--dry-run'],
       ['drill', 'shop'],
       ['repository', 'rekey'],
       ['restore', 'shop', '--to', 'out', '--table', 'orders'],

@@ -35,13 +35,14 @@ export const register: Register = (program, run) => {
     )
 }
 
-function sourceShape({ points, ...source }: SourcePoints): object {
+function sourceShape({ points, holds, ...source }: SourcePoints): object {
   const shaped = points.map((point) => ({
     ...pointShape(point),
     bytes: point.bytes,
     files: point.entries,
     missedCount: point.missedCount,
     tool: point.tool,
+    ...(holds[point.id] === undefined ? {} : { hold: holds[point.id] }),
   }))
   return { ...source, points: shaped }
 }
@@ -58,7 +59,7 @@ function describe(found: SourcePoints[]): string[] {
   return lines
 }
 
-function pointTable({ points }: SourcePoints): string[] {
+function pointTable({ points, holds }: SourcePoints): string[] {
   const columns = [
     { title: 'POINT' },
     { title: 'COMMITTED' },
@@ -67,6 +68,7 @@ function pointTable({ points }: SourcePoints): string[] {
     { title: 'NEW', align: 'right' as const },
     { title: 'COMPLETE' },
     { title: 'LABEL' },
+    ...(Object.keys(holds).length === 0 ? [] : [{ title: 'HELD' }]),
   ]
   const rows = points.map((point) => [
     point.id.slice(0, 8),
@@ -76,6 +78,7 @@ function pointTable({ points }: SourcePoints): string[] {
     formatBytes(point.bytes.new),
     point.complete ? 'yes' : `NO: ${point.missedCount} missing`,
     point.label ?? '',
+    ...(holds[point.id] === undefined ? [] : [holds[point.id] || 'yes']),
   ])
   return table(columns, rows).map((line) => `  ${line}`)
 }

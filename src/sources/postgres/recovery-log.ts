@@ -1,6 +1,7 @@
 import type { Point } from '../../model.ts'
 import type { LogListing, LogStore, RestoreMoment } from '../contract.ts'
 import { findEvent, type LogEnd, readLogEnd } from './locate.ts'
+import { type BranchRange, unneededLog } from './log-retention.ts'
 import { formatLsn, type Lsn, parseLsn } from './lsn.ts'
 import {
   byPreference,
@@ -38,6 +39,16 @@ export async function recoveryWindows(points: readonly Point[], store: LogStore)
     to: { position: formatLsn(window.to), time: window.until },
     endsBecause: window.break ? explainEnd(window) : null,
   }))
+}
+
+/** Which log none of these points needs; see log-retention.ts. Reads names and histories. */
+export async function unneededLogOf(
+  points: readonly { point: Point; onward: boolean }[],
+  store: LogStore,
+): Promise<BranchRange[]> {
+  const listing = await store.list()
+  const needs = points.map(({ point, onward }) => ({ ...spanOf(point), onward }))
+  return unneededLog(needs, listing, await readHistories(store, listing))
 }
 
 /**
