@@ -44,4 +44,7 @@ test('a claim of which nothing came is taken back, with the directory if that wa
   writeFileSync(join(target, 'restored'), '')
   giveUpClaim(target, claim)
   assert.deepEqual(readdirSync(target).sort(), [CLAIM_NAME, 'restored'])
+  rmSync(target, { recursive: true })
+  giveUpClaim(target, claim)
+  assert.equal(existsSync(target), false)
 })

@@ -27,15 +27,18 @@ export function claimTarget(directory: string): { made: boolean } {
   throw notEmpty(directory)
 }
 
-/** After a restore that failed before it wrote anything: the directory is as claimTarget found it. Else nothing happens. */
+/**
+ * After a restore that failed before it wrote anything: the directory is as claimTarget found it. Else nothing happens.
+ * Never throws: why the restore failed is what a person must hear.
+ */
 export function giveUpClaim(directory: string, { made }: { made: boolean }): void {
-  if (holdsOthers(directory)) return
   try {
+    if (readdirSync(directory).some((name) => name !== CLAIM_NAME)) return
     unlinkSync(join(directory, CLAIM_NAME))
-  } catch (error) {
-    if (errorCode(error) !== 'ENOENT') throw error
+    if (made) rmdirSync(directory)
+  } catch {
+    // The directory or its claim is gone already, or cannot be removed: then the claim stays and says what it must.
   }
-  if (made) rmdirSync(directory)
 }
 
 /** For a restore whose caller may have claimed the directory: made if absent, refused if it holds anything else. */
