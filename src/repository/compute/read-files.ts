@@ -1,4 +1,4 @@
-import { fstatSync, readSync } from 'node:fs'
+import { type BigIntStats, fstatSync, readSync } from 'node:fs'
 import { attributesOfFile } from '../../filesystem/attributes.ts'
 import { dataExtents, mayHaveHoles } from '../../filesystem/extents.ts'
 import { close } from '../../filesystem/libc.ts'
@@ -19,7 +19,8 @@ import type { SessionStore } from './store.ts'
 
 /** Files below this are read whole and are one chunk each. */
 export const SMALL_FILE_BYTES = 1024 * 1024
-const WINDOW_BYTES = 16 * 1024 * 1024
+/** At least two of the largest chunks, so that little is moved from its end to its beginning. */
+const WINDOW_BYTES = 8 * 1024 * 1024
 /** A file that changes while it is read is read again this often before it is kept as it came. */
 export const READ_ATTEMPTS = 2
 
@@ -36,7 +37,10 @@ export async function storeFiles(store: SessionStore, job: FilesJob): Promise<St
   const ids: Buffer[] = []
   let bytesRead = 0
   for (const file of job.files) {
-    const stored = await storeWhole(store, file)
+    const stored = await withFile(
+      file,
+      async (fd) => (await storeSmall(store, fd, file)) ?? storeWhole(store, fd, file),
+    )
     outcomes.push(stored.outcome)
     ids.push(stored.ids)
     bytesRead += stored.bytesRead
@@ -45,8 +49,8 @@ export async function storeFiles(store: SessionStore, job: FilesJob): Promise<St
 }
 
 export async function storeRange(store: SessionStore, job: RangeJob): Promise<StoredRange> {
-  if (job.whole) return storeWhole(store, job.file)
   return withFile(job.file, async (fd) => {
+    if (job.whole) return storeWhole(store, fd, job.file)
     const content = await storeContent(store, fd, job.start, job.length)
     const range = { outcome: content.outcome, ids: content.ids, bytesRead: content.bytesRead }
     const after = look(fd)
@@ -55,32 +59,44 @@ export async function storeRange(store: SessionStore, job: RangeJob): Promise<St
   })
 }
 
+/**
+ * Most files: after one read the file is what the scan saw, so the bytes are those of one moment. Null: it is not, or may
+ * have holes; nothing of it was stored.
+ */
+async function storeSmall(store: SessionStore, fd: number, file: FileToRead): Promise<ReadRange | null> {
+  const bytes = readWindow().subarray(0, file.size)
+  if (fill(store, fd, bytes, 0) < bytes.length) return null
+  const stat = fstatSync(fd, { bigint: true })
+  if (!isSame(file, stateOf(stat)) || mayHaveHoles(stat)) return null
+  const waiting = store.room()
+  if (waiting) await waiting
+  return { outcome: { chunks: 1 }, ids: store.put(bytes, false), bytesRead: bytes.length }
+}
+
 /** Reads a file until two looks at its state, before and after, agree: then bytes and attributes are those of one moment. */
-async function storeWhole(store: SessionStore, file: FileToRead): Promise<ReadRange> {
-  return withFile(file, async (fd) => {
-    let fresh = isSame(file, look(fd)) ? null : lookClosely(fd)
-    let bytesRead = 0
-    for (let attempt = 1; ; attempt++) {
-      const seen = fresh?.attributes ?? file
-      const { outcome, ids, ...content } = await storeContent(store, fd, 0, seen.size)
-      bytesRead += content.bytesRead
-      if (fresh !== null) outcome.fresh = fresh
-      const isWhole = content.dataBytes === content.expectedBytes
-      if (isWhole && isSame(seen, look(fd))) return { outcome, ids, bytesRead }
-      if (attempt === READ_ATTEMPTS) {
-        outcome.missed = {
-          reason: 'changed',
-          detail: `It changed each of ${READ_ATTEMPTS} times it was read; what is kept may mix moments.`,
-        }
-        if (!isWhole) {
-          outcome.size = content.dataBytes
-          delete outcome.extents
-        }
-        return { outcome, ids, bytesRead }
+async function storeWhole(store: SessionStore, fd: number, file: FileToRead): Promise<ReadRange> {
+  let fresh = isSame(file, look(fd)) ? null : lookClosely(fd)
+  let bytesRead = 0
+  for (let attempt = 1; ; attempt++) {
+    const seen = fresh?.attributes ?? file
+    const { outcome, ids, ...content } = await storeContent(store, fd, 0, seen.size)
+    bytesRead += content.bytesRead
+    if (fresh !== null) outcome.fresh = fresh
+    const isWhole = content.dataBytes === content.expectedBytes
+    if (isWhole && isSame(seen, look(fd))) return { outcome, ids, bytesRead }
+    if (attempt === READ_ATTEMPTS) {
+      outcome.missed = {
+        reason: 'changed',
+        detail: `It changed each of ${READ_ATTEMPTS} times it was read; what is kept may mix moments.`,
       }
-      fresh = lookClosely(fd)
+      if (!isWhole) {
+        outcome.size = content.dataBytes
+        delete outcome.extents
+      }
+      return { outcome, ids, bytesRead }
     }
-  })
+    fresh = lookClosely(fd)
+  }
 }
 
 type ReadRange = StoredRange & { ids: Buffer }
@@ -121,14 +137,11 @@ async function storeData(
   let filled = 0
   let read = 0
   for (;;) {
-    while (filled < buffer.length && read < length) {
-      const wanted = Math.min(buffer.length - filled, length - read, store.pace ? PACED_READ_BYTES : WINDOW_BYTES)
-      store.pace?.read(wanted)
-      const got = readSync(fd, buffer, filled, wanted, offset + read)
-      if (got === 0) length = read
-      filled += got
-      read += got
-    }
+    const wanted = Math.min(buffer.length - filled, length - read)
+    const got = fill(store, fd, buffer.subarray(filled, filled + wanted), offset + read)
+    if (got < wanted) length = read + got
+    filled += got
+    read += got
     const more = read < length
     let start = 0
     while (start < filled) {
@@ -146,6 +159,19 @@ async function storeData(
     buffer.copyWithin(0, start, filled)
     filled -= start
   }
+}
+
+/** Reads until `into` is full or the file ends; the bytes there were. */
+function fill(store: SessionStore, fd: number, into: Buffer, offset: number): number {
+  let filled = 0
+  while (filled < into.length) {
+    const wanted = Math.min(into.length - filled, store.pace ? PACED_READ_BYTES : WINDOW_BYTES)
+    store.pace?.read(wanted)
+    const got = readSync(fd, into, filled, wanted, offset + filled)
+    if (got === 0) break
+    filled += got
+  }
+  return filled
 }
 
 /** The data ranges of a sparse part of a file; null if it has no holes. */
@@ -192,7 +218,10 @@ function isSame(a: FileState, b: FileState): boolean {
 }
 
 function look(fd: number): FileState {
-  const stat = fstatSync(fd, { bigint: true })
+  return stateOf(fstatSync(fd, { bigint: true }))
+}
+
+function stateOf(stat: BigIntStats): FileState {
   return {
     inode: String(stat.ino),
     size: Number(stat.size),
