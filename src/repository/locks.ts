@@ -13,6 +13,12 @@ import type { RepositoryState } from './repository-state.ts'
 const EXTENSIONS_AT_ONCE = 16
 
 /**
+ * Of the first key epoch: the list of its KEKs, which is replaced when one comes or goes. The epoch opens without it; later
+ * ones do not, so theirs are locked, and no KEK comes or goes until that ends.
+ */
+const FIRST_EPOCH_OBJECT = /^keys\/[0-9a-f]{32}-1\.json$/
+
+/**
  * The last step before a commit: the first of a month extends all that points need; then the session itself, which the point
  * counts by. Nothing to do where nothing is immutable.
  */
@@ -56,7 +62,8 @@ async function extendAll(state: RepositoryState, signal: AbortSignal): Promise<v
  */
 function isNeeded(name: string, known: { points: ReadonlySet<string>; tombstones: ReadonlySet<string> }): boolean {
   const id = lastComponent(name)
-  if (!name.includes('/') || name.startsWith(PREFIX.keys)) return true
+  if (!name.includes('/')) return true
+  if (name.startsWith(PREFIX.keys)) return !FIRST_EPOCH_OBJECT.test(name)
   if (name.startsWith(PREFIX.packs)) return !known.tombstones.has(id)
   if (name.startsWith(PREFIX.log)) return /^log\/[^/]+\/(?:segments|histories)\//.test(name)
   return (

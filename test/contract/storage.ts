@@ -4,6 +4,7 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { isRegainError } from '../../src/errors.ts'
 import type { Storage, StoredObject } from '../../src/storage/contract.ts'
+import { type Effort, GUARANTEES, listed as listedUnder } from '../../src/storage/guarantees.ts'
 
 export interface StorageUnderTest {
   /** Empty. */
@@ -12,18 +13,20 @@ export interface StorageUnderTest {
   dispose(): Promise<void>
 }
 
-/** How much of what takes many calls; a store that is far away or slow gets by with less. */
-interface Effort {
-  racers: number
-  rounds: number
+/** A store that is far away or slow gets by with less. */
+interface ContractEffort extends Effort {
   sequences: number
 }
 
-const FULL: Effort = { racers: 50, rounds: 5, sequences: 40 }
-export const REMOTE: Effort = { racers: 12, rounds: 2, sequences: 5 }
+const FULL: ContractEffort = { racers: 50, rounds: 5, largest: 20 * 1024 * 1024, sequences: 40 }
+export const REMOTE: ContractEffort = { racers: 12, rounds: 2, largest: 20 * 1024 * 1024, sequences: 5 }
 
 /** What src/storage/contract.ts promises, checked against one driver. */
-export function storageContract(driver: string, open: () => Promise<StorageUnderTest>, effort: Effort = FULL): void {
+export function storageContract(
+  driver: string,
+  open: () => Promise<StorageUnderTest>,
+  effort: ContractEffort = FULL,
+): void {
   const promises = (what: string, check: (storage: Storage) => Promise<void>) =>
     it(what, async () => {
       const { storage, dispose } = await open()
@@ -36,9 +39,14 @@ export function storageContract(driver: string, open: () => Promise<StorageUnder
     })
 
   describe(`storage contract: ${driver}`, () => {
+    describe('guarantees', () => {
+      for (const { what, check } of GUARANTEES)
+        promises(what, async (storage) =>
+          assert.equal(await check({ storage, prefix: 'scratch/', effort, options: {}, randomBytes }), null),
+        )
+    })
     describe('bytes', () => checkBytes(promises))
     describe('names', () => checkNames(promises))
-    describe('listing', () => checkListing(promises))
     describe('concurrency', () => checkConcurrency(promises, effort))
     describe('interruption', () => checkInterruption(promises))
     promises('behaves like a map from names to bytes', (storage) => behavesLikeMap(storage, effort))
@@ -48,15 +56,6 @@ export function storageContract(driver: string, open: () => Promise<StorageUnder
 type Promises = (what: string, check: (storage: Storage) => Promise<void>) => void
 
 function checkBytes(promises: Promises): void {
-  promises('gives back what was put, of any size', async (storage) => {
-    for (const size of [0, 1, 4096, 1_000_003, 20 * 1024 * 1024]) {
-      const bytes = randomBytes(size)
-      await storage.put(`size/${size}`, bytes)
-      assert.ok((await storage.get(`size/${size}`)).equals(bytes), `${size} bytes`)
-      assert.equal(await storage.size(`size/${size}`), size)
-    }
-  })
-
   promises('writes pieces end to end', async (storage) => {
     const shared = new Uint8Array(new SharedArrayBuffer(100)).fill(7)
     const large = randomBytes(9 * 1024 * 1024)
@@ -84,15 +83,8 @@ function checkBytes(promises: Promises): void {
     assert.equal((await storage.get('a')).toString(), 'original')
   })
 
-  promises('gives ranges, cut short at the end of the object', async (storage) => {
+  promises('refuses ranges that are none', async (storage) => {
     await storage.put('a', Buffer.from('0123456789'))
-    const range = async (offset: number, length: number) => (await storage.get('a', { offset, length })).toString()
-    assert.equal(await range(0, 10), '0123456789')
-    assert.equal(await range(3, 4), '3456')
-    assert.equal(await range(8, 100), '89')
-    assert.equal(await range(10, 1), '')
-    assert.equal(await range(1_000_000, 1), '')
-    assert.equal(await range(5, 0), '')
     for (const [offset, length] of [
       [-1, 1],
       [0, -1],
@@ -102,36 +94,6 @@ function checkBytes(promises: Promises): void {
     ] as const) {
       await rejectsWith('internal', storage.get('a', { offset, length }))
     }
-  })
-
-  promises('tells absent objects', async (storage) => {
-    for (const name of ['a', 'a/b/c']) {
-      await rejectsWith('storage-not-found', storage.get(name))
-      await rejectsWith('storage-not-found', storage.get(name, { offset: 0, length: 1 }))
-      assert.equal(await storage.size(name), null)
-    }
-  })
-
-  promises('put replaces, create does not', async (storage) => {
-    assert.equal(await storage.create('a/b', Buffer.from('first')), true)
-    assert.equal(await storage.create('a/b', Buffer.from('second')), false)
-    assert.equal((await storage.get('a/b')).toString(), 'first')
-    await storage.put('a/b', Buffer.from('third, longer'))
-    assert.equal((await storage.get('a/b')).toString(), 'third, longer')
-    await storage.put('a/b', Buffer.from('4th'))
-    assert.equal((await storage.get('a/b')).toString(), '4th')
-    assert.deepEqual(await listed(storage), [{ name: 'a/b', size: 3 }])
-  })
-
-  promises('deletes, and does not mind an absent object', async (storage) => {
-    await storage.put('a/b', Buffer.from('x'))
-    await storage.delete('a/b')
-    await storage.delete('a/b')
-    await storage.delete('never/was/there')
-    await rejectsWith('storage-not-found', storage.get('a/b'))
-    assert.equal(await storage.size('a/b'), null)
-    assert.deepEqual(await listed(storage), [])
-    assert.equal(await storage.create('a/b', Buffer.from('again')), true)
   })
 }
 
@@ -161,21 +123,6 @@ const BAD_NAMES = [
 ]
 
 function checkNames(promises: Promises): void {
-  promises('takes every name that is allowed', async (storage) => {
-    // None is a folder of another: where names are paths, that cannot be, and no caller needs it.
-    const longest = `${'d/'.repeat(99)}bb`
-    const names = ['a', 'A', '...', '.a', '-', '_', 'tmp/a', 'a.b-c_d/0/Z', 'x'.repeat(200), longest]
-    assert.equal(longest.length, 200)
-    for (const name of names) {
-      await storage.put(name, Buffer.from(name))
-      assert.equal((await storage.get(name)).toString(), name)
-    }
-    assert.deepEqual(
-      (await listed(storage)).map((object) => object.name),
-      [...names].sort(),
-    )
-  })
-
   promises('refuses every other name before anything happens', async (storage) => {
     for (const name of BAD_NAMES) {
       await rejectsWith('internal', storage.put(name, Buffer.from('x')))
@@ -200,82 +147,7 @@ function checkNames(promises: Promises): void {
   })
 }
 
-function checkListing(promises: Promises): void {
-  promises('lists what was put, at once, by prefix', async (storage) => {
-    const names = ['top', 'a/1', 'a/2', 'a/b/3', 'a/b/c/4', 'ab/5', 'b/6']
-    for (const [i, name] of names.entries()) {
-      await storage.put(name, Buffer.alloc(i))
-      assert.deepEqual(
-        await listed(storage),
-        names
-          .slice(0, i + 1)
-          .map((listedName, size) => ({ name: listedName, size }))
-          .sort(byName),
-      )
-    }
-    const under = async (prefix: string) => (await listed(storage, prefix)).map((object) => object.name)
-    assert.deepEqual(await under('a/'), ['a/1', 'a/2', 'a/b/3', 'a/b/c/4'])
-    assert.deepEqual(await under('a/b/'), ['a/b/3', 'a/b/c/4'])
-    assert.deepEqual(await under('c/'), [])
-    assert.deepEqual(await under('top/'), [])
-    await storage.delete('a/b/3')
-    assert.deepEqual(await under('a/b/'), ['a/b/c/4'])
-  })
-
-  promises('lists everything that stays while other objects come, change and go', async (storage) => {
-    const staying = Array.from({ length: 150 }, (_, i) => `a/${i % 3}/${i}`)
-    await Promise.all(staying.map((name) => storage.put(name, Buffer.from(name))))
-    let done = false
-    const churn = async () => {
-      for (let i = 0; !done; i++) {
-        await storage.put(`a/${i % 3}/passing-${i}`, Buffer.from('x'))
-        await storage.put(staying[i % staying.length]!, Buffer.from('replaced'))
-        await storage.delete(`a/${i % 3}/passing-${i}`)
-      }
-    }
-    const look = async () => {
-      for (let i = 0; i < 20; i++) {
-        const seen = (await listed(storage)).map((object) => object.name)
-        assert.equal(new Set(seen).size, seen.length, 'nothing is listed twice')
-        const missing = staying.filter((name) => !seen.includes(name))
-        assert.deepEqual(missing, [])
-      }
-    }
-    await Promise.all([churn(), look().finally(() => (done = true))])
-  })
-}
-
-function checkConcurrency(promises: Promises, effort: Effort): void {
-  promises(`lets one of ${effort.racers} concurrent creates win`, async (storage) => {
-    for (let round = 0; round < effort.rounds; round++) {
-      const won = await Promise.all(
-        Array.from({ length: effort.racers }, (_, i) => storage.create(`race/${round}`, Buffer.from(`writer ${i}`))),
-      )
-      assert.equal(won.filter(Boolean).length, 1)
-      assert.equal((await storage.get(`race/${round}`)).toString(), `writer ${won.indexOf(true)}`)
-    }
-  })
-
-  promises('never shows a part of an object that is being replaced', async (storage) => {
-    // Two whole states, told apart by every byte and by the length.
-    const states = [Buffer.alloc(300_000, 'a'), Buffer.alloc(500_000, 'b')] as const
-    await storage.put('a', states[0])
-    let done = false
-    const write = async () => {
-      for (let i = 1; i <= 12 * effort.rounds; i++) await storage.put('a', states[i % 2]!)
-    }
-    const read = async () => {
-      while (!done) {
-        const seen = await storage.get('a')
-        assert.ok(seen.equals(states[0]) || seen.equals(states[1]), 'half of an object was seen')
-        assert.ok([300_000, 500_000].includes((await storage.size('a'))!))
-        const [object] = await listed(storage)
-        assert.ok([300_000, 500_000].includes(object?.size ?? -1))
-      }
-    }
-    await Promise.all([write().finally(() => (done = true)), read(), read()])
-  })
-
+function checkConcurrency(promises: Promises, effort: ContractEffort): void {
   promises('makes no half object visible to a reader who waits for it', async (storage) => {
     const bytes = randomBytes(3_000_000)
     for (let round = 0; round < effort.rounds; round++) {
@@ -321,7 +193,7 @@ function checkInterruption(promises: Promises): void {
 }
 
 /** Any sequence of calls has the outcome that a Map would have. Fast-check prints seed and sequence of a failure. */
-async function behavesLikeMap(storage: Storage, effort: Effort): Promise<void> {
+async function behavesLikeMap(storage: Storage, effort: ContractEffort): Promise<void> {
   const name = fc.constantFrom('a', 'b', 'c/d', 'c/e', 'c/f/g', 'h/i')
   const bytes = fc.uint8Array({ maxLength: 50 })
   const step = fc.oneof(
@@ -365,8 +237,8 @@ async function behavesLikeMap(storage: Storage, effort: Effort): Promise<void> {
 }
 
 /** Everything under the prefix, sorted. */
-export async function listed(storage: Storage, prefix = ''): Promise<StoredObject[]> {
-  return (await collect(storage.list(prefix))).sort(byName)
+export function listed(storage: Storage, prefix = ''): Promise<StoredObject[]> {
+  return listedUnder(storage, prefix)
 }
 
 async function collect(objects: AsyncIterable<StoredObject>): Promise<StoredObject[]> {

@@ -1,0 +1,63 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { isRegainError } from '../errors.ts'
+import type { Ambient } from '../model.ts'
+import type { CallOptions, Storage } from './contract.ts'
+import { type Effort, GUARANTEES, listed } from './guarantees.ts'
+
+/** Enough to show a race that a store loses by design; some hundred requests. */
+const EFFORT: Effort = { racers: 12, rounds: 2, largest: 9_000_000 }
+
+/** Where it works: no name of an object. */
+const SCRATCH = 'probe'
+
+export interface StorageFinding {
+  what: string
+  /** Null: kept. Else what was seen, or why it could not be found out. */
+  broken: string | null
+  /** What that means for the data. */
+  otherwise: string
+}
+
+/**
+ * Uses a store, in a folder of its own beside what it holds, the way a repository does, and says which of the contract's
+ * guarantees it keeps. Removes what it made (but one small locked object where the store has immutability). Rejects only if it is
+ * interrupted.
+ */
+export async function checkStorage(
+  storage: Storage,
+  ambient: Pick<Ambient, 'randomBytes'>,
+  options: CallOptions = {},
+  onFinding: (finding: StorageFinding) => void = () => undefined,
+): Promise<StorageFinding[]> {
+  const run = `${SCRATCH}/${ambient.randomBytes(4).toString('hex')}`
+  const findings: StorageFinding[] = []
+  try {
+    for (const [i, { what, otherwise, check }] of GUARANTEES.entries()) {
+      const place = { storage, prefix: `${run}/${i}/`, effort: EFFORT, options, randomBytes: ambient.randomBytes }
+      const finding = { what, otherwise, broken: await check(place).catch(told) }
+      findings.push(finding)
+      onFinding(finding)
+    }
+    return findings
+  } finally {
+    await cleanUp(storage, `${run}/`)
+  }
+}
+
+function told(error: unknown): string {
+  if (!isRegainError(error) || error.code === 'interrupted') throw error
+  return error.message
+}
+
+/** Also after an interruption. What cannot be removed was reported by the check of removing. */
+async function cleanUp(storage: Storage, prefix: string): Promise<void> {
+  try {
+    for (const { name } of await listed(storage, prefix)) await storage.delete(name)
+    // Objects do not know the folders that they left.
+    const { localDirectory } = storage
+    if (localDirectory !== undefined) await rm(join(localDirectory, SCRATCH), { recursive: true, force: true })
+  } catch (error) {
+    if (!isRegainError(error)) throw error
+  }
+}
