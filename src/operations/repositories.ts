@@ -3,6 +3,8 @@ import { isRegainError, RegainError } from '../errors.ts'
 import type { KeyProvider } from '../keys/contract.ts'
 import type { Repository } from '../repository/api.ts'
 import { createRepository, openRepository } from '../repository/repository.ts'
+import { checkStorage, SCRATCH } from '../storage/check-storage.ts'
+import type { Storage } from '../storage/contract.ts'
 import type { Application } from './context.ts'
 import { rememberMade } from './seen.ts'
 
@@ -36,6 +38,21 @@ export async function withRepository<T>(
   }
 }
 
+/** Like withRepository, for the store alone. */
+export async function withPlace<T>(
+  application: Application,
+  service: ServiceConfiguration,
+  destination: DestinationConfiguration,
+  use: (storage: Storage) => Promise<T>,
+): Promise<T> {
+  const storage = await openPlace(application, service, destination)
+  try {
+    return await use(storage)
+  } finally {
+    await storage.close()
+  }
+}
+
 /** Makes the repository; false if it was there already. The key must exist. */
 export async function ensureRepository(
   application: Application,
@@ -46,6 +63,7 @@ export async function ensureRepository(
   checkResolved(destination)
   const storage = await makePlace(application, service, destination)
   try {
+    if (!(await holdsAnything(storage))) await refuseUnsuitable(application, storage)
     const repository = await createRepository({
       storage,
       keys: [key],
@@ -81,8 +99,7 @@ export async function hasStoredObjects(
     throw error
   }
   try {
-    for await (const _ of storage.list('')) return true
-    return false
+    return await holdsAnything(storage)
   } finally {
     await storage.close()
   }
@@ -115,6 +132,26 @@ async function openPlace(
       { cause: error },
     )
   }
+}
+
+/** Beside what checks of the store leave. */
+async function holdsAnything(storage: Storage): Promise<boolean> {
+  for await (const { name } of storage.list('')) if (!name.startsWith(`${SCRATCH}/`)) return true
+  return false
+}
+
+/** A store that would lose data is found out before there is any. */
+async function refuseUnsuitable({ ambient }: Application, storage: Storage): Promise<void> {
+  const broken = (await checkStorage(storage, ambient)).filter((finding) => finding.broken !== null)
+  if (broken.length === 0) return
+  const lines = broken.map(
+    ({ what, broken: seen, otherwise }) => `  It must be so that it ${what}. But ${seen}. ${otherwise}`,
+  )
+  throw new RegainError(
+    'storage-unsuitable',
+    `${storage.description} can not hold backups safely, so no repository was made.\n${lines.join('\n')}`,
+    { hint: 'Use another store, or another kind of bucket there (with or without versions), and try again.' },
+  )
 }
 
 async function makePlace(

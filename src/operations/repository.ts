@@ -1,6 +1,8 @@
+import { throwIfInterrupted } from '../errors.ts'
+import { checkStorage, type StorageFinding } from '../storage/check-storage.ts'
 import type { Application, Reporting } from './context.ts'
 import { notInThisVersion } from './failures.ts'
-import { ensureRepository } from './repositories.ts'
+import { ensureRepository, withPlace } from './repositories.ts'
 import { destinationsOf, selectTargets } from './targets.ts'
 import { type VerifyOutcome, verify } from './verify.ts'
 
@@ -25,18 +27,41 @@ export async function initRepositories(
   return ensured
 }
 
-/** Whether every object that points and logs need is there with its right size; no content is read. */
+export interface StoreOutcome {
+  service: string
+  destination: string
+  findings: StorageFinding[]
+}
+
+/**
+ * Whether the stores keep what repositories rely on, by using each in a folder of its own; then whether every object that
+ * points and logs need is there with its right size. No content is read. `name` is a service, a destination, or all.
+ */
 export async function checkRepositories(
   application: Application,
-  serviceName: string | undefined,
+  name: string | undefined,
   reporting: Reporting,
-  onOutcome: (outcome: VerifyOutcome) => void,
-): Promise<VerifyOutcome[]> {
-  const outcomes: VerifyOutcome[] = []
-  for (const { service } of selectTargets(application.config, serviceName)) {
-    outcomes.push(...(await verify(application, { target: service.name, readData: false }, reporting, onOutcome)))
+  on: { store(outcome: StoreOutcome): void; repository(outcome: VerifyOutcome): void },
+): Promise<boolean> {
+  const { config } = application
+  const destination = name !== undefined && !config.services[name] && config.destinations[name] ? name : undefined
+  const targets = selectTargets(config, destination === undefined ? name : undefined)
+  let isWell = true
+  for (const { service } of targets) {
+    if (destination !== undefined && !service.destinations.includes(destination)) continue
+    for (const each of destinationsOf(config, service, destination)) {
+      throwIfInterrupted(reporting.signal)
+      const findings = await withPlace(application, service, each, (storage) =>
+        checkStorage(storage, application.ambient, { signal: reporting.signal }),
+      )
+      on.store({ service: service.name, destination: each.name, findings })
+      isWell &&= findings.every(({ broken }) => broken === null)
+    }
+    const request = { target: service.name, readData: false, ...(destination === undefined ? {} : { destination }) }
+    const outcomes = await verify(application, request, reporting, on.repository)
+    isWell &&= outcomes.every(({ problems }) => problems.length === 0)
   }
-  return outcomes
+  return isWell
 }
 
 export function rekeyRepository(): never {

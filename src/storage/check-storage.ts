@@ -9,7 +9,7 @@ import { type Effort, GUARANTEES, listed } from './guarantees.ts'
 const EFFORT: Effort = { racers: 12, rounds: 2, largest: 9_000_000 }
 
 /** Where it works: no name of an object. */
-const SCRATCH = 'probe'
+export const SCRATCH = 'probe'
 
 export interface StorageFinding {
   what: string

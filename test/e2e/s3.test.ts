@@ -83,6 +83,13 @@ services:
       await succeeds(cwd, 'backup', 'shop')
       await succeeds(cwd, 'check')
       await succeeds(cwd, 'verify', 'shop', '--read-data')
+      const { stdout } = await succeeds(cwd, 'repository', 'check', 'far', '--json')
+      const [store, verified] = jsonLines(stdout).filter(({ type }) => type === 'result') as { findings: Finding[] }[]
+      assert.deepEqual(
+        store!.findings.map(({ broken }) => broken),
+        store!.findings.map(() => null),
+      )
+      assert.ok(verified)
       const ids = await pointIds(cwd)
       assert.equal(ids.length, 2)
       const oldest = (await regain(cwd, 'cat', ids[0]!, 'a.txt')).stdout === 'first\n' ? ids[0]! : ids[1]!
@@ -130,6 +137,11 @@ services:
     assert.ok(!stderr.includes('swordfish'))
   })
 })
+
+interface Finding {
+  what: string
+  broken: string | null
+}
 
 /** Deletes every version, one by one; then writes over every name and hides it under a delete marker, twice. */
 async function destroy({ client }: TestS3, Bucket: string): Promise<{ destroyed: number; refused: number }> {

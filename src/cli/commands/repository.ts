@@ -1,5 +1,6 @@
 import { formatDuration } from '../../config/duration.ts'
 import type { RepairOutcome } from '../../operations/repair.ts'
+import type { StoreOutcome } from '../../operations/repository.ts'
 import type { Register, Session } from '../cli.ts'
 import { count } from '../format.ts'
 import { helpCommand } from '../program.ts'
@@ -8,7 +9,8 @@ import { tellProblem, tellVerified } from './verify.ts'
 const EXAMPLES = `
 Examples:
   regain repository init          make the repositories that the configuration names and that are missing
-  regain repository check shop    every object that points and logs need is there with its right size`
+  regain repository check shop    its stores keep what they must, and every object that points and logs need is there
+  regain repository check far     the same for what is at one destination`
 
 const REPAIR_HELP = `
 Rebuilds a lost or damaged index from the packs, and sets damaged packs aside, so that the next backup stores again what
@@ -45,16 +47,17 @@ export const register: Register = (program, run) => {
 
   repository
     .command('check')
-    .description('check the structure of repositories; contents are checked by regain verify --read-data')
-    .argument('[service]', 'one service; all if left out')
-    .action((service: string | undefined) =>
+    .description('check what stores promise and the structure of repositories; contents: regain verify --read-data')
+    .argument('[service|destination]', 'one of them; all if left out')
+    .action((name: string | undefined) =>
       run(async (session) => {
         const application = await session.application()
         const { checkRepositories } = await import('../../operations/repository.ts')
-        const outcomes = await checkRepositories(application, service, session.reporting, (outcome) =>
-          tellVerified(session, outcome, 'repository-check'),
-        )
-        return outcomes.every(({ problems }) => problems.length === 0) ? 0 : 4
+        const isWell = await checkRepositories(application, name, session.reporting, {
+          store: (outcome) => tellStore(session, outcome),
+          repository: (outcome) => tellVerified(session, outcome, 'repository-check'),
+        })
+        return isWell ? 0 : 4
       }),
     )
 
@@ -137,4 +140,15 @@ const NOUNS: Record<RepairOutcome['steps'][number]['action'], string> = {
   'remove-segments': 'index segment',
   'set-aside-packs': 'pack',
   'write-companions': 'file',
+}
+
+function tellStore({ output }: Session, outcome: StoreOutcome): void {
+  const { service, destination, findings } = outcome
+  const broken = findings.filter((finding) => finding.broken !== null)
+  output.say(`${service} at ${destination}: the store ${broken.length === 0 ? 'keeps' : 'DOES NOT KEEP'} what it must`)
+  for (const { what, broken: seen, otherwise } of findings) {
+    output.line(`${seen === null ? 'ok      ' : 'ERROR   '}${what}`)
+    if (seen !== null) output.line(`        but ${seen}. ${otherwise}`)
+  }
+  output.result({ operation: 'store-check', ...outcome })
 }
