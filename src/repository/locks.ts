@@ -6,7 +6,7 @@ import { newestGeneration, readTombstones } from './generations.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 /**
- * Where the store keeps objects immutable (docs/decisions/0012-object-lock.md): what points and logs consist of is locked
+ * Where the store keeps objects immutable (docs/decisions/0020-object-lock.md): what points and logs consist of is locked
  * from its first moment (`keep`), and what stays is extended once a month. Without the lock of a month no point of that
  * month is committed.
  */

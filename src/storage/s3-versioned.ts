@@ -12,7 +12,7 @@ const MAX_REMEMBERED = 50_000
 const MAX_LOOKS = 10
 
 /**
- * A bucket that keeps versions, locked or not (docs/decisions/0011-s3-versions.md):
+ * A bucket that keeps versions, locked or not (docs/decisions/0019-s3-versions.md):
  *
  *   **An object is the oldest version of its name. Delete markers mean nothing.**
  *
