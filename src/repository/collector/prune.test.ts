@@ -522,6 +522,16 @@ describe('a prune', () => {
       await prune([], { trimLog: [range] })
       assert.equal((await segments()).length, 2)
     })
+
+    it('is left alone while a point of the source is read: its restore may go on along the log', async () => {
+      const point = await addPoint('one', 1000, 'db')
+      const reader = await made.repository.openPoint(point.id, { signal: uninterrupted() })
+      assert.match((await prune([], { trimLog: [range] })).waits.join(), /The log of db is left/)
+      assert.equal((await segments()).length, 5)
+      await reader.close()
+      await prune([], { trimLog: [range] })
+      assert.equal((await segments()).length, 2)
+    })
   })
 
   it('refuses the plan of another repository, and an id that never was', async () => {
