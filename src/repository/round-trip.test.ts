@@ -62,6 +62,7 @@ for (const [name, makeStorage] of Object.entries(STORES))
         'copies/small-2': 'the same few bytes',
         link: { link: 'sizes/1' },
         'sparse/middle': { size: 9 * MIB, data: [[4 * MIB, someBytes('middle', 70_000)]] },
+        'sparse/small': { size: 300 * 1024, data: [[200 * 1024, someBytes('small', 5000)]] },
         'sparse/all-hole': { size: 5 * MIB, data: [] },
         'sparse/ends': {
           size: 100 * MIB,
@@ -92,7 +93,7 @@ for (const [name, makeStorage] of Object.entries(STORES))
         const to = join(target.path, 'to')
         await open.materialize(to, { signal: uninterrupted(), progress() {}, warn() {} })
         await open.close()
-        for (const file of ['sparse/middle', 'sparse/all-hole', 'sparse/ends'])
+        for (const file of ['sparse/middle', 'sparse/small', 'sparse/all-hole', 'sparse/ends'])
           assert.ok(
             statSync(join(to, file)).blocks <= statSync(join(tree, file)).blocks + 64,
             `${file}: ${statSync(join(to, file)).blocks} blocks`,
