@@ -55,6 +55,11 @@ export const ERRORS = {
     retryable: true,
     hint: 'Check that the key file exists and can be read, or that the key service answers.',
   },
+  'key-replaced': {
+    exit: 1,
+    retryable: true,
+    hint: 'Run the command again: it opens the repository with the new data key.',
+  },
   'source-unavailable': {
     exit: 1,
     retryable: true,

@@ -64,10 +64,6 @@ export async function checkRepositories(
   return isWell
 }
 
-export function rekeyRepository(): never {
-  throw notInThisVersion('Sealing a repository under new data keys', 'Make a new repository at another destination.')
-}
-
 export function drill(): never {
   throw notInThisVersion(
     'Drilling on a schedule with a certificate',

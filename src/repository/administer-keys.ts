@@ -1,4 +1,4 @@
-import { RegainError } from '../errors.ts'
+import { isRegainError, RegainError } from '../errors.ts'
 import type { KeyProvider } from '../keys/contract.ts'
 import type { RepositoryKey } from './api.ts'
 import { type EpochRecord, encodeClear } from './format/clear.ts'
@@ -16,6 +16,7 @@ import type { RepositoryState } from './repository-state.ts'
 export async function writeFirstKey(state: RepositoryState, provider: KeyProvider, label: string): Promise<void> {
   const { domain, epochKeys } = state.keyring
   const kek = await writeKeyObject(state, provider, epochKeys[0] as EpochKey, label)
+  state.keyring.openedBy = kek
   await writeEpoch(state, { domain, epoch: FIRST_EPOCH, oldest: FIRST_EPOCH, keys: [kek] })
 }
 
@@ -97,7 +98,15 @@ async function changeList(state: RepositoryState, epoch: number, change: (names:
   const before =
     record?.keys ??
     (await listKeys(state.storage, domain)).keys.filter((key) => key.epoch === epoch).map(({ kek }) => kek)
-  await writeEpoch(state, { domain, epoch, oldest: record?.oldest ?? oldest, keys: change(before) })
+  try {
+    await writeEpoch(state, { domain, epoch, oldest: record?.oldest ?? oldest, keys: change(before) })
+  } catch (error) {
+    if (!isRegainError(error, 'storage-locked')) throw error
+    // The key objects are what counts.
+    const message =
+      'The list of keys is immutable: until that ends, regain verify reports keys that were added or removed.'
+    state.ambient.log('warning', message)
+  }
 }
 
 export async function writeEpoch(

@@ -81,6 +81,18 @@ export interface Repository {
    * object, or the domain key itself, can read on: only a rekey ends that.
    */
   removeKey(kek: string): Promise<void>
+  /** The key epoch that everything new is sealed in, and the oldest that anything may still be in: lower while a rekey is under way. */
+  readonly keyEpoch: { current: number; oldest: number }
+  /**
+   * Begins a new key epoch, which the KEKs given open: all that is at hand, the first for certain. Then open the repository
+   * anew and let `rekey` do its work. Backups that run go on in the epoch before.
+   */
+  beginRekey(atHand: readonly { provider: KeyProvider; label: string }[]): Promise<BegunRekey>
+  /**
+   * Seals all that is in older epochs in the current one, and ends them: packs are written anew as a prune does, which
+   * nobody has to wait for. Resumable at any moment, and safe beside all else. What can't be done now is told.
+   */
+  rekey(options: { signal: AbortSignal; progress(progress: Progress): void }): Promise<RekeyReport>
   /**
    * Takes the key objects of every KEK and epoch away: nothing of this repository opens ever again, except to processes
    * that have it open and to whoever kept a copy of a key object with its KEK. Gives the names of what was removed.
@@ -105,6 +117,25 @@ export interface PointHold {
   reason: string
   /** RFC 3339 UTC; empty if the record cannot be read. */
   heldAt: string
+}
+
+export interface BegunRekey {
+  epoch: number
+  carried: { kek: string; label: string }[]
+  /** KEKs that were not at hand: they open only what is older, until they are added again. */
+  dropped: { kek: string; label: string }[]
+}
+
+export interface RekeyReport {
+  epoch: number
+  /** Nothing of an older epoch is left, and no key of one. */
+  done: boolean
+  /** Packs of older epochs that are gone, what was needed of them written anew. */
+  packs: number
+  /** Other objects that were sealed anew. */
+  objects: number
+  /** What is left to do, and why it waits. For people. */
+  waits: string[]
 }
 
 export interface StartPoint {
@@ -307,9 +338,9 @@ export interface PlannedPack {
   needed: number
   /**
    * `dead`: no point needs anything of it. `redundant`: other packs hold all that is needed. `unindexed`: no index names it.
-   * `marked`: an earlier prune marked it. `sparse`: little of it is needed.
+   * `marked`: an earlier prune marked it. `sparse`: little of it is needed. `epoch`: its data key is to be given up.
    */
-  why: 'dead' | 'redundant' | 'unindexed' | 'marked' | 'sparse'
+  why: 'dead' | 'redundant' | 'unindexed' | 'marked' | 'sparse' | 'epoch'
 }
 
 export interface PruneReport {

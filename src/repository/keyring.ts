@@ -22,8 +22,8 @@ export interface Keyring {
   readonly identity: Buffer
   /** The lowest epoch that objects may still be sealed in. */
   readonly oldest: number
-  /** The KEK that opened it. */
-  readonly openedBy: string
+  /** The KEK that opened it, or that a new one was wrapped with. */
+  openedBy: string
 }
 
 /** A domain that was just made, and is not wrapped yet. */

@@ -4,7 +4,9 @@ import { RegainError } from '../errors.ts'
 import type { SourceLog } from './api.ts'
 import { mapBounded } from './bounded.ts'
 import { isDamage } from './damage.ts'
-import { PREFIX } from './format/object-names.ts'
+import { epochOf, isLeftOverTail, requireCurrentEpoch, tailComponent, tailPlace } from './epochs.ts'
+import { FIRST_EPOCH } from './format/domain-keys.ts'
+import { lastComponent, PREFIX } from './format/object-names.ts'
 import { openObject, sealObject } from './format/sealed.ts'
 import type { RepositoryState } from './repository-state.ts'
 
@@ -12,7 +14,8 @@ import type { RepositoryState } from './repository-state.ts'
  * docs/format.md, Log. Objects of their own, sealed with their name as context:
  *
  *   log/SOURCE/segments/BRANCH/NAME
- *   log/SOURCE/tails/BRANCH/NAME/OFFSET      OFFSET: 10 decimal digits, of the piece's first byte in the segment
+ *   log/SOURCE/tails/BRANCH/NAME/OFFSET      OFFSET: 10 decimal digits, of the piece's first byte in the segment; in key
+ *                                            epochs after the first with -EPOCH, so that each epoch writes names of its own
  *   log/SOURCE/histories/NAME
  *
  * Plaintext: one line of JSON (LogMeta and the raw size), then the bytes as one zstd frame. Segments have one name for
@@ -53,10 +56,17 @@ class Log implements SourceLog {
 
   async putSegment(branch: string, name: string, bytes: Buffer, meta: PieceMeta): Promise<void> {
     await this.createOnce(`${this.prefix}segments/${branch}/${name}`, 'L', bytes, meta)
+    await requireCurrentEpoch(this.state)
   }
 
   async putTail(branch: string, name: string, offset: number, bytes: Buffer, meta: { until: string }): Promise<void> {
-    const object = `${this.prefix}tails/${branch}/${name}/${String(offset).padStart(10, '0')}`
+    const { epoch } = this.state.keys
+    const object = `${this.prefix}tails/${branch}/${name}/${tailComponent({ offset, epoch })}`
+    await this.storeTail(object, bytes, meta)
+    await requireCurrentEpoch(this.state)
+  }
+
+  private async storeTail(object: string, bytes: Buffer, meta: { until: string }): Promise<void> {
     const sealed = this.seal(object, 'L', bytes, meta)
     if (!this.isLongerThanLast(object, bytes)) {
       if (await this.state.storage.create(object, sealed)) return this.remember(object, bytes)
@@ -106,6 +116,7 @@ class Log implements SourceLog {
 
   async putHistory(name: string, bytes: Buffer): Promise<void> {
     await this.createOnce(`${this.prefix}histories/${name}`, 'H', bytes, { until: '' })
+    await requireCurrentEpoch(this.state)
   }
 
   async list(): Promise<Awaited<ReturnType<SourceLog['list']>>> {
@@ -119,9 +130,10 @@ class Log implements SourceLog {
       if (kind !== 'tails') continue
       const [branch, name, offset] = rest as [string, string, string]
       const known = pieces.get(`${branch}/${name}`) ?? { branch, name, offsets: [] }
-      known.offsets.push(Number(offset))
+      known.offsets.push(tailPlace(offset).offset)
       pieces.set(`${branch}/${name}`, known)
     }
+    await this.withoutLeftOvers(segments)
     const whole = new Set(segments.map(({ branch, name }) => `${branch}/${name}`))
     const unfinished = [...pieces.entries()].filter(([key]) => !whole.has(key)).map(([, piece]) => piece)
     const tails = await mapBounded(unfinished, READS_AT_ONCE, async ({ branch, name }) => {
@@ -132,6 +144,24 @@ class Log implements SourceLog {
       segments: segments.sort(byPlace),
       tails: tails.filter((tail) => tail.available > 0).sort(byPlace),
       histories: histories.sort(),
+    }
+  }
+
+  /**
+   * A follower that slept through a rekey may have put a segment in the epoch that had ended, which it never told durable.
+   * It can only be the last of its branch, or whoever went on would have put that one; who goes on must get it again.
+   */
+  private async withoutLeftOvers(segments: { branch: string; name: string }[]): Promise<void> {
+    if (this.state.keys.epoch === FIRST_EPOCH) return
+    const leftOver = async ({ branch, name }: { branch: string; name: string }) => {
+      const epoch = await epochOf(this.state, `${this.prefix}segments/${branch}/${name}`)
+      return epoch !== null && epoch < this.state.keyring.oldest
+    }
+    segments.sort(byPlace)
+    for (let i = segments.length - 1; i >= 0; ) {
+      const last = segments[i] as { branch: string; name: string }
+      if (await leftOver(last)) segments.splice(i--, 1)
+      else while (i >= 0 && segments[i]?.branch === last.branch) i--
     }
   }
 
@@ -172,6 +202,8 @@ class Log implements SourceLog {
       return await this.readObject(object, kind)
     } catch (error) {
       if (kind === 'H' || !isDamage(error)) throw error
+      // Sealed in an epoch that began since: not damaged, and not to be replaced.
+      await requireCurrentEpoch(this.state)
       await this.state.storage.put(object, this.seal(object, kind, bytes, meta))
       const message = `A DAMAGED LOG SEGMENT WAS REPLACED by the bytes that the source still had: ${error.message} Find out what damages objects there.`
       this.state.ambient.log('warning', message, { object })
@@ -188,7 +220,8 @@ class Log implements SourceLog {
     let until = ''
     let end = 0
     for (const object of names.sort()) {
-      const offset = Number(object.slice(object.lastIndexOf('/') + 1))
+      if (isLeftOverTail(this.state, object)) continue
+      const { offset } = tailPlace(lastComponent(object))
       if (offset > end) break
       const piece = await this.readObject(object, 'L')
       if (!piece) break

@@ -1,6 +1,7 @@
 import { RegainError } from '../errors.ts'
 import { tidy } from './cleanup.ts'
 import { counts } from './commits.ts'
+import { requireCurrentEpoch } from './epochs.ts'
 import { pinName } from './format/object-names.ts'
 import { sealRecord } from './format/records.ts'
 import { ownTrace } from './liveness.ts'
@@ -21,6 +22,7 @@ export async function pinPoint(
   await state.storage.create(name, sealRecord(state.keys, 'N', name, record, state.ambient.randomBytes(32)), { signal })
   const release = () => removePin(state, name)
   try {
+    await requireCurrentEpoch(state, signal)
     if (await counts(state, point, signal)) return release
   } catch (error) {
     await release()

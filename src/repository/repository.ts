@@ -9,6 +9,7 @@ import type { OpenPoint, Repository, RepositoryOptions } from './api.ts'
 import { isExpired } from './collector/roots.ts'
 import { readCommits, receiptIds, standing } from './commits.ts'
 import { ComputePool } from './compute/pool.ts'
+import { requireCurrentEpoch } from './epochs.ts'
 import { authenticateClear, decodeClear, encodeClear, type RepositoryRecord } from './format/clear.ts'
 import { DOMAIN_ID_BYTES, FIRST_EPOCH, KEY_BYTES } from './format/domain-keys.ts'
 import { lastComponent, PREFIX, REPOSITORY } from './format/object-names.ts'
@@ -133,12 +134,14 @@ class OpenRepository implements Repository {
   readonly id: string
   readonly service: string
   readonly location: string
+  readonly keyEpoch: Repository['keyEpoch']
   private readonly state: RepositoryState
 
   constructor(state: RepositoryState) {
     this.id = state.id
     this.service = state.service
     this.location = state.storage.description
+    this.keyEpoch = { current: state.keys.epoch, oldest: state.keyring.oldest }
     this.state = state
   }
 
@@ -186,7 +189,13 @@ class OpenRepository implements Repository {
 
   log: Repository['log'] = (source) => sourceLog(this.state, source)
 
-  verify: Repository['verify'] = async (options) => (await import('./verify.ts')).verifyRepository(this.state, options)
+  async verify(options: Parameters<Repository['verify']>[0]): ReturnType<Repository['verify']> {
+    const { verifyRepository } = await import('./verify.ts')
+    const report = await verifyRepository(this.state, options)
+    // What is sealed in an epoch that began meanwhile looks damaged to whoever has no key of it.
+    if (report.problems.length > 0) await requireCurrentEpoch(this.state, options.signal)
+    return report
+  }
 
   planRepair: Repository['planRepair'] = async (options) =>
     (await import('./repair.ts')).makeRepairPlan(this.state, options)
@@ -215,6 +224,11 @@ class OpenRepository implements Repository {
   removeKey: Repository['removeKey'] = (kek) => removeKey(this.state, kek)
 
   destroyKeys: Repository['destroyKeys'] = () => destroyKeys(this.state)
+
+  beginRekey: Repository['beginRekey'] = async (atHand) =>
+    (await import('./rekey/begin.ts')).beginEpoch(this.state, atHand)
+
+  rekey: Repository['rekey'] = async (options) => (await import('./rekey/rekey.ts')).rekey(this.state, options)
 
   async close(): Promise<void> {
     await this.state.pool.close()

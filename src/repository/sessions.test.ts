@@ -93,16 +93,18 @@ describe('the writer of the removal protocol', () => {
     const session = await made.repository.startPoint(startRequest({ kind: 'full' }))
     const begun = calls.slice(calls.indexOf('create sessions') - 1)
     // 1 generations, then the session naming the newest; 2 again; 3 tombstones, index, then the packs.
-    assert.deepEqual(begun.slice(0, 4), ['list generations', 'create sessions', 'list generations', 'get generations'])
-    assert.equal(begun[4], 'list index')
+    // Between, the look for a newer key epoch, which must come after the session is there.
+    const first = ['list generations', 'create sessions', 'size keys', 'list generations', 'get generations']
+    assert.deepEqual(begun.slice(0, 5), first)
+    assert.equal(begun[5], 'list index')
     const packsListed = begun.indexOf('list packs')
     assert.ok(
       packsListed > begun.lastIndexOf('get index', packsListed) &&
-        begun.slice(5, packsListed).every((c) => c === 'get index'),
+        begun.slice(6, packsListed).every((c) => c === 'get index'),
     )
     // The pin before the proof that the point counts, and that before anything is read of it.
     const pinned = begun.indexOf('create pins')
-    assert.deepEqual(begun.slice(pinned + 1, pinned + 3), ['size ends', 'size sessions'])
+    assert.deepEqual(begun.slice(pinned + 1, pinned + 4), ['size keys', 'size ends', 'size sessions'])
     calls.length = 0
     writeTree(tree, { new: someBytes('new', 100_000) })
     await hand(session, tree)

@@ -1,6 +1,7 @@
 import { RegainError } from '../errors.ts'
 import type { VerifyProblem } from './api.ts'
 import { type Commit, readCommits } from './commits.ts'
+import { isEndedLongAgo } from './epochs.ts'
 import { endName, lastComponent, PREFIX, receiptName, sessionName } from './format/object-names.ts'
 import { type ExpiredRecord, openRecord, type RecordKinds } from './format/records.ts'
 import type { RepositoryState } from './repository-state.ts'
@@ -33,7 +34,10 @@ async function checkEach(
     await attempt(
       problem,
       name,
-      async () => openRecord(state.keys, kind, name, await state.storage.get(name, undefined, { signal })),
+      async () => {
+        if (kind === 'S' && (await isEndedLongAgo(state, name, signal))) return
+        openRecord(state.keys, kind, name, await state.storage.get(name, undefined, { signal }))
+      },
       true,
     )
   return names.length

@@ -6,6 +6,7 @@ import { readTrims } from './collector/trim-log.ts'
 import type { Commit } from './commits.ts'
 import type { CheckPackReply } from './compute/messages.ts'
 import { isDamage } from './damage.ts'
+import { isLeftOverTail } from './epochs.ts'
 import type { IndexedPack } from './format/index-segment.ts'
 import { lastComponent, PREFIX, packName, trimPrefix } from './format/object-names.ts'
 import type { TrimRecord } from './format/records.ts'
@@ -207,7 +208,7 @@ async function checkLog(state: RepositoryState, options: VerifyOptions, report: 
   const prefix = options.source === undefined ? PREFIX.log : `${PREFIX.log}${options.source}/`
   const names: string[] = []
   for await (const { name } of state.storage.list(prefix, { signal: options.signal }))
-    if (!name.includes('/trims/')) names.push(name)
+    if (!name.includes('/trims/') && !isLeftOverTail(state, name)) names.push(name)
   report.logSegments = names.filter((name) => name.includes('/segments/')).length
   if (!options.readData) return
   const there = new Set(names)

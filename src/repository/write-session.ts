@@ -4,6 +4,8 @@ import type { Point } from '../model.ts'
 import type { ChunkIndex } from './chunk-index.ts'
 import { tidy } from './cleanup.ts'
 import { type Commit, readCommit, writeReceipt } from './commits.ts'
+import { isDamage } from './damage.ts'
+import { requireCurrentEpoch } from './epochs.ts'
 import { endName, sessionName } from './format/object-names.ts'
 import { type EndRecord, sealRecord } from './format/records.ts'
 import { newestGeneration, readTombstones } from './generations.ts'
@@ -60,6 +62,7 @@ async function settleSession(
   generation: number,
   signal: AbortSignal,
 ): Promise<WriteSession | null> {
+  await requireCurrentEpoch(state, signal)
   if ((await newestGeneration(state, signal)) !== generation) return null
   const tombstones = await readTombstones(state, generation, signal)
   if (!tombstones) return null
@@ -72,7 +75,7 @@ export async function commitSession(state: RepositoryState, point: Point): Promi
   const record: EndRecord = { session: point.id, end: 'commit', point }
   const sealed = sealRecord(state.keys, 'E', name, record, state.ambient.randomBytes(32))
   await createEnd(state, name, sealed)
-  const commit = await readCommit(state, point.id)
+  const commit = await readOwnEnd(state, point.id)
   if (!commit || (await state.storage.size(sessionName(point.id))) === null)
     throw new RegainError(
       'session-fenced',
@@ -82,6 +85,17 @@ export async function commitSession(state: RepositoryState, point: Point): Promi
   if (commit.sha256 !== own) throw new RegainError('repository-damaged', `${name} is not what this backup wrote.`)
   await tryReceipt(state, commit)
   return commit
+}
+
+/** Whoever fenced the session in an epoch that began since left an end that can't be opened here: it is not the own one. */
+async function readOwnEnd(state: RepositoryState, id: string): Promise<Commit | null> {
+  try {
+    return await readCommit(state, id)
+  } catch (error) {
+    if (!isDamage(error)) throw error
+    await requireCurrentEpoch(state)
+    throw error
+  }
 }
 
 /** The point counts already, so its receipt can only be late: every next backup writes those that are missing. */

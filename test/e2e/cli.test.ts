@@ -134,7 +134,6 @@ describe('usage', () => {
     const cwd = await protectedPlace()
     for (const args of [
       ['drill', 'shop'],
-      ['repository', 'rekey'],
       ['restore', 'shop', '--to', 'out', '--table', 'orders'],
       ['restore', 'shop', '--to', 'postgres://localhost/x'],
     ]) {
@@ -712,6 +711,25 @@ describe('keys', () => {
     assert.match(removed.stderr, /Whoever kept that key .*regain repository rekey/)
     assert.equal((await json(cwd, 'key', 'remove', 'shop', 'main')).last.code, 'precondition-failed')
     assert.equal((await regain(cwd, 'verify', 'shop')).status, 0)
+  })
+
+  test('a new data key: all that is stored is sealed under it, and the old one opens nothing', async () => {
+    const cwd = await protectedPlace()
+    await edit(join(cwd, 'regain.yaml'), 'services:', '  second: { type: file, path: second.key }\n\nservices:')
+    assert.equal((await regain(cwd, 'key', 'add', 'shop', 'second')).status, 0)
+    const { status, last } = await json(cwd, 'repository', 'rekey', 'shop')
+    assert.deepEqual([status, last.done, last.epoch, last.waits], [0, true, 2, []])
+    assert.deepEqual((last.begun as { dropped: unknown }).dropped, [], 'both keys were at hand')
+    assert.equal((await regain(cwd, 'verify', 'shop', '--read-data')).status, 0)
+    assert.equal((await regain(cwd, 'restore', 'shop', '--to', 'out')).status, 0)
+    assert.equal(await readFile(join(cwd, 'out/a.txt'), 'utf8'), 'first\n')
+    const program = join(cwd, 'backups/shop/recover.py')
+    const list = await runCommand('python3', [program, 'list', '--key', 'second.key'], { cwd, env: environment() })
+    assert.equal(list.status, 0, list.stderr)
+    const point = list.stdout.slice(0, 12)
+    const files = ['files', '--key', 'main.key', point, 'without']
+    const recovered = await runCommand('python3', [program, ...files], { cwd, env: environment() })
+    assert.equal(recovered.status, 0, recovered.stderr)
   })
 
   test('a printed key that is typed in again opens the backups, with Regain and without', async () => {

@@ -1,4 +1,5 @@
 import { formatDuration } from '../../config/duration.ts'
+import type { RekeyOutcome } from '../../operations/rekey.ts'
 import type { RepairOutcome } from '../../operations/repair.ts'
 import type { StoreOutcome } from '../../operations/repository.ts'
 import type { Register, Session } from '../cli.ts'
@@ -9,6 +10,7 @@ import { tellProblem, tellVerified } from './verify.ts'
 const EXAMPLES = `
 Examples:
   regain repository init          make the repositories that the configuration names and that are missing
+  regain repository rekey shop    after a data key may have leaked; safe to interrupt, goes on when run again
   regain repository check shop    its stores keep what they must, and every object that points and logs need is there
   regain repository check far     the same for what is at one destination`
 
@@ -88,14 +90,39 @@ export const register: Register = (program, run) => {
 
   repository
     .command('rekey')
-    .description('not available in this version')
-    .argument('[service]', 'one service; all if left out')
-    .action(() =>
-      run(async () => {
-        const { rekeyRepository } = await import('../../operations/repository.ts')
-        return rekeyRepository()
+    .description(
+      'give a service a new data key, and seal under it all that is stored: after the old one may have leaked',
+    )
+    .argument('<service>', 'the service')
+    .option('--destination <name>', 'only there')
+    .action((service: string, flags: { destination?: string }) =>
+      run(async (session) => {
+        const application = await session.application()
+        const { rekeyRepositories } = await import('../../operations/rekey.ts')
+        const tell = (outcome: RekeyOutcome) => tellRekeyed(session, outcome)
+        const outcomes = await rekeyRepositories(application, service, flags.destination, session.reporting, tell)
+        return outcomes.every(({ done }) => done) ? 0 : 3
       }),
     )
+}
+
+function tellRekeyed({ output }: Session, outcome: RekeyOutcome): void {
+  const { service, destination, begun, epoch, done, packs, objects, waits } = outcome
+  const where = `${service} at ${destination}`
+  if (begun) output.say(`${where}: key epoch ${epoch} has begun. Everything new is sealed under the new data key.`)
+  else if (!done) output.say(`${where}: going on with key epoch ${epoch}.`)
+  for (const { kek, label } of begun?.dropped ?? [])
+    output.warn(
+      `The key ${kek} (${label}) was not at hand and opens nothing that is stored from now on. Add it again: regain key add ${service} NAME`,
+    )
+  for (const wait of waits) output.warn(wait)
+  const written = `${count(packs, 'pack')} and ${count(objects, 'other object')} sealed anew`
+  output.say(
+    done
+      ? `${where}: ${written}. The old data key opens nothing here any more, and its wrapped forms are gone; ${formatDuration(outcome.durationMs)}`
+      : `${where}: ${written}. NOT DONE YET: run the same command again.`,
+  )
+  output.result({ operation: 'repository-rekey', ...outcome })
 }
 
 interface RepairOptions {

@@ -5,13 +5,13 @@ import type { Marks } from './mark.ts'
 /** A pack with a larger share of needed bytes is left as it is: it would cost more to write anew than it frees. */
 const SPARSE_SHARE = 0.7
 
-/** What of each pack is needed and kept nowhere else; null: it stays as it is. */
-export function classify(catalog: Catalog, marks: Marks): PlannedPack[] {
+/** What of each pack is needed and kept nowhere else; null: it stays as it is. `older`: packs of a key epoch that is to end. */
+export function classify(catalog: Catalog, marks: Marks, older: ReadonlySet<string>): PlannedPack[] {
   const usable = new Set(catalog.byNumber)
   const planned: PlannedPack[] = []
   for (const pack of catalog.packs) {
     const { needed, share } = neededOf(pack, marks)
-    const why = reason(pack, usable.has(pack), needed, share)
+    const why = reason(pack, usable.has(pack), needed, share) ?? (older.has(pack.name) ? 'epoch' : null)
     if (why) planned.push({ name: pack.name, bytes: pack.sizeBytes, needed: share, why })
   }
   return planned

@@ -1,5 +1,6 @@
 import { type Commit, readCommit } from '../commits.ts'
 import { isDamage, isLoss } from '../damage.ts'
+import { requireCurrentEpoch } from '../epochs.ts'
 import { endName, expiredName, receiptName, sessionName } from '../format/object-names.ts'
 import { type ExpiredRecord, openRecord, sealRecord } from '../format/records.ts'
 import { isHeld } from '../holds.ts'
@@ -23,6 +24,8 @@ export async function expirePoint(
 ): Promise<'gone' | 'read' | 'locked' | 'held'> {
   if (await isKept(state, id, signal)) return 'held'
   await record(state, id, reason, signal)
+  // A record in an epoch that has ended would explain nothing.
+  await requireCurrentEpoch(state, signal)
   // Only now does no hold that is granted come too late for this look.
   if (await isKept(state, id, signal)) return 'held'
   await state.storage.delete(sessionName(id))

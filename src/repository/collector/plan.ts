@@ -18,8 +18,12 @@ const REPACK_BYTES = 1024 ** 3
 
 type Expiring = Map<string, { source: string; committedAt: string; reason: string }>
 
-/** What a prune would do, were all to stay as it is now. Changes nothing. */
-export async function planPrune(state: RepositoryState, request: PruneRequest): Promise<PrunePlan> {
+/** What a prune would do, were all to stay as it is now. Changes nothing. `older`: packs (hex) of a key epoch that is to end. */
+export async function planPrune(
+  state: RepositoryState,
+  request: PruneRequest,
+  older: ReadonlySet<string> = new Set(),
+): Promise<PrunePlan> {
   const { signal } = request
   const expire = await expiring(state, request)
   const sessions = await openSessions(state, signal)
@@ -28,7 +32,7 @@ export async function planPrune(state: RepositoryState, request: PruneRequest): 
   const except = new Set(expire.keys())
   const { found, catalog, marks } = await survey(state, { tombstones, except, signal, progress: request.progress })
   const bytesTotal = sum(catalog.packs.map(({ sizeBytes }) => sizeBytes))
-  const { remove, repack } = choosePacks(classify(catalog, marks), waiting.length > 0, bytesTotal)
+  const { remove, repack } = choosePacks(classify(catalog, marks, older), waiting.length > 0, bytesTotal)
   const trimLog = await logToTrim(state, request)
   const repacked = sum(repack.map(neededBytes))
   return {

@@ -2,6 +2,7 @@ import { RegainError } from '../../errors.ts'
 import type { Progress } from '../../model.ts'
 import type { LogRange, PrunePlan, PruneReport } from '../api.ts'
 import { readCommit, readCommits } from '../commits.ts'
+import { isRekeying, oldUsers } from '../epochs.ts'
 import { sessionName } from '../format/object-names.ts'
 import { retireGenerations } from '../generations.ts'
 import { isPinGone } from '../liveness.ts'
@@ -136,6 +137,12 @@ async function removePacks(
   options: Options,
 ): Promise<void> {
   const { signal, progress } = options
+  if (isRekeying(state) && (await oldUsers(state, signal)).length > 0) {
+    report.waits.push(
+      'A backup or a restore that began before the last rekey is running: packs are removed when it has ended.',
+    )
+    return
+  }
   const sizes = new Map([...plan.packs.remove, ...plan.packs.repack].map(({ name, bytes }) => [name, bytes]))
   if (sizes.size === 0) return
   const planned = new Set(sizes.keys())

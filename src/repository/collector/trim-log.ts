@@ -1,6 +1,7 @@
 import { isRegainError } from '../../errors.ts'
 import type { LogRange } from '../api.ts'
 import { mapBounded } from '../bounded.ts'
+import { requireCurrentEpoch } from '../epochs.ts'
 import { PREFIX, trimPrefix } from '../format/object-names.ts'
 import { openRecord, sealRecord, type TrimRecord } from '../format/records.ts'
 import { deleteUnlessLocked } from '../locks.ts'
@@ -61,6 +62,7 @@ async function recordTrim(
   const name = `${trimPrefix(source)}${state.ambient.randomBytes(16).toString('hex')}`
   const sealed = sealRecord(state.keys, 'T', name, { ranges: union }, state.ambient.randomBytes(32))
   await state.storage.create(name, sealed, { signal })
+  await requireCurrentEpoch(state, signal)
   for (const before of older.keys()) await state.storage.delete(before, { signal })
 }
 
