@@ -140,7 +140,7 @@ function copyTaken(
 ): Promise<TakenPoint> {
   return withRepository(application, service, taken.destination, async (from) => {
     // The log first: a point that is there must find there what it needs to become consistent.
-    await copyLog(from.log(source.name), to.log(source.name), reporting)
+    await copyLog(from.log(source.name), to.log(source.name), false, reporting)
     return { point: await copyPoint(application.ambient, from, to, taken.point, reporting), trouble: null }
   })
 }

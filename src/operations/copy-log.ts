@@ -3,10 +3,11 @@ import type { SourceLog } from '../repository/api.ts'
 import type { Reporting } from './context.ts'
 
 /**
- * Brings what the log of a source misses in another repository there. Returns the segments copied. They go in order, so
- * that a copy which is cut short leaves no gap.
+ * Brings what the log of a source misses in another repository there; what was removed there on purpose only with `all`.
+ * Returns the segments copied. They go in order, so that a copy which is cut short leaves no gap.
  */
-export async function copyLog(from: SourceLog, to: SourceLog, reporting: Reporting): Promise<number> {
+export async function copyLog(from: SourceLog, to: SourceLog, all: boolean, reporting: Reporting): Promise<number> {
+  const trimmed = all ? [] : await to.trimmed(reporting.signal)
   const there = await from.list()
   const here = await to.list()
   for (const name of there.histories) {
@@ -15,7 +16,9 @@ export async function copyLog(from: SourceLog, to: SourceLog, reporting: Reporti
     if (bytes !== null) await to.putHistory(name, bytes)
   }
   const held = new Set(here.segments.map(keyOf))
-  const missing = there.segments.filter((segment) => !held.has(keyOf(segment)))
+  const isTrimmed = ({ branch, name }: { branch: string; name: string }) =>
+    trimmed.some((range) => range.branch === branch && range.from <= name && name < range.to)
+  const missing = there.segments.filter((segment) => !held.has(keyOf(segment)) && !isTrimmed(segment))
   let copied = 0
   for (const segment of missing) {
     throwIfInterrupted(reporting.signal)

@@ -168,14 +168,25 @@ describe('a copy of a point', () => {
     await from.putSegment('1', 'a', Buffer.from('aaa'), meta)
     await from.putSegment('1', 'b', Buffer.from('bbb'), { ...meta, follows: 'a' })
     await from.putTail('1', 'c', 0, Buffer.from('cc'), meta)
-    assert.equal(await copyLog(from, to, reporting), 2)
+    assert.equal(await copyLog(from, to, false, reporting), 2)
     assert.deepEqual(await to.list(), await from.list())
     assert.equal((await to.read('1', 'b'))?.meta.follows, 'a')
     await from.putSegment('1', 'c', Buffer.from('ccc'), { ...meta, follows: 'b' })
     await from.dropTails('1', 'c')
-    assert.equal(await copyLog(from, to, reporting), 1)
+    assert.equal(await copyLog(from, to, false, reporting), 1)
     assert.equal((await to.read('1', 'c'))?.whole, true)
-    assert.equal(await copyLog(from, to, reporting), 0)
+    assert.equal(await copyLog(from, to, false, reporting), 0)
+    // What was removed there on purpose stays away, but where all is asked for.
+    const how = { signal: uninterrupted(), progress: () => undefined }
+    const trimLog = [{ source: 'db', branch: '1', from: 'a', to: 'c' }]
+    const weighed = (await remote.repository.points()).map(({ id }) => id)
+    await remote.repository.prune(await remote.repository.planPrune({ expire: [], trimLog, weighed, ...how }), how)
+    assert.deepEqual(
+      (await to.list()).segments.map(({ name }) => name),
+      ['c'],
+    )
+    assert.equal(await copyLog(from, to, false, reporting), 0)
+    assert.equal(await copyLog(from, to, true, reporting), 2)
     await assertSound(remote.repository)
   })
 })

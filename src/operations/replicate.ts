@@ -89,7 +89,7 @@ async function copySource(
   const { source } = outcome
   const missing = missingPoints(from, await from.points({ source }), to, await to.points({ source }), all)
   // The log first: a point that is there must find there what it needs to become consistent.
-  outcome.logSegments = await copyLog(from.log(source), to.log(source), reporting)
+  outcome.logSegments = await copyLog(from.log(source), to.log(source), all, reporting)
   for (const point of missing) outcome.points.push(await copyPoint(ambient, from, to, point.id, reporting))
 }
 

@@ -242,6 +242,8 @@ export interface SourceLog {
     name: string,
   ): Promise<{ bytes: Buffer; whole: boolean; meta: { until: string; follows?: string } } | null>
   readHistory(name: string): Promise<Buffer | null>
+  /** What was removed on purpose: segments with from <= name < to. */
+  trimmed(signal: AbortSignal): Promise<{ branch: string; from: string; to: string }[]>
 }
 
 export interface VerifyOptions {

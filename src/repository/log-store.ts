@@ -3,6 +3,7 @@ import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { RegainError } from '../errors.ts'
 import type { SourceLog } from './api.ts'
 import { mapBounded } from './bounded.ts'
+import { joinRanges, readTrims } from './collector/trim-log.ts'
 import { isDamage } from './damage.ts'
 import { epochOf, isLeftOverTail, requireCurrentEpoch, tailComponent, tailPlace } from './epochs.ts'
 import { FIRST_EPOCH } from './format/domain-keys.ts'
@@ -40,18 +41,20 @@ interface Piece {
 }
 
 export function sourceLog(state: RepositoryState, source: string): SourceLog {
-  return new Log(state, `${PREFIX.log}${source}/`)
+  return new Log(state, source)
 }
 
 class Log implements SourceLog {
   private readonly state: RepositoryState
+  private readonly source: string
   private readonly prefix: string
   /** The tail that was stored last. */
   private last: { object: string; length: number; sha256: string } | null = null
 
-  constructor(state: RepositoryState, prefix: string) {
+  constructor(state: RepositoryState, source: string) {
     this.state = state
-    this.prefix = prefix
+    this.source = source
+    this.prefix = `${PREFIX.log}${source}/`
   }
 
   async putSegment(branch: string, name: string, bytes: Buffer, meta: PieceMeta): Promise<void> {
@@ -173,6 +176,11 @@ class Log implements SourceLog {
     const again = await this.readObject(`${this.prefix}segments/${branch}/${name}`, 'L')
     if (again) return { ...again, whole: true }
     return tails ? { ...tails, whole: false } : null
+  }
+
+  async trimmed(signal: AbortSignal): Promise<{ branch: string; from: string; to: string }[]> {
+    const trims = await readTrims(this.state, this.source, signal)
+    return joinRanges([...trims.values()].flatMap(({ ranges }) => ranges))
   }
 
   async readHistory(name: string): Promise<Buffer | null> {
