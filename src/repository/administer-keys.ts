@@ -1,6 +1,7 @@
 import { isRegainError, RegainError } from '../errors.ts'
 import type { KeyProvider } from '../keys/contract.ts'
 import type { RepositoryKey } from './api.ts'
+import { isLoss } from './damage.ts'
 import { type EpochRecord, encodeClear } from './format/clear.ts'
 import { type EpochKey, type EpochKeys, FIRST_EPOCH } from './format/domain-keys.ts'
 import { epochName, listKeys, readAuthenticKey, readEpoch, sealKeyObject } from './key-objects.ts'
@@ -42,12 +43,12 @@ export async function addKey(state: RepositoryState, provider: KeyProvider, labe
 export async function removeKey(state: RepositoryState, kek: string): Promise<void> {
   const { domain, keys } = state.keyring
   const listed = await listKeys(state.storage, domain)
-  const current = listed.keys.filter((key) => key.epoch === keys.epoch)
   if (!listed.keys.some((key) => key.kek === kek))
     throw new RegainError('precondition-failed', `No key ${kek} opens this repository. Nothing was changed.`, {
       hint: 'See which keys do: regain key list SERVICE',
     })
-  if (current.every((key) => key.kek === kek))
+  const others = listed.keys.filter((key) => key.epoch === keys.epoch && key.kek !== kek)
+  if (!(await isAnySound(state, others)))
     throw new RegainError(
       'precondition-failed',
       `The key ${kek} is the only one that opens this repository: without it nobody could read the backups. Nothing was changed.`,
@@ -58,6 +59,19 @@ export async function removeKey(state: RepositoryState, kek: string): Promise<vo
     if (keys.ring.has(epoch)) await changeList(state, epoch, (names) => names.filter((other) => other !== kek))
     await state.storage.delete(name)
   }
+}
+
+/** A damaged key object lets nobody in. */
+async function isAnySound({ storage, keys }: RepositoryState, others: readonly { name: string }[]): Promise<boolean> {
+  for (const { name } of others) {
+    try {
+      await readAuthenticKey(storage, name, keys)
+      return true
+    } catch (error) {
+      if (!isLoss(error)) throw error
+    }
+  }
+  return false
 }
 
 /**

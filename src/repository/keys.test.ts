@@ -63,6 +63,14 @@ test('the last key is never taken out, and one that is not there cannot be', asy
   await rejectsWith('precondition-failed', made.repository.removeKey(only?.kek ?? ''))
   await rejectsWith('precondition-failed', made.repository.removeKey('0123456789abcdef'))
   await (await openTestRepository(storage, made.key)).close()
+  // One whose object is damaged opens nothing, so it is no other key.
+  const spare = await made.repository.addKey(await testKey(folder.path), 'spare')
+  const { domain } = (await made.repository.keys())[0]!
+  const name = `keys/${domain}-1-${spare}.json`
+  await storage.put(name, Buffer.from((await storage.get(name)).toString().replace('spare', 'spore')))
+  await rejectsWith('precondition-failed', made.repository.removeKey(only?.kek ?? ''))
+  await made.repository.removeKey(spare)
+  await assertSound(made.repository)
 })
 
 test('a key object that goes missing is noticed, the newest one too, and one that comes back', async () => {

@@ -2,6 +2,7 @@ import { RegainError } from '../../errors.ts'
 import type { KeyProvider } from '../../keys/contract.ts'
 import { sealEpoch } from '../administer-keys.ts'
 import type { BegunRekey } from '../api.ts'
+import { requireCurrentEpoch } from '../epochs.ts'
 import { deriveKeyRing, type EpochKey, KEY_BYTES } from '../format/domain-keys.ts'
 import { type ListedKeys, listKeys, readAuthenticKey, sealKeyObject } from '../key-objects.ts'
 import type { RepositoryState } from '../repository-state.ts'
@@ -21,6 +22,8 @@ export interface KeyAtHand {
 export async function beginEpoch(state: RepositoryState, atHand: readonly KeyAtHand[]): Promise<BegunRekey> {
   const { domain, keys, identity, oldest } = state.keyring
   const epoch = keys.epoch + 1
+  // Opened before another rekey: its epoch is not this one's to add to.
+  await requireCurrentEpoch(state)
   const listed = await listKeys(state.storage, domain)
   const key = (await begunBefore(state, listed, epoch, atHand)) ?? {
     epoch,
