@@ -166,7 +166,7 @@ async function openRemote(
   const prefix = destination.prefix === undefined ? `${service}/` : `${destination.prefix}/${service}/`
   switch (destination.type) {
     case 's3':
-      return (await import('./storage/s3.ts')).openS3Storage({ ...destination, prefix }, ambient)
+      return (await import('./storage/s3.ts')).openS3Storage({ ...destination, prefix }, ambient, { make })
     case 'azure':
       return (await import('./storage/azure.ts')).openAzureStorage({ ...destination, prefix })
     case 'gcs':

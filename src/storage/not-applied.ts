@@ -11,6 +11,11 @@ export function markNotApplied(error: RegainError): RegainError {
   return error
 }
 
+/** For what fails after a write was sent: whatever it says of itself, the write may have been carried out. */
+export function markUnclear(error: unknown): void {
+  certain.delete(error as RegainError)
+}
+
 export function isNotApplied(error: unknown): boolean {
   return certain.has(error as RegainError)
 }

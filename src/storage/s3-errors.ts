@@ -6,6 +6,10 @@ interface SdkError extends Error {
   /** Of Node: 'ECONNREFUSED'. Of S3, in some errors: the same as `name`. */
   code?: string
   Code?: string
+  /** Of Node: what failed. */
+  syscall?: string
+  /** Of Node: one for each address that was tried. */
+  errors?: SdkError[]
   $metadata?: { httpStatusCode?: number }
 }
 
@@ -41,11 +45,13 @@ const HINTS: Record<string, string> = {
   SignatureDoesNotMatch: 'The secret does not belong to the access key: check secretAccessKey.',
 }
 
-/** Answers and failures after which it is certain that a write was not carried out. */
+/**
+ * Answers after which it is certain that a write was not carried out. A status of 503 alone is none: some proxies give it
+ * when the store broke off after it had the whole request.
+ */
 const NOT_APPLIED = new Set([
   ...['SlowDown', 'ServiceUnavailable', 'TooManyRequests', 'ThrottlingException', 'RequestLimitExceeded'],
   ...['ConditionalRequestConflict', 'OperationAborted', 'BadDigest', 'XAmzContentSHA256Mismatch', 'IncompleteBody'],
-  ...['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'],
 ])
 
 /**
@@ -67,7 +73,13 @@ export function s3Error(
     cause: new Error(`${name}${status === undefined ? '' : ` ${status}`}`),
     ...(HINTS[name] === undefined ? {} : { hint: HINTS[name] }),
   })
-  return NOT_APPLIED.has(name) || status === 429 || status === 503 ? markNotApplied(told) : told
+  return NOT_APPLIED.has(name) || status === 429 || neverConnected(error) ? markNotApplied(told) : told
+}
+
+/** The same errors can also come later, of a connection that has carried a request. */
+function neverConnected(error: SdkError): boolean {
+  const syscall = error.syscall ?? error.errors?.[0]?.syscall
+  return syscall === 'connect' || syscall === 'getaddrinfo'
 }
 
 /** 'NoSuchKey', 'ECONNREFUSED'. */

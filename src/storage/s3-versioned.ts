@@ -3,6 +3,7 @@ import type { Ambient } from '../model.ts'
 import type { Bytes, CallOptions, Immutability, Storage, StoredObject, WriteOptions } from './contract.ts'
 import { isCurrentLock, lockUntil } from './lock-period.ts'
 import { checkObjectName, checkPrefix, isObjectName } from './names.ts'
+import { markNotApplied, markUnclear } from './not-applied.ts'
 import { checkRange } from './ranges.ts'
 import type { S3Calls, Version } from './s3-calls.ts'
 
@@ -53,20 +54,22 @@ export class VersionedS3Storage implements Storage {
   async put(name: string, bytes: Bytes, options: WriteOptions = {}): Promise<void> {
     begin(name, options)
     const { versionId } = await this.#write(name, bytes, options, false)
-    const versions = await this.#calls.versions(name, options)
-    const own = versions.findIndex(({ id }) => id === versionId)
-    // Not there: another put came after this one and has removed it already.
-    if (own >= 0) await this.#remove(name, versions.slice(own + 1), options)
+    await afterWriting(async () => {
+      const versions = await this.#calls.versions(name, options)
+      const own = versions.findIndex(({ id }) => id === versionId)
+      // Not there: another put came after this one and has removed it already.
+      if (own >= 0) await this.#remove(name, versions.slice(own + 1), options)
+    })
     this.#oldest.delete(name)
   }
 
   async create(name: string, bytes: Bytes, options: WriteOptions = {}): Promise<boolean> {
     begin(name, options)
     // Looked at first: on a store that ignores If-None-Match, what comes too late should not go up at all.
-    if ((await this.size(name, options)) !== null) return false
+    if ((await beforeWriting(() => this.size(name, options))) !== null) return false
     const { versionId } = await this.#write(name, bytes, options, true)
     if (versionId === null) return false
-    const oldest = (await this.#calls.versions(name, options)).at(-1)
+    const oldest = await afterWriting(async () => (await this.#calls.versions(name, options)).at(-1))
     if (oldest?.id === versionId) {
       this.#remember(name, oldest)
       return true
@@ -215,4 +218,21 @@ export class VersionedS3Storage implements Storage {
 function begin(name: string, options: CallOptions): void {
   checkObjectName(name)
   throwIfInterrupted(options.signal)
+}
+
+async function beforeWriting<T>(look: () => Promise<T>): Promise<T> {
+  try {
+    return await look()
+  } catch (error) {
+    throw isRegainError(error, 'storage-unavailable') ? markNotApplied(error) : error
+  }
+}
+
+async function afterWriting<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    markUnclear(error)
+    throw error
+  }
 }

@@ -21,13 +21,17 @@ import { VersionedS3Storage } from './s3-versioned.ts'
 export async function openS3Storage(
   config: S3Config,
   ambient: Pick<Ambient, 'now'>,
-  options: CallOptions = {},
+  options: CallOptions & { make?: boolean } = {},
 ): Promise<Storage> {
   if (config.endpoint !== undefined) refuseClearText(config.endpoint, `s3 ${config.bucket}`)
   const calls = new S3Calls(config)
   try {
     const versioning = await calls.versioning(options)
-    if (config.immutableMs !== undefined) await checkLocking(calls, options)
+    if (config.immutableMs !== undefined) {
+      if (versioning === 'off') throw noObjectLock(calls)
+      // Only where a repository is to be made: no setting that somebody changes later may stop a restore.
+      if (options.make) await checkLocking(calls, options)
+    }
     if (versioning === 'enabled') return new VersionedS3Storage(calls, config.immutableMs ?? null, ambient)
     return new PlainS3Storage(calls)
   } catch (error) {
@@ -38,13 +42,7 @@ export async function openS3Storage(
 
 async function checkLocking(calls: S3Calls, options: CallOptions): Promise<void> {
   const { isEnabled, hasDefault } = await calls.locking(options)
-  if (!isEnabled) {
-    throw new RegainError(
-      'storage-unsuitable',
-      `The bucket of ${calls.description} has no Object Lock, so nothing in it can be immutable. Nothing was written.`,
-      { hint: 'Make a bucket with Object Lock (most stores want that when the bucket is made), or remove immutable.' },
-    )
-  }
+  if (!isEnabled) throw noObjectLock(calls)
   if (hasDefault) {
     throw new RegainError(
       'storage-unsuitable',
@@ -52,6 +50,14 @@ async function checkLocking(calls: S3Calls, options: CallOptions): Promise<void>
       { hint: "Remove the bucket's default retention. Regain locks what must be kept, for the time of immutable." },
     )
   }
+}
+
+function noObjectLock({ description }: S3Calls): RegainError {
+  return new RegainError(
+    'storage-unsuitable',
+    `The bucket of ${description} has no Object Lock, so nothing in it can be immutable. Nothing was written.`,
+    { hint: 'Make a bucket with Object Lock (most stores want that when the bucket is made), or remove immutable.' },
+  )
 }
 
 const NO_SUCH_OBJECT = 'storage-not-found'
