@@ -57,7 +57,8 @@ export async function oldUsers(state: RepositoryState, signal: AbortSignal): Pro
 export async function isEndedLongAgo(state: RepositoryState, name: string, signal: AbortSignal): Promise<boolean> {
   const epoch = await epochOf(state, name, signal)
   const end = `${PREFIX.ends}${lastComponent(name)}`
-  return epoch !== null && epoch < state.keyring.oldest && (await state.storage.size(end, { signal })) !== null
+  const isOver = epoch !== null && epoch >= FIRST_EPOCH && epoch < state.keyring.oldest
+  return isOver && (await state.storage.size(end, { signal })) !== null
 }
 
 /** Of a log's tail, by its last component: OFFSET in the first epoch, OFFSET-EPOCH in later ones. */
