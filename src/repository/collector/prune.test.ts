@@ -523,6 +523,18 @@ describe('a prune', () => {
       assert.equal((await segments()).length, 2)
     })
 
+    it('is left alone when a point that was to go is held since: it needs the log of its own backup', async () => {
+      const point = await addPoint('one', 1000, 'db')
+      await addPoint('two', 1000, 'db')
+      const planned = await plan([point.id], { trimLog: [range] })
+      await made.repository.hold(point.id, '')
+      assert.match((await carryOut(planned)).waits.join(), /The log of db is left/)
+      assert.equal((await segments()).length, 5)
+      await made.repository.release(point.id)
+      await prune([point.id], { trimLog: [range] })
+      assert.equal((await segments()).length, 2)
+    })
+
     it('is left alone while a point of the source is read: its restore may go on along the log', async () => {
       const point = await addPoint('one', 1000, 'db')
       const reader = await made.repository.openPoint(point.id, { signal: uninterrupted() })

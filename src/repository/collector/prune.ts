@@ -95,8 +95,11 @@ async function trimLogs(
   if (plan.trimLog.length === 0) return
   const open = new Set((await openSessions(state, signal)).map(({ source }) => source))
   const weighed = new Set(plan.weighed)
-  const news = (await readCommits(state, { signal })).filter(({ point }) => !weighed.has(point.id))
-  const changed = new Set(news.map(({ point }) => point.source))
+  const doomed = new Set(plan.expire.map(({ id }) => id))
+  const commits = await readCommits(state, { signal })
+  const changed = new Set(commits.filter(({ point }) => !weighed.has(point.id)).map(({ point }) => point.source))
+  // Held since, or locked: the ranges were chosen as if it were gone, and it can't be restored without the log of its own backup.
+  const stayed = new Set(commits.filter(({ point }) => doomed.has(point.id)).map(({ point }) => point.source))
   const read = await sourcesRead(state, signal)
   for (const [source, ranges] of bySource(plan.trimLog)) {
     if (open.has(source) || open.has('')) {
@@ -105,6 +108,8 @@ async function trimLogs(
       report.waits.push(`The log of ${source} is left as it is while a recovery point of it is being read.`)
     } else if (changed.has(source)) {
       report.waits.push(`The log of ${source} is left as it is: there is a recovery point that was not weighed.`)
+    } else if (stayed.has(source)) {
+      report.waits.push(`The log of ${source} is left as it is: a recovery point that was to be removed has stayed.`)
     } else {
       const gone = await trimLog(state, source, ranges, signal)
       report.logSegments += gone.filter(({ isSegment }) => isSegment).length
