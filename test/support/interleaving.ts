@@ -48,6 +48,8 @@ export class Interleaving {
   readonly trace: string[] = []
   private readonly random: Random
   private readonly chances: Chances
+  /** How long a process sleeps or runs, on average, before that changes: up to whole collections. */
+  private readonly sleepSteps: number
   private pending: Pending[] = []
   private readonly running = new Set<string>()
   private readonly crashed = new Set<string>()
@@ -59,6 +61,7 @@ export class Interleaving {
     this.objects = new Map(objects)
     this.random = random
     this.chances = chances
+    this.sleepSteps = [10, 40, 160, 400][random(4)] as number
   }
 
   isCrashed(process: string): boolean {
@@ -84,7 +87,7 @@ export class Interleaving {
       // Nothing else is under way in this thread but what the last answer set off: one turn, and all wait for the store.
       await new Promise((resolve) => setImmediate(resolve))
       if (this.failure) throw this.failure.error
-      if (this.random(25) === 0) this.reweigh()
+      if (this.random(this.sleepSteps) === 0) this.reweigh()
       if (this.late.length > 0 && this.random(60) === 0) this.deliverLate()
       const next = this.pick()
       if (next) this.step(next)
