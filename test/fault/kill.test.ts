@@ -25,6 +25,7 @@ import {
   verify,
   writeTree,
 } from '../support/repository.ts'
+import type { KillChild } from './kill-child.ts'
 
 /** Rounds of work cut short by SIGKILL; the soak test sets more. */
 const ROUNDS = Number(process.env.REGAIN_SOAK_ROUNDS ?? 25)
@@ -32,7 +33,14 @@ const CHILD = join(import.meta.dirname, 'kill-child.ts')
 /** Points restored after each kill; all of them in the end. */
 const NEWEST = 3
 
-describe('backups and restores that are killed at any moment', () => {
+/** What a child said: ids of points that are done, of such as it was about to expire, and how many packs it removed. */
+interface Said {
+  done: string[]
+  expiring: string[]
+  removed: number
+}
+
+describe('backups, prunes and restores that are killed at any moment', () => {
   let folder: ReturnType<typeof temporaryFolder>
   let key: KeyProvider
   let storage: Storage
@@ -52,35 +60,40 @@ describe('backups and restores that are killed at any moment', () => {
     folder.remove()
   })
 
-  it('leave every point that is listed whole, and the next backup works', async (t) => {
+  it('leave every point that was committed and not expired, and the next backup works', async (t) => {
     const seed = chooseSeed()
     t.diagnostic(`seed ${seed}`)
     const random = seededNumbers(seed)
     const told = new Set<string>()
+    let removed = 0
     for (let i = 0; i < ROUNDS; i++) {
       const about = `seed ${seed}, kill ${i}`
       // In turn: at a storage call, at a moment, and at a moment of a restore.
       const restoring = i % 5 === 4
       const killAt = !restoring && i % 2 === 0 ? 1 + random(90) : 0
-      for (const id of await killed({ seed: `${seed} ${i}`, killAt, delayMs: random(350), restoring })) told.add(id)
+      const said = await killed({ seed: `${seed} ${i}`, killAt, delayMs: random(350), restoring })
+      for (const id of said.done) told.add(id)
+      for (const id of said.expiring) told.delete(id)
+      removed += said.removed
       await assertWhole(told, about, NEWEST)
     }
     await assertWhole(told, `seed ${seed}, in the end`, Number.POSITIVE_INFINITY)
-    t.diagnostic(`${told.size} points told, ${round} backups begun`)
+    t.diagnostic(`${told.size} points kept, ${round} backups begun, ${removed} packs removed`)
     assert.ok(told.size > 0, 'no backup got to its end: nothing was tested')
   })
 
-  /** Runs a child until it is killed. Returns the ids of the points that it told as done. */
-  async function killed(how: { seed: string; killAt: number; delayMs: number; restoring: boolean }): Promise<string[]> {
-    const work = how.restoring ? 'restore' : 'backup'
-    const args = [CHILD, folder.path, join(folder.path, 'key'), String(round), how.seed, String(how.killAt), work]
-    const child = spawn(process.execPath, args, {
+  /** Runs a child until it is killed. Returns what it said. */
+  async function killed(how: { seed: string; killAt: number; delayMs: number; restoring: boolean }): Promise<Said> {
+    const { seed, killAt, restoring } = how
+    const work = restoring ? 'restore' : 'backup'
+    const request: KillChild = { folder: folder.path, name: '', firstRound: round, seed, killAt, work }
+    const child = spawn(process.execPath, [CHILD, JSON.stringify(request)], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, REGAIN_TEST_FOLDER: folder.path },
     })
     // Not 'exit': what it had said last is read first.
     const exited = once(child, 'close')
-    const done: string[] = []
+    const said: Said = { done: [], expiring: [], removed: 0 }
     let errors = ''
     child.stderr.on('data', (text) => {
       errors += text
@@ -88,9 +101,11 @@ describe('backups and restores that are killed at any moment', () => {
     const lines = createInterface({ input: child.stdout })
     const begun = new Promise<void>((resolve) => {
       lines.on('line', (line) => {
-        const [what, number, id] = line.split(' ')
-        if (what === 'begin') round = Number(number) + 1
-        if (what === 'done') done.push(id!)
+        const [what, which = '', id = ''] = line.split(' ')
+        if (what === 'begin') round = Number(which) + 1
+        if (what === 'done') said.done.push(id)
+        if (what === 'expire') said.expiring.push(which)
+        if (what === 'pruned') said.removed += Number(which)
         resolve()
       })
     })
@@ -101,7 +116,7 @@ describe('backups and restores that are killed at any moment', () => {
     }
     const [, signal] = await exited
     assert.equal(signal, 'SIGKILL', `the child ended by itself: ${errors}`)
-    return done
+    return said
   }
 
   async function assertWhole(told: ReadonlySet<string>, about: string, newest: number): Promise<void> {
