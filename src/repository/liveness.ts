@@ -34,7 +34,8 @@ function isGone(ambient: Ambient, { startedAt, process }: Trace, silentMs: numbe
   const alive = process === undefined ? null : (ambient.process?.isAlive(process) ?? null)
   if (alive === false) return 'dead'
   const ageMs = ambient.now() - Date.parse(startedAt)
-  // No time, or one far in the future, says nothing: whoever it was must not hold removal up for ever.
-  const isPlausible = ageMs > -SILENT_SESSION_MS
-  return isPlausible && ageMs <= (alive ? LONGEST_MS : silentMs) ? null : 'silent'
+  const limitMs = alive ? LONGEST_MS : silentMs
+  // No time, or one far in the future, says nothing: whoever it was must not hold removal up for ever. Clocks that are wrong, or
+  // were set right since, get as much grace in that direction as silence gets in the other.
+  return ageMs > -limitMs && ageMs <= limitMs ? null : 'silent'
 }
