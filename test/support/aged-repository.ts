@@ -82,10 +82,13 @@ export async function makeAgedRepository(folder: string): Promise<AgedRepository
     },
     kept,
     doomed: { id: doomed, contents: many },
-    next: some('shared', 'two', 'six', 'new'),
+    next: NEXT_CONTENTS,
     close: () => repository.close(),
   }
 }
+
+/** The contents of the next backup: old, expired and new. */
+export const NEXT_CONTENTS = some('shared', 'two', 'six', 'new')
 
 function some(...names: string[]): Contents {
   return new Map([...names].sort().map((name) => [name, someBytes(name, 20_000)]))
