@@ -134,6 +134,12 @@ export const drivers: Drivers = {
     const { recoveryWindows } = await import('./sources/postgres/recovery-log.ts')
     return recoveryWindows(points, log)
   },
+
+  async pointGaps(sourceType, log, points) {
+    if (sourceType !== 'postgres') return []
+    const { pointGaps } = await import('./sources/postgres/recovery-log.ts')
+    return pointGaps(points, log)
+  },
 }
 
 /** `make`: the place may be missing. A bucket or an account never is made. */

@@ -77,6 +77,18 @@ export interface Drivers {
   unneededLog(request: SourceRequest, points: readonly KeptPoint[]): Promise<UnneededLog[] | null>
   /** What the points and the log of a source can bring back; null for sources without a log. */
   recoveryWindows(request: SourceRequest, points: readonly Point[]): Promise<RecoveryWindow[] | null>
+  /** Points of one source that can't be restored, because log of their own backup is not there. The source need not be configured. */
+  pointGaps(sourceType: string, log: LogStore, points: readonly Point[]): Promise<PointGap[]>
+}
+
+/** The first segment that is missing. */
+export interface PointGap {
+  /** Id. */
+  point: string
+  branch: string
+  segment: string
+  /** For people: whole sentences. */
+  detail: string
 }
 
 export interface FetchLog {

@@ -1,6 +1,7 @@
 import { throwIfInterrupted } from '../errors.ts'
 import type { VerifyProblem, VerifyReport } from '../repository/api.ts'
 import type { Application, Reporting } from './context.ts'
+import { findGaps, withGaps } from './point-gaps.ts'
 import { withRepository } from './repositories.ts'
 import { checkSeen } from './seen.ts'
 import { destinationsOf, selectTarget } from './targets.ts'
@@ -37,7 +38,8 @@ export async function verify(
     const report = await withRepository(application, service, destination, async (repository) => {
       const setBack = await checkSeen(application, destination.name, repository, () => repository.points())
       const found = await repository.verify({ readData: request.readData, source, signal, progress })
-      return { ...found, problems: withSetBack(found.problems, setBack) }
+      const gaps = await findGaps(application, repository, source)
+      return { ...found, problems: withGaps(withSetBack(found.problems, setBack), gaps) }
     })
     const outcome: VerifyOutcome = {
       ...report,

@@ -99,6 +99,11 @@ async function assertSound(t: TestContext, application: Application): Promise<vo
   assert.deepEqual(outcome?.problems, [])
 }
 
+async function hurtPoints(t: TestContext, application: Application): Promise<string[]> {
+  const [outcome] = await verify(application, { target: 'shop', readData: false }, reportingOf(t), () => {})
+  return outcome!.problems.flatMap(({ hurts }) => hurts.map(({ point }) => point)).sort()
+}
+
 test('three months of files: the rules decide, what they keep comes back, and the rest of the space is free', async (t) => {
   const { application, home, setClock, take, prune, storedBytes } = await place(
     t,
@@ -166,7 +171,7 @@ test('three months of files: the rules decide, what they keep comes back, and th
 
 test('PostgreSQL: any moment within the log, each older point for itself, nothing between; and the log goes on', async (t) => {
   const postgres = await startPostgres(t, { walSegmentMegabytes: 1 })
-  const { application, setClock, take, prune, storedBytes } = await place(
+  const { application, home, setClock, take, prune, storedBytes } = await place(
     t,
     `  shop:
     sources: { db: { type: postgres, url: "${postgres.url()}", tail: 1s } }
@@ -228,6 +233,15 @@ test('PostgreSQL: any moment within the log, each older point for itself, nothin
   assert.equal((await prune()).report!.expired.length, 1)
   await assertSound(t, application)
   assert.equal(await rows({ kind: 'latest' }), 6)
+
+  // Log that is lost, and not pruned, is missed for each point that it leaves useless, also where no other segment tells of it.
+  const log = join(home, 'backups/shop/log/db')
+  const [oldest] = readdirSync(join(log, 'segments/00000001')).sort()
+  rmSync(join(log, 'segments/00000001', oldest!))
+  assert.deepEqual(await hurtPoints(t, application), [points[0]!.id])
+  rmSync(log, { recursive: true })
+  const left = (await listPoints(application, {}, reportingOf(t)))[0]!.points.map(({ id }) => id)
+  assert.deepEqual(await hurtPoints(t, application), left.sort())
 })
 
 /** The log followed as the daemon does it. */

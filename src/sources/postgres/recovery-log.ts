@@ -16,7 +16,7 @@ import {
 } from './plan.ts'
 import { positionsOf } from './positions.ts'
 import { parseHistory, type TimelineHistory } from './timeline.ts'
-import { historyName } from './wal.ts'
+import { branchName, historyName, segmentName, segmentNumber } from './wal.ts'
 import type { WalEvent } from './wal-records.ts'
 import { findWindows, historiesIn, type PointSpan, type UnusablePoint } from './window.ts'
 
@@ -39,6 +39,29 @@ export async function recoveryWindows(points: readonly Point[], store: LogStore)
     to: { position: formatLsn(window.to), time: window.until },
     endsBecause: window.break ? explainEnd(window) : null,
   }))
+}
+
+/** A point that can't be restored, because log of its own backup is not there: the first segment that is missing. */
+export interface PostgresPointGap {
+  point: string
+  branch: string
+  segment: string
+  detail: string
+}
+
+/** Points whose own log, from their start to where they are consistent, is not all there. Reads names and histories. */
+export async function pointGaps(points: readonly Point[], store: LogStore): Promise<PostgresPointGap[]> {
+  const listing = await store.list()
+  const { unusable } = findWindows(points.map(spanOf), listing, await readHistories(store, listing))
+  return unusable.map(({ point, timeline, missing }) => {
+    const { startLsn, stopLsn, segmentBytes } = point
+    return {
+      point: point.id,
+      branch: branchName(timeline),
+      segment: segmentName(timeline, segmentNumber(missing, segmentBytes), segmentBytes),
+      detail: `A recovery point needs the log from ${formatLsn(startLsn)} to ${formatLsn(stopLsn)} to become consistent, and from ${formatLsn(missing)} on it is missing.`,
+    }
+  })
 }
 
 /** Which log none of these points needs; see log-retention.ts. Reads names and histories. */
