@@ -4,7 +4,7 @@ import { isRegainError, RegainError } from '../errors.ts'
 import type { KeyProvider } from '../keys/contract.ts'
 import type { Application } from './context.ts'
 import { openKey, openServiceKey, withRepository } from './repositories.ts'
-import { destinationsOf, selectTarget } from './targets.ts'
+import { destinationsOf, selectService } from './targets.ts'
 
 export interface ListedKey {
   service: string
@@ -18,7 +18,7 @@ export interface ListedKey {
 
 /** The keys that can open each repository of a service. */
 export async function listKeys(application: Application, serviceName: string): Promise<ListedKey[]> {
-  const { service } = selectTarget(application.config, serviceName)
+  const service = selectService(application.config, serviceName)
   const listed: ListedKey[] = []
   for (const destination of destinationsOf(application.config, service)) {
     const keys = await withRepository(application, service, destination, (repository) => repository.keys())
@@ -38,7 +38,7 @@ export interface AddedKey {
 
 /** Lets another key of the configuration open the service's repositories too; a key file that is missing is made. */
 export async function addKey(application: Application, serviceName: string, keyName: string): Promise<AddedKey> {
-  const { service } = selectTarget(application.config, serviceName)
+  const service = selectService(application.config, serviceName)
   const { provider, isNew } = await openOrMakeKey(application, service, keyName)
   const destinations: string[] = []
   for (const destination of destinationsOf(application.config, service)) {
@@ -55,7 +55,7 @@ export interface RemovedKey {
 
 /** `which`: the first digits of a key's name, or its label. The key that the configuration names for the service stays. */
 export async function removeKey(application: Application, serviceName: string, which: string): Promise<RemovedKey> {
-  const { service } = selectTarget(application.config, serviceName)
+  const service = selectService(application.config, serviceName)
   const own = await openServiceKey(application, service)
   const removed: RemovedKey['removed'] = []
   for (const destination of destinationsOf(application.config, service))
@@ -96,7 +96,7 @@ export interface RotatedKey extends AddedKey {
  * new one is durable, and has opened the repository, before the old one is taken out. Safe to repeat.
  */
 export async function rotateKey(application: Application, serviceName: string, keyName: string): Promise<RotatedKey> {
-  const { service } = selectTarget(application.config, serviceName)
+  const service = selectService(application.config, serviceName)
   if (keyName === service.key)
     throw new RegainError('usage', `${service.name} is opened with the key ${keyName} already.`, {
       hint: 'Name the key that is to take its place.',
@@ -170,7 +170,7 @@ export async function destroyKeys(
   serviceName: string,
   again: string,
 ): Promise<DestroyedKeys> {
-  const { service } = selectTarget(application.config, serviceName)
+  const service = selectService(application.config, serviceName)
   if (again !== service.name)
     throw new RegainError('usage', `The service's name must be given twice, and "${again}" is not ${service.name}.`)
   const destroyed: DestroyedKeys['destroyed'] = []
@@ -220,7 +220,7 @@ export interface ExportedKey {
 
 /** The raw key that the service is opened with, for recovery without Regain. */
 export async function exportKey(application: Application, serviceName: string): Promise<ExportedKey> {
-  const { service } = selectTarget(application.config, serviceName)
+  const service = selectService(application.config, serviceName)
   const [destination] = destinationsOf(application.config, service) as [DestinationConfiguration]
   const provider = await openServiceKey(application, service)
   return withRepository(application, service, destination, async (repository) => {

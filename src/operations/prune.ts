@@ -9,7 +9,7 @@ import { asRegainError } from './failures.ts'
 import { withRepository } from './repositories.ts'
 import { planRetention, type WeighedLog, type WeighedPoint } from './retention-plan.ts'
 import { checkSeen } from './seen.ts'
-import { destinationsOf, selectTargets } from './targets.ts'
+import { destinationsOf, selectService } from './targets.ts'
 
 export type { PruneReport } from '../repository/api.ts'
 
@@ -50,8 +50,11 @@ export async function prune(
   onOutcome: (outcome: PruneOutcome) => void,
 ): Promise<PruneOutcome[]> {
   const outcomes: PruneOutcome[] = []
-  const targets = selectTargets(application.config, request.service).flatMap(({ service }) =>
-    destinationsOf(application.config, service, request.destination).map((destination) => ({ service, destination })),
+  const { config } = application
+  const services =
+    request.service === undefined ? Object.values(config.services) : [selectService(config, request.service)]
+  const targets = services.flatMap((service) =>
+    destinationsOf(config, service, request.destination).map((destination) => ({ service, destination })),
   )
   const catalog = request.dryRun ? null : openBook(application, reporting)
   try {

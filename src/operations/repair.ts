@@ -3,7 +3,7 @@ import type { RepairPlan } from '../repository/api.ts'
 import type { Application, Reporting } from './context.ts'
 import { withRepository } from './repositories.ts'
 import { acceptLoss } from './seen.ts'
-import { destinationsOf, selectTarget } from './targets.ts'
+import { destinationsOf, selectService } from './targets.ts'
 
 export interface RepairRequest {
   service: string
@@ -34,7 +34,7 @@ export async function repair(
   onOutcome: (outcome: RepairOutcome) => void,
 ): Promise<RepairOutcome[]> {
   const { ambient, config } = application
-  const { service } = selectTarget(config, request.service)
+  const service = selectService(config, request.service)
   const { signal, progress } = reporting
   const outcomes: RepairOutcome[] = []
   for (const destination of destinationsOf(config, service, request.destination)) {

@@ -46,6 +46,17 @@ export function selectTargets(config: Configuration, text: string | undefined): 
   return Object.keys(config.services).map((name) => selectTarget(config, name))
 }
 
+/** For what is done to a whole service: whoever names one source of it must not get more than was asked for. */
+export function selectService(config: Configuration, text: string): ServiceConfiguration {
+  const { service, isOneSource } = selectTarget(config, text)
+  if (!isOneSource) return service
+  throw new RegainError(
+    'usage',
+    `This is done to a service as a whole, and ${text} is one of its sources. Nothing was done.`,
+    { hint: `For all of its sources name the service: ${service.name}` },
+  )
+}
+
 /** The service's destinations in the order of the file, or the one that is named. */
 export function destinationsOf(
   config: Configuration,
