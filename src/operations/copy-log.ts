@@ -22,8 +22,10 @@ export async function copyLog(from: SourceLog, to: SourceLog, all: boolean, repo
   let copied = 0
   for (const segment of missing) {
     throwIfInterrupted(reporting.signal)
-    if (await copySegment(from, to, segment, held)) copied++
-    held.add(keyOf(segment))
+    if (await copySegment(from, to, segment, held)) {
+      copied++
+      held.add(keyOf(segment))
+    }
     reporting.progress({ phase: 'copying log', bytesDone: 0, filesDone: copied, filesTotal: missing.length })
   }
   for (const { branch, name, available } of there.tails) {

@@ -189,4 +189,16 @@ describe('a copy of a point', () => {
     assert.equal(await copyLog(from, to, true, reporting), 2)
     await assertSound(remote.repository)
   })
+
+  it('of a log names no segment as stored before that was removed while it was copied', async () => {
+    const from = local.repository.log('other')
+    const to = remote.repository.log('other')
+    const meta = { until: '2026-01-01T00:00:00Z' }
+    await from.putSegment('1', 'a', Buffer.from('aaa'), meta)
+    await from.putSegment('1', 'b', Buffer.from('bbb'), { ...meta, follows: 'a' })
+    const trimmed: typeof from = Object.create(from)
+    trimmed.read = async (branch, name) => (name === 'a' ? null : from.read(branch, name))
+    assert.equal(await copyLog(trimmed, to, false, reporting), 1)
+    await assertSound(remote.repository)
+  })
 })

@@ -1,10 +1,11 @@
 import { RegainError, throwIfInterrupted } from '../errors.ts'
-import { type Ambient, originOf, type Point } from '../model.ts'
+import type { Ambient, Point } from '../model.ts'
 import type { Repository } from '../repository/api.ts'
 import type { Application, Reporting } from './context.ts'
 import { copyLog } from './copy-log.ts'
 import { copyPoint } from './copy-point.ts'
 import { asRegainError } from './failures.ts'
+import { missingPoints } from './missing-points.ts'
 import { withRepository } from './repositories.ts'
 import { destinationsOf, selectTarget } from './targets.ts'
 
@@ -87,25 +88,10 @@ async function copySource(
   reporting: Reporting,
 ): Promise<void> {
   const { source } = outcome
-  const missing = missingPoints(from, await from.points({ source }), to, await to.points({ source }), all)
+  const here = { repository: from.id, points: await from.points({ source }) }
+  const there = { repository: to.id, points: await to.points({ source }) }
+  const missing = missingPoints(here, there, { all, now: ambient.now() })
   // The log first: a point that is there must find there what it needs to become consistent.
   outcome.logSegments = await copyLog(from.log(source), to.log(source), all, reporting)
   for (const point of missing) outcome.points.push(await copyPoint(ambient, from, to, point.id, reporting))
-}
-
-/** Points that are not there, oldest first; those older than the newest one there were removed there, or never wanted. */
-function missingPoints(
-  from: Repository,
-  points: readonly Point[],
-  to: Repository,
-  there: readonly Point[],
-  all: boolean,
-): Point[] {
-  const key = (point: Point, repository: string) => {
-    const origin = originOf(point, repository)
-    return `${origin.repository}/${origin.point}`
-  }
-  const held = new Set(there.map((point) => key(point, to.id)))
-  const newest = there.at(-1)?.committedAt ?? ''
-  return points.filter((point) => !held.has(key(point, from.id)) && (all || point.committedAt > newest))
 }
