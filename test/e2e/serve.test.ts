@@ -122,7 +122,7 @@ test('takes the first points, follows the log, and loses nothing when it is aske
   await follower(t, setting, 'streaming', ({ state }) => state === 'streaming')
   assert.deepEqual(
     catalog
-      .runs()
+      .runs({ operation: 'backup' })
       .map(({ source, outcome, origin, kind }) => [source, outcome, origin, kind])
       .sort(),
     [

@@ -58,6 +58,13 @@ interface Segment {
 }
 
 /**
+ * The server's sender looks at what was asked of it first and sends new WAL after that (src/backend/replication/walsender.c,
+ * WalSndLoop): behind its answer to a second question stands all that it had flushed when the first one was asked.
+ */
+const LAST_REPLIES = 2
+const LAST_CALL_MS = 2000
+
+/**
  * Receives one timeline's WAL from `start` into the log store: whole segments as they fill up, and in between the new
  * bytes of the unfinished one. Reports to the server as flushed only what the store made durable. Status goes out by a
  * timer of its own, so a slow store never makes the server hang up. Memory: two or three segments.
@@ -82,6 +89,9 @@ export class WalStream {
   /** We are leaving: WAL that still arrives is not ours to keep. */
   #stopping = false
   #late: NodeJS.Timeout | undefined
+  #lastCall: NodeJS.Timeout | undefined
+  /** Answers of the server that are waited for before we leave. */
+  #repliesDue = 0
   #copying = false
   #ended = false
   #next: { timeline: number; lsn: Lsn } | null = null
@@ -141,16 +151,31 @@ export class WalStream {
     } finally {
       for (const timer of timers) clearInterval(timer)
       clearTimeout(this.#late)
+      clearTimeout(this.#lastCall)
       this.#ended = true
       this.#report()
     }
   }
 
-  /** Ends the stream in order: ships the tail, tells the server, and `run` resolves; after 10 s it is cut off. */
+  /**
+   * Ends the stream in order: takes what the server has flushed by now, ships the tail, tells the server, and `run`
+   * resolves; after 10 s it is cut off.
+   */
   stop(): void {
-    if (this.#stopping || this.#ended) return
-    this.#stopping = true
+    if (this.#late !== undefined || this.#ended) return
     this.#late = setTimeout(() => this.#request.connection.abandon(stopped()), STOP_MS)
+    if (!this.#copying) {
+      this.#leave()
+      return
+    }
+    this.#repliesDue = LAST_REPLIES
+    this.#lastCall = setTimeout(() => this.#leave(), LAST_CALL_MS)
+    this.#sendStatus(true)
+  }
+
+  #leave(): void {
+    clearTimeout(this.#lastCall)
+    this.#stopping = true
     this.#finish()
   }
 
@@ -176,7 +201,8 @@ export class WalStream {
     this.#server = laterLsn(this.#server, message.serverEnd)
     this.#clock.onMessage(message.serverEnd, message.clockMs)
     if (message.kind === 'keepalive') {
-      if (message.replyNow) this.#sendStatus(false)
+      if (this.#repliesDue > 0) this.#onLastReply()
+      else if (message.replyNow) this.#sendStatus(false)
       return
     }
     if (message.start !== this.#received) {
@@ -185,6 +211,12 @@ export class WalStream {
         `The server sent WAL from ${formatLsn(message.start)} where ${formatLsn(this.#received)} was due.`,
       )
     }
+  }
+
+  #onLastReply(): void {
+    this.#repliesDue--
+    if (this.#repliesDue === 0) this.#leave()
+    else this.#sendStatus(true)
   }
 
   #onCopyStart(): void {
