@@ -39,7 +39,7 @@ describe('a prune whose store refuses from one call on', () => {
     folder.remove()
   })
 
-  const work = () => prune(aged.repository, { expire: [aged.doomed.id] })
+  const work = () => prune(aged.late, { expire: [aged.doomed.id] })
 
   it('has everything to do when it refuses nothing', async () => {
     aged.putBack()

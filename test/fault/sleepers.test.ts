@@ -67,7 +67,7 @@ describe('a process that sleeps at any call and wakes', () => {
       assert.equal(outcome.fenced > 0, hoursOff !== 0)
     })
     it(`a prune, through ${what}`, async (t) => {
-      await sleeping(t, () => prune(aged.repository, doomed()), hoursOff, during)
+      await sleeping(t, () => prune(aged.late, doomed()), hoursOff, during)
     })
   }
 

@@ -33,6 +33,8 @@ export interface AgedRepository {
   /** All that a test does to it goes through the faults. */
   storage: FaultyStorage
   repository: Repository
+  /** The same, a year later: to it, those who died are dead. */
+  late: Repository
   setScript(script: FaultScript): void
   /** The store as it was made, and no faults. */
   putBack(): void
@@ -66,12 +68,14 @@ export async function makeAgedRepository(folder: string): Promise<AgedRepository
   const dead = await repository.startPoint(startRequest({ source: 'dead' }))
   await fill(dead, some('of the dead'))
   await repository.openPoint([...kept.keys()][0] as string, { signal: uninterrupted() })
+  const late = await openTestRepository(storage, key, { ambient: clockOff(24 * 365), workers: 1 })
   const sound = new Map(memory.objects)
   return {
     memory,
     key,
     storage,
     repository,
+    late,
     setScript: (to) => {
       script = to
     },
@@ -83,7 +87,10 @@ export async function makeAgedRepository(folder: string): Promise<AgedRepository
     kept,
     doomed: { id: doomed, contents: many },
     next: NEXT_CONTENTS,
-    close: () => repository.close(),
+    async close() {
+      await late.close()
+      await repository.close()
+    },
   }
 }
 
