@@ -10,9 +10,10 @@ import {
   assertHolds,
   makeAgedRepository,
   prune,
+  RUN,
   someOf,
 } from '../support/aged-repository.ts'
-import { chooseSeed, seededNumbers, temporaryFolder } from '../support/repository.ts'
+import { chooseSeed, seededNumbers, temporaryFolder, verify } from '../support/repository.ts'
 
 /**
  * A prune that finds an object damaged, or a bad copy of it: it may refuse, or do less, but what it does must be right all the same.
@@ -88,6 +89,40 @@ describe('a prune of a repository in which an object', () => {
       t.diagnostic(`refused for: ${[...refused].join(', ')}`)
       assert.ok(refused.size > 0, 'nothing was hurt by it')
     })
+
+  it('is named by verification, if it is a record of removal and damaged, and no point is taken for hurt by it', async () => {
+    const { objects } = aged.memory
+    aged.putBack()
+    await prune(collector, { expire: [aged.doomed.id] })
+    const [held] = [...aged.kept.keys()] as [string]
+    await collector.hold(held, 'a test')
+    const pinned = await collector.openPoint(held, RUN)
+    const names = [...objects.keys()].filter((name) =>
+      /^(expired|holds|pins|generations|log\/[^/]+\/trims)\//.test(name),
+    )
+    for (const kind of ['expired/', 'holds/', 'pins/', 'generations/', 'log/'])
+      assert.ok(
+        names.some((name) => name.startsWith(kind)),
+        kind,
+      )
+    const random = seededNumbers(`${seed} records`)
+    for (const name of names)
+      for (const [what, damage] of Object.entries(DAMAGES)) {
+        const sound = objects.get(name) as Buffer
+        const damaged = damage(sound, random)
+        if (damaged === null) continue
+        objects.set(name, damaged)
+        const { problems } = await verify(collector)
+        objects.set(name, sound)
+        const about = `${name} ${what}, seed ${seed}: ${JSON.stringify(problems)}`
+        assert.ok(
+          problems.some(({ object, detail }) => object === name || detail.includes(name)),
+          about,
+        )
+        for (const { hurts } of problems) assert.deepEqual(hurts, [], about)
+      }
+    await pinned.close()
+  })
 
   /** The object, or, of a pack that is not what the index says, a point that needs it. */
   function namesLoss(refusal: string, name: string): boolean {
