@@ -60,8 +60,11 @@ export async function planPrune(
   }
 }
 
-/** What an earlier prune began to expire, and what is asked for. Rejects with `point-not-found` for an id that never was. */
-async function expiring(state: RepositoryState, { expire, signal }: PruneRequest): Promise<Expiring> {
+/**
+ * What is asked for, and what is left of points that an earlier prune removed. One that it only began to remove still
+ * counts: it was weighed anew, and goes if that is asked for again. Rejects with `point-not-found` for an id that never was.
+ */
+async function expiring(state: RepositoryState, { expire, weighed, signal }: PruneRequest): Promise<Expiring> {
   const left = new Set<string>()
   for (const prefix of [PREFIX.sessions, PREFIX.ends, PREFIX.receipts])
     for await (const { name } of state.storage.list(prefix, { signal })) left.add(lastComponent(name))
@@ -70,9 +73,10 @@ async function expiring(state: RepositoryState, { expire, signal }: PruneRequest
     const record = left.has(id) ? await readExpired(state, id, signal) : null
     if (record) known.set(id, { source: record.source, committedAt: record.committedAt, reason: record.reason })
   }
-  // Begun, and stopped at a hold: the point counts.
-  for (const id of (await readHolds(state)).keys())
-    if ((await state.storage.size(sessionName(id), { signal })) !== null) known.delete(id)
+  const asked = new Set(expire.map(({ id }) => id))
+  const stays = [...weighed.filter((id) => !asked.has(id)), ...(await readHolds(state)).keys()]
+  for (const id of stays)
+    if (known.has(id) && (await state.storage.size(sessionName(id), { signal })) !== null) known.delete(id)
   for (const { id, reason } of expire) {
     if (!left.has(id)) throw new RegainError('point-not-found', `There is no recovery point ${id} to remove.`)
     if (!known.has(id)) known.set(id, { source: '', committedAt: '', reason })

@@ -170,9 +170,8 @@ describe('a prune', () => {
       for (const id of points)
         await assertRestores(made.repository, id, id === kept.id ? kept.expected : victim.expected)
       await assertSound(made.repository)
-      // Without being asked again, if the record of the expiry was written.
-      const begun = memory.objects.has(expiredName(victim.id))
-      await prune(begun ? [] : [victim.id])
+      // Without being asked again, if the point does not count any more.
+      await prune(points.includes(victim.id) ? [victim.id] : [])
       assert.deepEqual(names(PREFIX.sessions), [sessionName(kept.id)])
       assert.deepEqual(names(PREFIX.ends), [endName(kept.id)])
       assert.deepEqual(names(PREFIX.receipts), [receiptName(kept.id)])
@@ -182,6 +181,22 @@ describe('a prune', () => {
       assert.deepEqual(planned2.packs.remove, [], `call ${calls}`)
       assert.deepEqual(planned2.expire, [])
     }
+  })
+
+  it('does not complete the removal of a point that counts still and that the rules now keep', async () => {
+    const victim = await addPoint('one')
+    await addPoint('two')
+    const planned = await plan([victim.id])
+    script = ({ operation }) => (operation === 'delete' ? { kind: 'reject-before' } : null)
+    await assert.rejects(carryOut(planned), { code: 'storage-unavailable' })
+    script = () => null
+    assert.ok(memory.objects.has(expiredName(victim.id)))
+    assert.deepEqual((await plan()).expire, [])
+    assert.deepEqual((await prune()).expired, [])
+    await assertRestores(made.repository, victim.id, victim.expected)
+    await assertSound(made.repository)
+    assert.deepEqual((await prune([victim.id])).expired, [victim.id])
+    await assertSound(made.repository)
   })
 
   it('waits for a backup of unknown fate, marks, and leaves removal to the next', async () => {
