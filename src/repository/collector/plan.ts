@@ -6,7 +6,7 @@ import { isPinGone } from '../liveness.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { classify } from './classify.ts'
 import { readNewest } from './generation.ts'
-import { expiredIds, type Roots, readExpired } from './roots.ts'
+import { expiredIds, hasHistory, type Roots, readExpired } from './roots.ts'
 import { openSessions } from './sessions.ts'
 import { survey } from './survey.ts'
 import { logObjectsIn } from './trim-log.ts'
@@ -15,6 +15,9 @@ import { waitsFor } from './waits.ts'
 /** What one prune writes anew, at most: a share of the repository, so that the cost follows its size; little is done at once. */
 const REPACK_SHARE = 0.1
 const REPACK_BYTES = 1024 ** 3
+
+const NO_POINTS =
+  'There is data and no recovery point, nor word of one that was removed. The data is left as it is: should points be lost, it may be all of them. Else the first prune after the first point removes what that does not need.'
 
 type Expiring = Map<string, { source: string; committedAt: string; reason: string }>
 
@@ -32,7 +35,10 @@ export async function planPrune(
   const except = new Set(expire.keys())
   const { found, catalog, marks } = await survey(state, { tombstones, except, signal, progress: request.progress })
   const bytesTotal = sum(catalog.packs.map(({ sizeBytes }) => sizeBytes))
-  const { remove, repack } = choosePacks(classify(catalog, marks, older), waiting.length > 0, bytesTotal)
+  // What a new key epoch replaces goes all the same.
+  const isKnown = older.size > 0 || (await hasHistory(state, found, signal))
+  const classified = isKnown ? classify(catalog, marks, older) : []
+  const { remove, repack } = choosePacks(classified, waiting.length > 0, bytesTotal)
   const trimLog = await logToTrim(state, request)
   const repacked = sum(repack.map(neededBytes))
   return {
@@ -56,7 +62,7 @@ export async function planPrune(
       const why = isPinGone(state.ambient, pin)
       return why ? [{ pin: pin.pin, point: pin.point, startedAt: pin.startedAt, why }] : []
     }),
-    waits: waitsFor(waiting),
+    waits: [...waitsFor(waiting), ...(isKnown || catalog.packs.length === 0 ? [] : [NO_POINTS])],
   }
 }
 

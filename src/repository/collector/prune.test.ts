@@ -326,6 +326,20 @@ describe('a prune', () => {
     await assertSound(made.repository)
   })
 
+  it('removes no data where there is no point and no word of one', async () => {
+    const one = await addPoint('one')
+    const lost = new Map([...memory.objects].filter(([name]) => /^(?:sessions|ends|receipts)\//.test(name)))
+    for (const name of lost.keys()) memory.objects.delete(name)
+    const packs = names(PREFIX.packs)
+    const planned = await plan()
+    assert.deepEqual(planned.packs.remove, [])
+    assert.match(planned.waits.join(), /no recovery point/)
+    await carryOut(planned)
+    assert.deepEqual(names(PREFIX.packs), packs)
+    for (const [name, bytes] of lost) memory.objects.set(name, bytes)
+    await assertRestores(made.repository, one.id, one.expected)
+  })
+
   it('does less than a plan that the repository has outgrown, never more', async () => {
     const one = await addPoint('one')
     const planned = await plan([one.id])

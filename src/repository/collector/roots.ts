@@ -76,6 +76,14 @@ async function assertNoneLost(
   )
 }
 
+/**
+ * Whether there is a point, or word of one that was removed. Where there is neither, but packs, their points may be lost, or
+ * still to come from another store: a mark without roots is no reason to remove everything. First backups that failed look alike.
+ */
+export async function hasHistory(state: RepositoryState, { ends }: Roots, signal: AbortSignal): Promise<boolean> {
+  return ends.commits.length > 0 || (await expiredIds(state, signal)).length > 0
+}
+
 /** Whether a record says so that opens: a store without the key can't forge one. */
 export async function isExpired(state: RepositoryState, id: string, signal?: AbortSignal): Promise<boolean> {
   return (await readExpired(state, id, signal)) !== null
