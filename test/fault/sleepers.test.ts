@@ -50,8 +50,12 @@ describe('a process that sleeps at any call and wakes', () => {
       during: async (other) => {
         await addPoint(other, aged.next, 'between')
         await twice(other)
-        await addPoint(other, aged.doomed.contents, 'between')
+        await addPoint(other, aged.doomed.contents, 'again')
       },
+    },
+    'a backup of what is about to go': {
+      hoursOff: 0,
+      during: (other) => addPoint(other, aged.doomed.contents, 'again'),
     },
   }
 
@@ -79,7 +83,7 @@ describe('a process that sleeps at any call and wakes', () => {
   ): Promise<{ tried: number; fenced: number }> {
     const other = others.get(hoursOff) as Repository
     const calls = await callsOf(aged, work)
-    const ks = someOf(calls.length, 12, seed)
+    const ks = chooseCalls(calls)
     t.diagnostic(`seed ${seed}, asleep at ${ks.length} of ${calls.length} calls`)
     let fenced = 0
     for (const k of ks) {
@@ -106,10 +110,17 @@ describe('a process that sleeps at any call and wakes', () => {
     return { tried: ks.length, fenced }
   }
 
-  /** Of the points made meanwhile, by the order in which they were. */
+  /** Of the points made meanwhile. */
   function contentsOf(points: Awaited<ReturnType<Repository['points']>>): Map<string, Contents> {
-    const between = points.filter(({ source }) => source === 'between')
-    return new Map(between.map(({ id }, i) => [id, i === 0 ? aged.next : aged.doomed.contents]))
+    const bySource: Record<string, Contents> = { between: aged.next, again: aged.doomed.contents }
+    return new Map(points.flatMap(({ id, source }) => (bySource[source] ? [[id, bySource[source]] as const] : [])))
+  }
+
+  /** Writes above all: between two of them is where something can be half done. */
+  function chooseCalls(calls: readonly Call[]): number[] {
+    const writes = calls.flatMap(({ operation }, i) => (['put', 'create', 'delete'].includes(operation) ? [i + 1] : []))
+    const chosen = someOf(writes.length, 12, `${seed} writes`).map((nth) => writes[nth - 1] as number)
+    return [...new Set([...chosen, ...someOf(calls.length, 6, seed)])].sort((a, b) => a - b)
   }
 
   /** Null: a collector took it for dead, and it was told so; or another prune did what this one was asked for. */
