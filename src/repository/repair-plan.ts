@@ -15,10 +15,12 @@ export interface RepairFacts {
   undescribed: readonly string[]
   /** Packs that are there and hurt. */
   damaged: readonly string[]
-  /** Packs that are marked for removal already. */
-  marked: ReadonlySet<string>
+  /** Packs that are marked for removal already; null if that is lost, and then nothing about packs may be changed. */
+  marked: ReadonlySet<string> | null
   /** Whether no backup is under way, so that none is about to index its packs by itself. */
   isIdle: boolean
+  /** Pins that do not open. */
+  pins: readonly string[]
   /** Clear objects that were changed or removed and that this version can write as they were. */
   companions: readonly string[]
 }
@@ -28,9 +30,9 @@ export interface RepairFacts {
  * again, and a damaged pack is marked for removal, which keeps backups from reusing it and readers reading it.
  */
 export function planRepair(facts: RepairFacts): RepairPlan {
-  const steps = [indexPacks(facts), removeSegments(facts), setAside(facts), writeCompanions(facts)].filter(
-    (step) => step.objects.length > 0,
-  )
+  const { marked } = facts
+  const ofPacks = marked === null ? [] : [indexPacks(facts, marked), removeSegments(facts), setAside(facts, marked)]
+  const steps = [...ofPacks, removePins(facts), writeCompanions(facts)].filter((step) => step.objects.length > 0)
   const mended = new Set(steps.flatMap(({ objects }) => objects))
   const hurting = new Set(facts.problems.filter(({ hurts }) => hurts.length > 0).map(({ object }) => object))
   const left = facts.problems.filter(({ object, hurts }) => {
@@ -42,9 +44,9 @@ export function planRepair(facts: RepairFacts): RepairPlan {
   return { steps, left: left.map((problem) => ({ ...problem, advice: adviceFor(problem, facts) })) }
 }
 
-function indexPacks(facts: RepairFacts): RepairStep {
+function indexPacks(facts: RepairFacts, marked: ReadonlySet<string>): RepairStep {
   const isAll = facts.isIdle || facts.changedSegments.length > 0
-  const packs = facts.uncovered.filter((pack) => !facts.marked.has(pack) && (isAll || facts.needed.has(pack)))
+  const packs = facts.uncovered.filter((pack) => !marked.has(pack) && (isAll || facts.needed.has(pack)))
   const why = 'No readable index segment names these packs: a new one is written from what they say of themselves.'
   return { action: 'index-packs', objects: packs.map(packName), why }
 }
@@ -55,11 +57,17 @@ function removeSegments({ changedSegments, undescribed }: RepairFacts): RepairSt
   return { action: 'remove-segments', objects: undescribed.length > 0 ? [] : [...changedSegments], why }
 }
 
-function setAside({ damaged, marked }: RepairFacts): RepairStep {
+function setAside({ damaged }: RepairFacts, marked: ReadonlySet<string>): RepairStep {
   const packs = damaged.filter((pack) => !marked.has(pack))
   const why =
     'These packs are damaged. They are marked for removal, so that the next backup stores again what they held; what can be read of them still serves restores until a prune finds all of it elsewhere.'
   return { action: 'set-aside-packs', objects: packs.map(packName), why }
+}
+
+function removePins({ pins }: RepairFacts): RepairStep {
+  const why =
+    'These pins of readers are damaged, and no prune removes anything while one is there. A restore that runs just now from a point that was removed may have to be begun again.'
+  return { action: 'remove-pins', objects: [...pins], why }
 }
 
 function writeCompanions({ companions }: RepairFacts): RepairStep {

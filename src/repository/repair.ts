@@ -3,9 +3,11 @@ import { isRegainError, throwIfInterrupted } from '../errors.ts'
 import type { RepairPlan, RepairStep, VerifyOptions } from './api.ts'
 import { listPacks, readSegments } from './chunk-index.ts'
 import { publishGeneration, readNewest } from './collector/generation.ts'
+import { isDamage } from './damage.ts'
 import { decodeClear, type RepositoryRecord } from './format/clear.ts'
 import { companions } from './format/companions.ts'
-import { lastComponent, REPOSITORY } from './format/object-names.ts'
+import { lastComponent, PREFIX, REPOSITORY } from './format/object-names.ts'
+import { openRecord } from './format/records.ts'
 import { PackDirectories } from './pack-directories.ts'
 import { planRepair } from './repair-plan.ts'
 import type { RepositoryState } from './repository-state.ts'
@@ -21,7 +23,7 @@ export async function makeRepairPlan(
 ): Promise<RepairPlan> {
   const { signal } = options
   const { report, bad, chunks } = await inspect(state, options)
-  const { tombstones } = await readNewest(state, signal)
+  const tombstones = await readMarks(state, signal)
   const changedSegments: string[] = []
   const unreadable: string[] = []
   await readSegments(state, { signal, unreadable: (segment) => void unreadable.push(segment) })
@@ -39,6 +41,7 @@ export async function makeRepairPlan(
     damaged: [...new Set([...bad.names, ...undescribed])].filter((pack) => listed.has(pack)).sort(),
     marked: tombstones,
     isIdle: !(await isAnotherAtWork(state, '', signal)),
+    pins: await changedPins(state, signal),
     companions: await restorableCompanions(
       state,
       report.problems.map(({ object }) => object),
@@ -78,6 +81,11 @@ const STEPS: Record<RepairStep['action'], Step> = {
     await publishGeneration(state, new Set(objects.map(lastComponent)), signal)
   },
 
+  'remove-pins': async (state, objects, signal) => {
+    const changed = await changedPins(state, signal)
+    for (const name of objects) if (changed.includes(name)) await state.storage.delete(name, { signal })
+  },
+
   'write-companions': async (state, objects, signal) => {
     const files = companions()
     for (const name of objects) await state.storage.put(name, files[name] as Buffer, { signal })
@@ -93,6 +101,30 @@ async function isChanged(state: RepositoryState, name: string, signal: AbortSign
     if (isRegainError(error, 'storage-not-found')) return false
     throw error
   }
+}
+
+/** What is marked for removal; null if that can't be known, as the newest generation is damaged or gone. */
+async function readMarks(state: RepositoryState, signal: AbortSignal): Promise<ReadonlySet<string> | null> {
+  try {
+    return (await readNewest(state, signal)).tombstones
+  } catch (error) {
+    if (!isDamage(error)) throw error
+    return null
+  }
+}
+
+/** Pins that do not open. Nobody can tell any more what they are for, and whose they are. */
+async function changedPins(state: RepositoryState, signal: AbortSignal): Promise<string[]> {
+  const changed: string[] = []
+  for await (const { name } of state.storage.list(PREFIX.pins, { signal }))
+    try {
+      openRecord(state.keys, 'N', name, await state.storage.get(name, undefined, { signal }))
+    } catch (error) {
+      if (isDamage(error)) changed.push(name)
+      // Its reader is done.
+      else if (!isRegainError(error, 'storage-not-found')) throw error
+    }
+  return changed
 }
 
 /** Those that this version would write just as they were. */

@@ -202,6 +202,40 @@ describe('a repository that is repaired', () => {
     await assertRestores(made.repository, point.id, points[1]!.tree)
   })
 
+  it('is rid of a damaged pin, which kept every prune from removing anything', async () => {
+    const reader = await made.repository.openPoint(points[0]!.id, RUN)
+    const [pin] = named('pins/') as [string]
+    const sound = storage.objects.get(pin)!
+    flip(pin, sound.length - 10)
+    const request = { ...RUN, expire: [], trimLog: [], weighed: [] }
+    await assert.rejects(made.repository.planPrune(request), { code: 'repository-damaged' })
+    const planned = await plan()
+    assert.deepEqual(
+      planned.steps.map(({ action, objects }) => ({ action, objects })),
+      [{ action: 'remove-pins', objects: [pin] }],
+    )
+    // One that only looked damaged stays.
+    const hurt = storage.objects.get(pin)!
+    storage.objects.set(pin, sound)
+    await made.repository.repair(planned, RUN)
+    assert.ok(storage.objects.has(pin))
+    storage.objects.set(pin, hurt)
+    await made.repository.repair(planned, RUN)
+    assert.deepEqual(named('pins/'), [])
+    await made.repository.planPrune(request)
+    await reader.close()
+    await assertSound(made.repository)
+  })
+
+  it('changes nothing about packs where the newest generation is lost, and says so', async () => {
+    flip(largestPack(), 1_000_000)
+    for (const name of named('generations/')) storage.objects.delete(name)
+    const { steps, left } = await plan()
+    assert.deepEqual(steps, [])
+    assert.match(left.find(({ object }) => object === 'generations/')!.advice, /take new ones at another destination/)
+    assert.ok(left.some(({ object }) => object === largestPack()))
+  })
+
   it('has its own programs back', async () => {
     flip('recover.py', 100)
     storage.objects.delete('FORMAT.txt')

@@ -159,6 +159,7 @@ const ACTIONS: Record<RepairOutcome['steps'][number]['action'], (what: string) =
   'index-packs': (what) => `Index ${what}`,
   'remove-segments': (what) => `Remove ${what}`,
   'set-aside-packs': (what) => `Set ${what} aside`,
+  'remove-pins': (what) => `Remove ${what}`,
   'write-companions': (what) => `Write ${what} anew`,
 }
 
@@ -166,6 +167,7 @@ const NOUNS: Record<RepairOutcome['steps'][number]['action'], string> = {
   'index-packs': 'pack',
   'remove-segments': 'index segment',
   'set-aside-packs': 'pack',
+  'remove-pins': 'pin of a reader',
   'write-companions': 'file',
 }
 
