@@ -7,7 +7,7 @@ import type { Host } from './cli/host.ts'
 import type { DestinationConfiguration, PostgresConfiguration } from './config/configuration.ts'
 import { ERRORS, RegainError } from './errors.ts'
 import type { Ambient } from './model.ts'
-import type { Drivers, SourceRequest } from './operations/context.ts'
+import type { Drivers, SourceRequest, StorageRequest } from './operations/context.ts'
 import { fetchLogCommand } from './operations/fetch-log-command.ts'
 import { thisProcess } from './process.ts'
 import type { Storage } from './storage/contract.ts'
@@ -17,9 +17,9 @@ import type { Storage } from './storage/contract.ts'
  * driver. A driver's code is loaded when it is first needed, which keeps every other start fast.
  */
 export const drivers: Drivers = {
-  createStorage: (destination, service, ambient) => openPlace(destination, service, ambient, true),
+  createStorage: (request) => openPlace(request, true),
 
-  openStorage: (destination, service, ambient) => openPlace(destination, service, ambient, false),
+  openStorage: (request) => openPlace(request, false),
 
   async inspectDestination(destination, service) {
     if (destination.type !== 'local') return { freeBytes: null, isWritable: null }
@@ -143,19 +143,18 @@ export const drivers: Drivers = {
 }
 
 /** `make`: the place may be missing. A bucket or an account never is made. */
-async function openPlace(
-  destination: DestinationConfiguration,
-  service: string,
-  ambient: Ambient,
-  make: boolean,
-): Promise<Storage> {
+async function openPlace({ destination, service, state, ambient }: StorageRequest, make: boolean): Promise<Storage> {
   if (destination.type === 'local') {
     const { createLocalStorage, openLocalStorage } = await import('./storage/local.ts')
     const directory = join(destination.path, service)
     return make ? createLocalStorage(directory, ambient) : openLocalStorage(directory, ambient)
   }
   const { remoteStorage } = await import('./storage/remote.ts')
-  return remoteStorage(await openRemote(destination, service, ambient, make), { limits: destination.limits, ambient })
+  return remoteStorage(await openRemote(destination, service, ambient, make), {
+    limits: destination.limits,
+    ambient,
+    cacheDirectory: join(state, 'cache'),
+  })
 }
 
 async function openRemote(

@@ -28,9 +28,9 @@ export interface Application {
 /** The one place where operations meet drivers. Each call loads its driver's code when it is first made. */
 export interface Drivers {
   /** Makes the place for one service's repository; fine if it is there. */
-  createStorage(destination: DestinationConfiguration, service: string, ambient: Ambient): Promise<Storage>
+  createStorage(request: StorageRequest): Promise<Storage>
   /** Rejects with `storage-not-found` if the place is not there. */
-  openStorage(destination: DestinationConfiguration, service: string, ambient: Ambient): Promise<Storage>
+  openStorage(request: StorageRequest): Promise<Storage>
 
   /** What can be known of a service's place at a destination without writing. Null: it has no meaning, or writing alone would tell. */
   inspectDestination(
@@ -89,6 +89,14 @@ export interface PointGap {
   segment: string
   /** For people: whole sentences. */
   detail: string
+}
+
+export interface StorageRequest {
+  destination: DestinationConfiguration
+  service: string
+  /** Absolute path of the state directory, where copies of what was read from far away are kept. */
+  state: string
+  ambient: Ambient
 }
 
 export interface FetchLog {

@@ -5,7 +5,7 @@ import type { Repository } from '../repository/api.ts'
 import { createRepository, openRepository } from '../repository/repository.ts'
 import { checkStorage, SCRATCH } from '../storage/check-storage.ts'
 import type { Storage } from '../storage/contract.ts'
-import type { Application } from './context.ts'
+import type { Application, StorageRequest } from './context.ts'
 import { rememberMade } from './seen.ts'
 
 /** Opens a service's repository at one destination, hands it to `use`, and closes it whatever happens. */
@@ -123,7 +123,7 @@ async function openPlace(
 ) {
   checkResolved(destination)
   try {
-    return await application.drivers.openStorage(destination, service.name, application.ambient)
+    return await application.drivers.openStorage(storageRequest(application, service, destination))
   } catch (error) {
     if (!isRegainError(error, 'storage-not-found')) throw error
     throw new RegainError(
@@ -160,12 +160,20 @@ async function makePlace(
   destination: DestinationConfiguration,
 ) {
   try {
-    return await application.drivers.createStorage(destination, service.name, application.ambient)
+    return await application.drivers.createStorage(storageRequest(application, service, destination))
   } catch (error) {
     // A bucket or an account, which never is made here.
     if (!isRegainError(error, 'storage-not-found')) throw error
     throw new RegainError('precondition-failed', error.message, { hint: error.hint, cause: error })
   }
+}
+
+function storageRequest(
+  { config, ambient }: Application,
+  service: ServiceConfiguration,
+  destination: DestinationConfiguration,
+): StorageRequest {
+  return { destination, service: service.name, state: config.state, ambient }
 }
 
 function checkResolved(destination: DestinationConfiguration): void {

@@ -64,6 +64,7 @@ export async function loadChunkIndex(
     excluded?: ReadonlySet<string>
     unreadable?(segment: string, error: RegainError): void
     unindexed?: PackDirectories
+    fromCache?: boolean
   } = {},
 ): Promise<ChunkIndex> {
   const indexed = await readSegments(state, options)
@@ -97,14 +98,20 @@ export async function listPacks(state: RepositoryState, signal?: AbortSignal): P
 
 export async function readSegments(
   state: RepositoryState,
-  options: { signal?: AbortSignal; unreadable?(segment: string, error: RegainError): void },
+  options: {
+    signal?: AbortSignal
+    unreadable?(segment: string, error: RegainError): void
+    /** This machine's copies of listed segments will do: for who reads or adds, not for who proves or removes. */
+    fromCache?: boolean
+  },
 ): Promise<IndexedPack[]> {
   const call = options.signal ? { signal: options.signal } : {}
   const names: string[] = []
   for await (const object of state.storage.list(PREFIX.index, call)) names.push(object.name)
   const segments = await mapBounded(names, READS_AT_ONCE, async (name) => {
     try {
-      return await readSegment(state, name, options.signal)
+      const read = options.fromCache ? readSegmentOrCopy : readSegment
+      return await read(state, name, options.signal)
     } catch (error) {
       // Merged into another segment meanwhile: that one was or will be read, or its chunks are simply not reused.
       if (isRegainError(error, 'storage-not-found')) return []
@@ -117,9 +124,30 @@ export async function readSegments(
 }
 
 export async function readSegment(state: RepositoryState, name: string, signal?: AbortSignal): Promise<IndexedPack[]> {
+  return openSegment(state, name, await fetchSegment(state, name, signal))
+}
+
+async function readSegmentOrCopy(state: RepositoryState, name: string, signal?: AbortSignal): Promise<IndexedPack[]> {
+  const { cache } = state.storage
+  const copy = await cache?.get(name, '')
+  if (copy && isSegment(name, copy)) return openSegment(state, name, copy)
+  // A copy that is not what it was is replaced.
+  const sealed = await fetchSegment(state, name, signal)
+  await cache?.keep(name, '', sealed)
+  return openSegment(state, name, sealed)
+}
+
+async function fetchSegment(state: RepositoryState, name: string, signal: AbortSignal | undefined): Promise<Buffer> {
   const sealed = await state.storage.get(name, undefined, signal ? { signal } : {})
-  if (createHash('sha256').update(sealed).digest('hex') !== lastComponent(name))
-    throw new RegainError('repository-damaged', `${name} was changed: its bytes no longer give its name.`)
+  if (isSegment(name, sealed)) return sealed
+  throw new RegainError('repository-damaged', `${name} was changed: its bytes no longer give its name.`)
+}
+
+function isSegment(name: string, sealed: Buffer): boolean {
+  return createHash('sha256').update(sealed).digest('hex') === lastComponent(name)
+}
+
+function openSegment(state: RepositoryState, name: string, sealed: Buffer): IndexedPack[] {
   return decodeIndexSegment(openObject(state.keys, 'I', '', sealed, name), name)
 }
 

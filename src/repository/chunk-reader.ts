@@ -1,9 +1,10 @@
 import { RegainError } from '../errors.ts'
+import type { ObjectCache } from '../storage/contract.ts'
 import type { ChunkPlace } from './chunk-index.ts'
-import type { GroupPlace, PackGroups } from './compute/messages.ts'
+import type { PackGroups } from './compute/messages.ts'
 import { frameSpan, GroupOpener, isChunk, sealedSpan } from './compute/open-groups.ts'
 import type { Copies } from './copies.ts'
-import { isLoss } from './damage.ts'
+import { isDamage, isLoss } from './damage.ts'
 import { packName } from './format/object-names.ts'
 import { HEADER_BYTES } from './format/sealed.ts'
 import type { RepositoryState } from './repository-state.ts'
@@ -22,12 +23,15 @@ export class ChunkReader {
   private readonly copies: Copies
   private readonly signal: AbortSignal
   private readonly opener: GroupOpener
+  private readonly cache: ObjectCache | null
   private readonly kept = new Map<string, Promise<Buffer>>()
 
-  constructor(state: RepositoryState, copies: Copies, signal: AbortSignal) {
+  /** `fromCache`: this machine's copies of listed packs will do, for who reads a point and does not ask what state it is in. */
+  constructor(state: RepositoryState, copies: Copies, signal: AbortSignal, options: { fromCache?: boolean } = {}) {
     this.state = state
     this.copies = copies
     this.signal = signal
+    this.cache = (options.fromCache && state.storage.cache) || null
     this.opener = new GroupOpener(state.keys, state.storage.localDirectory ?? null)
   }
 
@@ -75,16 +79,47 @@ export class ChunkReader {
       return known
     }
     if (this.kept.size >= KEPT_GROUPS) this.kept.delete(this.kept.keys().next().value as string)
-    const opened = this.open(place.knownPack.name, place.knownPack.sizeBytes, place.groupPlace)
+    const { name, sizeBytes } = place.knownPack
+    const opened = this.open({ pack: name, sizeBytes, groups: [place.groupPlace] })
     this.kept.set(key, opened)
     opened.catch(() => this.kept.delete(key))
     return opened
   }
 
-  private async open(pack: string, sizeBytes: number, group: GroupPlace): Promise<Buffer> {
-    const source = await fetchGroups(this.state, { pack, sizeBytes, groups: [group] }, this.signal)
-    return this.opener.open(source).get(0)
+  private async open(source: PackGroups): Promise<Buffer> {
+    const copy = await this.openCopy(source)
+    if (copy) return copy
+    const fetched = await fetchGroups(this.state, source, this.signal)
+    const opened = this.opener.open(fetched)
+    if (this.cache && fetched.data && opened.isWhole) {
+      const { header, frames } = fetched.data
+      await this.cache.keep(packName(source.pack), partOf(source), [header, frames])
+    }
+    return opened.get(0)
   }
+
+  /** Null: there is none that is exactly as it was written. */
+  private async openCopy(source: PackGroups): Promise<Buffer | null> {
+    const name = packName(source.pack)
+    const copy = await this.cache?.get(name, partOf(source))
+    if (!copy) return null
+    const { first } = frameSpan(source.groups)
+    const data = { header: copy.subarray(0, HEADER_BYTES), firstFrame: first, frames: copy.subarray(HEADER_BYTES) }
+    try {
+      const opened = this.opener.open({ ...source, data })
+      if (opened.isWhole) return opened.get(0)
+    } catch (error) {
+      if (!isDamage(error)) throw error
+    }
+    await this.cache?.drop(name, partOf(source))
+    return null
+  }
+}
+
+/** A copy is the pack's header and these frames. */
+function partOf({ groups }: PackGroups): string {
+  const { first, end } = frameSpan(groups)
+  return `frames-${first}-${end}`
 }
 
 /** Adds the sealed bytes when the threads can't read the store themselves. */
@@ -94,14 +129,13 @@ export async function fetchGroups(
   signal?: AbortSignal,
 ): Promise<PackGroups> {
   if (state.storage.localDirectory !== undefined) return source
-  const call = signal ? { signal } : {}
-  const name = packName(source.pack)
   const span = frameSpan(source.groups)
   const range = sealedSpan(span, source.sizeBytes)
-  const header = state.storage.get(name, { offset: 0, length: HEADER_BYTES }, call)
-  const frames = state.storage.get(name, range, call)
-  const [headerBytes, frameBytes] = await Promise.all([header, frames])
-  return { ...source, data: { header: ownBytes(headerBytes), firstFrame: span.first, frames: ownBytes(frameBytes) } }
+  const [header, frames] = await Promise.all([
+    state.headers.read(source.pack, source.sizeBytes, signal),
+    state.storage.get(packName(source.pack), range, signal ? { signal } : {}),
+  ])
+  return { ...source, data: { header: new Uint8Array(header), firstFrame: span.first, frames: ownBytes(frames) } }
 }
 
 /** A copy in memory of its own if the bytes are part of something larger, which a message would copy whole. */

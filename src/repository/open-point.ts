@@ -39,16 +39,12 @@ export async function openPointReader(
       state.ambient.log('error', `${error.message} Packs that it covers are searched themselves where needed.`, {
         object: segment,
       })
-    const index = loaded ?? (await loadChunkIndex(state, { signal, unreadable }))
+    const index = loaded ?? (await loadChunkIndex(state, { signal, unreadable, fromCache: true }))
     const directories = new PackDirectories(state, { signal })
+    const reading = { signal, unreadable: () => undefined, fromCache: true }
     const reload: ReloadIndex = async (excluded, unindexed) => {
-      if (!unindexed) return loadChunkIndex(state, { signal, excluded, unreadable: () => undefined })
-      const again = await loadChunkIndex(state, {
-        signal,
-        excluded,
-        unreadable: () => undefined,
-        unindexed: directories,
-      })
+      if (!unindexed) return loadChunkIndex(state, { ...reading, excluded })
+      const again = await loadChunkIndex(state, { ...reading, excluded, unindexed: directories })
       tellOfUnindexed(state, directories)
       return again
     }
@@ -97,7 +93,7 @@ class PointReader implements OpenedPoint {
     this.point = point
     this.copies = copies
     this.signal = signal
-    this.chunks = new ChunkReader(state, copies, signal)
+    this.chunks = new ChunkReader(state, copies, signal, { fromCache: true })
     this.unpin = unpin
   }
 

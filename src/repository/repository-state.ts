@@ -3,6 +3,7 @@ import type { Storage } from '../storage/contract.ts'
 import type { Pool } from './compute/pool.ts'
 import type { DomainKeys } from './format/domain-keys.ts'
 import type { Keyring } from './keyring.ts'
+import type { PackHeaders } from './pack-headers.ts'
 
 /** What every part of an open repository shares. */
 export interface RepositoryState {
@@ -14,4 +15,5 @@ export interface RepositoryState {
   readonly keyring: Keyring
   readonly ambient: Ambient
   readonly pool: Pool
+  readonly headers: PackHeaders
 }

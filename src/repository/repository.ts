@@ -17,6 +17,7 @@ import { createFirstGeneration } from './generations.ts'
 import { holdPoint, readHolds, releasePoint } from './holds.ts'
 import { eraseKeyring, firstKeyring, type Keyring, openKeyring } from './keyring.ts'
 import { sourceLog } from './log-store.ts'
+import { PackHeaders } from './pack-headers.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 const DATA = [PREFIX.generations, PREFIX.ends, PREFIX.sessions, PREFIX.packs, PREFIX.log]
@@ -127,6 +128,7 @@ function stateOf(options: RepositoryOptions, record: RepositoryRecord, keyring: 
     keys,
     keyring,
     pool: new ComputePool({ domain: keys.domain, identity, keys: [...epochKeys], localDirectory }, threads),
+    headers: new PackHeaders(storage, keys),
   }
 }
 

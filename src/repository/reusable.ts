@@ -44,6 +44,7 @@ async function look(state: RepositoryState, tombstones: ReadonlySet<string>, sig
   const damaged = new Map<string, RegainError>()
   const indexed = await readSegments(state, {
     signal,
+    fromCache: true,
     unreadable: (segment, error) => void damaged.set(segment, error),
   })
   const listed = await listUnmarked(state, tombstones, signal)

@@ -19,6 +19,9 @@ export interface Storage {
   /** Set if the store can keep objects from being removed or replaced by anybody, and was configured to. */
   readonly immutability?: Immutability
 
+  /** Set for stores that are far away. No call below is ever answered from it: who can do with a copy asks for one. */
+  readonly cache?: ObjectCache
+
   /**
    * Writes an object whole. When it resolves, the object is durable and visible to every reader under its full length;
    * when it rejects, the object is either absent or whole (never partial). Replaces an existing one atomically.
@@ -66,6 +69,23 @@ export interface CallOptions {
 export interface WriteOptions extends CallOptions {
   /** What points and logs consist of: where the store has immutability, the object is locked from the moment it exists. */
   keep?: boolean
+}
+
+/**
+ * Copies, on this machine, of objects whose names are hashes (`packs/`, `index/`) and of parts of them. A convenience: at any
+ * moment one may be absent, torn, changed by somebody, or of an object that the store no longer has. So it is for who
+ *
+ * - proves what is given, by a hash, tag or id, just as if the store had sent it, and else drops it and asks the store;
+ * - has seen the object listed in the same operation, so that a copy is what a read right then would have given;
+ * - does not want to know what state the store is in: verification, collectors and repairs read the store.
+ *
+ * No call rejects but for a name that may not be kept. `part` tells parts of an object apart, [a-z0-9-]; empty: the whole.
+ */
+export interface ObjectCache {
+  get(name: string, part: string): Promise<Buffer | null>
+  /** Only bytes that were proven. */
+  keep(name: string, part: string, bytes: Bytes): Promise<void>
+  drop(name: string, part: string): Promise<void>
 }
 
 /**

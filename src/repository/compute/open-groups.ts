@@ -117,6 +117,11 @@ export class OpenedGroups {
     this.frames = frames
   }
 
+  /** Every frame was authenticated: these bytes are what was written. */
+  get isWhole(): boolean {
+    return this.frames.every((frame) => typeof frame !== 'string')
+  }
+
   /** Raw bytes of a group: in `rooms`, so valid until their next use, or else the caller's own. Throws `repository-damaged`. */
   get(group: number, rooms?: Rooms): Buffer {
     const place = this.source.groups[group] as GroupPlace
