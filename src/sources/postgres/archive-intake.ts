@@ -1,10 +1,8 @@
-import { RegainError } from '../../errors.ts'
 import { bytesToPath } from '../../filesystem/names.ts'
 import type { Entry } from '../../model.ts'
 import type { PointWriter } from '../contract.ts'
-import { combineManifest, type EditedFile } from './combined-manifest.ts'
-import { crc32c, formatCrc32c } from './crc32c.ts'
-import { IncrementalFile, patchedPath } from './incremental-file.ts'
+import { crc32c } from './crc32c.ts'
+import { type FileSink, FileSinks, type SentInPart } from './file-sinks.ts'
 import { type TarHeader, TarParser } from './tar.ts'
 
 /** What was received of one file, to be compared with the manifest. */
@@ -24,13 +22,7 @@ export interface IntakeOptions {
   failed(error: Error): void
   progress(bytes: number, files: number): void
   /** The archives hold changed blocks of these files. Null: everything is sent whole. */
-  incremental: { entries: ReadonlyMap<string, Entry>; blockBytes: number } | null
-}
-
-/** Where the bytes of a file go. */
-interface Sink {
-  write(bytes: Buffer): Promise<void>
-  end(): Promise<void>
+  incremental: SentInPart | null
 }
 
 type Step =
@@ -73,12 +65,11 @@ export class ArchiveIntake {
   #first: Entry | null = null
   #bytes = 0
   #files = 0
-  #clusterBytes = 0
-  /** Files whose record in the server's manifest is not that of what is stored. */
-  readonly #edited = new Map<string, EditedFile>()
+  readonly #sinks: FileSinks
 
   constructor(options: IntakeOptions) {
     this.#options = options
+    this.#sinks = new FileSinks(options.writer, options.incremental)
   }
 
   /** A new archive begins; its names go below `prefix` ('' or 'pg_tblspc/16385'). */
@@ -139,7 +130,7 @@ export class ArchiveIntake {
 
   /** Bytes of the cluster's files as they stand, also of those that were not sent. Known when `drain` has resolved. */
   get clusterBytes(): number {
-    return this.#clusterBytes
+    return this.#sinks.clusterBytes
   }
 
   #onHeader(header: TarHeader): void {
@@ -222,7 +213,7 @@ export class ArchiveIntake {
   }
 
   async #drain(): Promise<void> {
-    let sink: Sink | null = null
+    let sink: FileSink | null = null
     let file: ReceivedFile = { size: 0, crc: 0 }
     for (;;) {
       if (this.#steps.length === 0) {
@@ -238,7 +229,7 @@ export class ArchiveIntake {
         if (step.kind === 'entry') await this.#options.writer.add(step.entry)
         else if (step.kind === 'file') {
           file = { size: 0, crc: 0 }
-          sink = await this.#sinkOf(step.entry)
+          sink = await this.#sinks.open(step.entry)
         } else if (step.kind === 'bytes') {
           file.size += step.bytes.length
           file.crc = crc32c(file.crc, step.bytes)
@@ -248,74 +239,10 @@ export class ArchiveIntake {
           await sink?.end()
           sink = null
           this.received.set(step.path, file)
-        } else await this.#storeManifest(step)
+        } else await this.#sinks.storeManifest(step.like, step.sent)
         this.#taken(step)
       }
     }
-  }
-
-  /** Null: an empty file, which is stored already. */
-  async #sinkOf(entry: Entry): Promise<Sink | null> {
-    const { writer, incremental } = this.#options
-    const patched = incremental && patchedPath(entry.path)
-    if (patched) return this.#patchSink({ ...entry, path: patched })
-    if (incremental && entry.path === 'backup_label') return this.#labelSink(entry)
-    this.#clusterBytes += entry.size ?? 0
-    if (entry.size !== 0) return writer.addStream(entry, chunkingOf(entry.path))
-    await writer.add(entry)
-    return null
-  }
-
-  #patchSink(entry: Entry): Sink {
-    const { writer, incremental } = this.#options
-    const from = incremental?.entries.get(entry.path)
-    if (!incremental || !from)
-      throw new RegainError(
-        'source-unsuitable',
-        `The server sent changed blocks of ${entry.path}, which it was not told of. Nothing of this backup is kept.`,
-      )
-    const file = new IncrementalFile(incremental.blockBytes, async (size) => {
-      const stream = await writer.addPatched({ ...entry, size }, from)
-      // `isPatchable` has said that it is, and that does not change.
-      if (!stream) throw new Error(`${entry.path} could be patched and can not be any more`)
-      return stream
-    })
-    return {
-      write: (bytes) => file.write(bytes),
-      end: async () => {
-        await file.end()
-        this.#clusterBytes += file.size
-        this.#edited.set(entry.path, { size: file.size })
-      },
-    }
-  }
-
-  /** Once the blocks are laid over the earlier files, this is no incremental backup any more, as pg_combinebackup has it. */
-  #labelSink(entry: Entry): Sink {
-    const pieces: Buffer[] = []
-    return {
-      write: async (bytes) => void pieces.push(Buffer.from(bytes)),
-      end: async () => {
-        const label = Buffer.concat(pieces).toString('latin1')
-        const bytes = Buffer.from(label.replace(/^INCREMENTAL FROM .*\n/gm, ''), 'latin1')
-        await this.#storeSmall({ ...entry, size: bytes.length }, [bytes])
-        this.#clusterBytes += bytes.length
-        const checksum = { algorithm: 'CRC32C', value: formatCrc32c(crc32c(0, bytes)) }
-        this.#edited.set(entry.path, { size: bytes.length, checksum })
-      },
-    }
-  }
-
-  async #storeManifest({ like, sent }: Extract<Step, { kind: 'manifest' }>): Promise<void> {
-    const pieces = this.#options.incremental ? [combineManifest(Buffer.concat(sent), this.#edited)] : sent
-    const size = pieces.reduce((sum, piece) => sum + piece.length, 0)
-    await this.#storeSmall({ ...like, size }, pieces)
-  }
-
-  async #storeSmall(entry: Entry, pieces: readonly Buffer[]): Promise<void> {
-    const stream = await this.#options.writer.addStream(entry, 'content')
-    for (const piece of pieces) await stream.write(piece)
-    await stream.end()
   }
 
   #taken(step: Step): void {
@@ -342,14 +269,4 @@ function rootEntry(first: Entry): Entry {
     gid: first.gid,
     mtime: first.mtime,
   }
-}
-
-/**
- * Files of relations change page by page in place, so they are cut at fixed places; everything else where its content
- * says. Relations: base/<database>/<file>, global/<file>, and the same below a tablespace; forks and parts have suffixes.
- */
-export function chunkingOf(path: string): 'pages' | 'content' {
-  return /^(base\/\d+|global|pg_tblspc\/\d+\/[^/]+\/\d+)\/\d+(_(fsm|vm|init))?(\.\d+)?$/.test(path)
-    ? 'pages'
-    : 'content'
 }

@@ -1,8 +1,8 @@
 import { isRegainError } from '../../errors.ts'
 import type { Entry } from '../../model.ts'
 import type { BackupOptions, BasePoint, PointWriter } from '../contract.ts'
-import { chunkingOf } from './archive-intake.ts'
 import { leaveOut } from './combined-manifest.ts'
+import { chunkingOf } from './file-sinks.ts'
 import { positionsOf } from './positions.ts'
 import type { ServerFacts } from './server-facts.ts'
 
