@@ -1,10 +1,11 @@
 import { isRegainError } from '../../errors.ts'
 import type { Entry } from '../../model.ts'
-import type { BackupOptions, BasePoint, PointWriter } from '../contract.ts'
+import type { BackupOptions, BasePoint, LogStore, PointWriter } from '../contract.ts'
 import { leaveOut } from './combined-manifest.ts'
 import { chunkingOf } from './file-sinks.ts'
 import { positionsOf } from './positions.ts'
 import type { ServerFacts } from './server-facts.ts'
+import { parseConflictName, segmentName, segmentNumber } from './wal.ts'
 
 /** The first version whose server can tell which blocks changed. */
 export const INCREMENTAL_MAJOR = 17
@@ -26,6 +27,7 @@ export interface IncrementalBase {
  */
 export async function prepareIncremental(
   writer: PointWriter,
+  log: LogStore,
   facts: ServerFacts,
   options: BackupOptions,
 ): Promise<IncrementalBase | null> {
@@ -34,7 +36,7 @@ export async function prepareIncremental(
     options.warn('There is no earlier point of this source to build on: the whole cluster is read.')
     return null
   }
-  const reason = obstacle(writer.base, facts)
+  const reason = obstacle(writer.base, facts) ?? (await conflictSince(writer.base, log))
   if (reason !== null) {
     options.warn(`The whole cluster is read: ${reason} What has not changed is not stored again.`)
     return null
@@ -57,6 +59,22 @@ function obstacle(base: BasePoint, facts: ServerFacts): string | null {
     return 'summarize_wal is off. Turn it on: ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf();'
   const { major } = positionsOf(base.point)
   return major === facts.major ? null : `the last point is of PostgreSQL ${major}.`
+}
+
+/**
+ * A server that sent other log than it did before has forgotten what it did: a copy of its former self that was put back, as
+ * a rule. Blocks that it had changed before the last point, and not again since, it takes for unchanged.
+ */
+async function conflictSince(base: BasePoint, log: LogStore): Promise<string | null> {
+  const { timeline, startLsn, segmentBytes } = positionsOf(base.point)
+  const first = segmentName(timeline, segmentNumber(startLsn, segmentBytes), segmentBytes)
+  const { histories } = await log.list()
+  // Positions on whatever timeline: the last 16 digits.
+  const conflict = histories
+    .map(parseConflictName)
+    .find((segment) => segment !== null && segment.slice(8) >= first.slice(8))
+  if (conflict === undefined) return null
+  return `since the last point the server has sent other log than before (${conflict}), so it can not tell what changed since.`
 }
 
 async function readBase(writer: PointWriter, base: BasePoint): Promise<IncrementalBase | null> {
