@@ -20,7 +20,14 @@ import {
   prune,
   someOf,
 } from '../support/aged-repository.ts'
-import { chooseSeed, openTestRepository, temporaryFolder, uninterrupted, verify } from '../support/repository.ts'
+import {
+  chooseSeed,
+  openTestRepository,
+  seededNumbers,
+  temporaryFolder,
+  uninterrupted,
+  verify,
+} from '../support/repository.ts'
 import type { KillAtCall, Work } from './kill-at-calls-child.ts'
 
 /** Kills of each kind of work; each call in the soak test. */
@@ -112,7 +119,7 @@ describe('killed at a storage call', () => {
       work,
       doomed: aged.doomed.id,
       killAt,
-      when: killAt % 2 === 0 ? 'before' : 'after',
+      when: seededNumbers(`${seed} ${killAt}`)(2) === 0 ? 'before' : 'after',
     }
     const child = spawn(
       process.execPath,

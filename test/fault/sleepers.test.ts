@@ -16,7 +16,7 @@ import {
   prune,
   someOf,
 } from '../support/aged-repository.ts'
-import { assertSound, chooseSeed, temporaryFolder } from '../support/repository.ts'
+import { assertSound, chooseSeed, seededNumbers, temporaryFolder } from '../support/repository.ts'
 
 /**
  * One process sleeps at a call of its, others do whole pieces of work meanwhile, then it wakes and goes on. Interleavings in
@@ -91,7 +91,11 @@ describe('a process that sleeps at any call and wakes', () => {
       aged.putBack()
       atCall(aged, (now) =>
         now === k
-          ? { kind: 'call', when: k % 2 === 0 ? 'before' : 'after', run: async () => void (await during(other)) }
+          ? {
+              kind: 'call',
+              when: seededNumbers(`${seed} ${k}`)(2) === 0 ? 'before' : 'after',
+              run: async () => void (await during(other)),
+            }
           : null,
       )
       try {
