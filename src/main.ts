@@ -140,6 +140,12 @@ export const drivers: Drivers = {
     const { pointGaps } = await import('./sources/postgres/recovery-log.ts')
     return pointGaps(points, log)
   },
+
+  async searchLog({ source, log }, search, reporting) {
+    if (source.type !== 'postgres') throw new RegainError('usage', `${source.name} is files, which have no log.`)
+    const { searchLog } = await import('./sources/postgres/search/search.ts')
+    return searchLog({ ...search, store: log }, reporting)
+  },
 }
 
 /** `make`: the place may be missing. A bucket or an account never is made. */

@@ -7,6 +7,7 @@ import type {
 } from '../config/configuration.ts'
 import type { KeyProvider } from '../keys/contract.ts'
 import type { Ambient, Point } from '../model.ts'
+import type { OpenPoint } from '../repository/api.ts'
 import type { LogFollower, LogStore, RestoreMoment, Source, SourceOptions } from '../sources/contract.ts'
 import type { Storage } from '../storage/contract.ts'
 
@@ -79,6 +80,68 @@ export interface Drivers {
   recoveryWindows(request: SourceRequest, points: readonly Point[]): Promise<RecoveryWindow[] | null>
   /** Points of one source that can't be restored, because log of their own backup is not there. The source need not be configured. */
   pointGaps(sourceType: string, log: LogStore, points: readonly Point[]): Promise<PointGap[]>
+  /** Finds in a source's log what was dropped, truncated or deleted. Rejects with `usage` for sources without a log. */
+  searchLog(request: SourceRequest, search: LogSearch, reporting: Reporting): Promise<LogSearchSummary>
+}
+
+export interface LogSearch {
+  points: readonly Point[]
+  /** Opens a point for as long as `use` runs. */
+  withPoint<T>(id: string, use: (point: OpenPoint) => Promise<T>): Promise<T>
+  /** Names as the database keeps them; null: any. */
+  database: string | null
+  schema: string | null
+  table: string | null
+  /** The fewest rows that count as a mass delete, or update. */
+  rows: number
+  /** Whether mass updates are looked for. */
+  updates: boolean
+  /** A time or a position; null: as far as points and log reach. */
+  from: RestoreMoment | null
+  to: RestoreMoment | null
+  /** Called in the order of the log. False ends the search. */
+  found(loss: LoggedLoss): boolean
+}
+
+/** What one committed transaction took away, and how to get it back. */
+export interface LoggedLoss {
+  kind: 'drop' | 'truncate' | 'delete' | 'update' | 'drop-database'
+  /** Null: its name is not known. */
+  database: string | null
+  schema: string | null
+  table: string | null
+  /** Oid of the table, or of the database. */
+  oid: number
+  /** As in pg_class.relkind and relpersistence; empty for databases. */
+  relationKind: string
+  persistence: string
+  /** Rows deleted or updated, counted. */
+  rows: number | null
+  /** Rows that the table had by its last ANALYZE or VACUUM; null: not known. */
+  estimatedRows: number | null
+  xid: number
+  /** It was prepared (PREPARE TRANSACTION) before: in a restore to right before its commit it still holds its locks. */
+  prepared: boolean
+  /** RFC 3339 UTC with microseconds, of its commit. */
+  time: string
+  /** Where its commit begins. */
+  lsn: string
+  timeline: number
+  /** WHEN of a restore that ends right before it, exactly. Null: no restore can reach that. */
+  at: string | null
+  /** The last moment before it by the server's clock. */
+  atTime: string
+}
+
+export interface LogSearchSummary {
+  /** The stretches that were searched, oldest first, each with the point that its names come from. */
+  searched: { timeline: number; point: string; from: string; fromTime: string; to: string; toTime: string }[]
+  /** What could not be looked at, for people. */
+  notes: string[]
+  /** Transactions that deleted or updated fewer rows than asked for, of tables that were. */
+  smaller: number
+  /** Whether a table or database of the name that was asked for ever was there. */
+  isKnown: boolean
 }
 
 /** The first segment that is missing. */

@@ -101,7 +101,33 @@ test("Debian's PostgreSQL 15: protected, a table dropped, and brought back to be
     const refused = await regain(place, 'backup', 'shop')
     assert.deepEqual([refused.status, refused.last.code], [2, 'config-invalid'])
 
+    // When was it dropped, and what is to be written after --at?
+    const search = await regain(place, 'log', 'search', 'shop/db', '--table', 'words')
+    assert.equal(search.status, 0, JSON.stringify(search.last))
+    const losses = search.lines.filter(({ type }) => type === 'loss')
+    assert.deepEqual(
+      losses.map(({ kind, database, schema, table }) => [kind, database, schema, table]),
+      [['drop', 'postgres', 'public', 'words']],
+    )
+    assert.deepEqual([search.last.operation, search.last.losses, search.last.notes], ['log-search', 1, []])
+    const told = await runCommand(LAUNCHER, ['log', 'search', 'shop/db'], { cwd, env: environment })
+    assert.ok(
+      told.stdout.includes(`regain restore shop/db --to DIR --at ${String(losses[0]?.at)} --start`),
+      told.stdout,
+    )
+    const files = await regain(place, 'log', 'search', 'shop/db', '--from', '1f3a9c2e')
+    assert.deepEqual([files.status, files.last.code], [2, 'usage'])
+
     const restored = join(cwd, 'restored')
+    const exact = join(cwd, 'exact')
+    const before = await regain(place, 'restore', 'shop', '--to', exact, '--at', String(losses[0]?.at), '--start')
+    const first = await findRunningServer(exact)
+    t.after(async () => {
+      if (first !== null) await stopRunningServer(first)
+    })
+    assert.equal(before.status, 0, JSON.stringify(before.last))
+    assert.deepEqual(await rowsAt(before.last.connection), ['after', 'before'])
+
     const restore = await regain(place, 'restore', 'shop', '--to', restored, '--at', good, '--start')
     // Looked up now: hooks run in order, and the one that removes the directory comes before this one.
     const server = await findRunningServer(restored)

@@ -1,16 +1,19 @@
 import type { Register } from '../cli.ts'
 import { helpCommand } from '../program.ts'
+import { registerSearch } from './log-search.ts'
 
 /** What the recovery script in a restored data directory takes for "there is no such file". */
 const ABSENT_EXIT = 44
 
 export const register: Register = (program, run) => {
   const log = program
-    .command('log', { hidden: true })
-    .description("a source's log, for programs")
+    .command('log')
+    .helpGroup('Getting data back:')
+    .description('find out when data was lost: search the log of a database')
     .addHelpCommand(helpCommand())
+  registerSearch(log, run)
   log
-    .command('fetch')
+    .command('fetch', { hidden: true })
     .description('bring one file of the log to where a recovering server wants it; exit status 44: there is none')
     .argument('<service/source>', 'whose log')
     .argument('<name>', 'the file that is asked for (%f)')

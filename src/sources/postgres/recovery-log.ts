@@ -179,12 +179,13 @@ async function planToEvent(
 }
 
 /** ms with the fraction that Date.parse drops. */
-function preciseMs(time: string): number {
+export function preciseMs(time: string): number {
   const fraction = /\.(\d+)/.exec(time)?.[1] ?? ''
   return Date.parse(time.replace(/\.\d+/, '')) + Number(`0.${fraction || '0'}`) * 1000
 }
 
-async function timedWindows(
+/** Windows of the points, each with the moment up to which its log is complete. */
+export async function timedWindows(
   points: readonly Point[],
   store: LogStore,
 ): Promise<{ windows: TimedWindow[]; unusable: UnusablePoint[] }> {

@@ -1,0 +1,132 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { startPostgres } from '../../../../test/support/postgres.ts'
+import { protect } from '../../../../test/support/postgres-protection.ts'
+import { searchTestLog, transaction } from '../../../../test/support/search-log.ts'
+import type { FoundLoss } from './search.ts'
+
+function short({ kind, database, schema, table, rows, xid }: FoundLoss): string {
+  return `${kind} ${database}${table === null ? '' : `.${schema}.${table}`}${rows === null ? '' : ` ${rows}`} by ${xid}`
+}
+
+for (const major of [13, 14, 15, 16, 17, 18]) {
+  test(`version ${major}: what committed transactions dropped, truncated and deleted is found, and nothing else`, async (t) => {
+    const postgres = await startPostgres(t, { major, settings: { max_prepared_transactions: '5' } })
+    await postgres.query(`
+      create table orders as select n from generate_series(1, 500) n;
+      create table customers as select n, 'c' || n as name from generate_series(1, 300) n;
+      create table early as select 1 as n;
+      create schema sales;
+      create table sales.orders (n int primary key);
+      create view seen as select * from orders;
+      create table split (n int) partition by range (n);
+      create table split_1 partition of split for values from (0) to (1000);
+      create table split_2 partition of split for values from (1000) to (2000);
+      insert into split select generate_series(1, 150)`)
+    await postgres.query('create database other')
+    await transaction(postgres, ['create table only_there as select generate_series(1, 120) as n'], 'commit', 'other')
+    const protection = await protect(t)
+    const following = protection.follow(postgres)
+
+    // Begun before the point, committed after it.
+    const long = await postgres.connect()
+    await long.query('begin')
+    const { rows } = await long.query<{ xid: string }>('select txid_current()::text as xid')
+    await long.query('drop table early')
+    const point = await protection.takePoint(postgres)
+    await long.query('commit')
+    const expected = [`drop postgres.public.early by ${rows[0]?.xid}`]
+    const expect = (text: string, xid: number) => void expected.push(`${text} by ${xid}`)
+
+    await postgres.query('create table fresh as select n from generate_series(1, 200) n')
+    expect(
+      'delete postgres.public.orders 150',
+      await transaction(postgres, [
+        'savepoint a',
+        'drop table orders cascade',
+        'rollback to a',
+        'savepoint b',
+        'delete from orders where n <= 100',
+        'release b',
+        'delete from orders where n between 101 and 150',
+      ]),
+    )
+    await transaction(postgres, ['drop table customers', 'delete from orders'], 'rollback')
+    // Rewritten, not emptied.
+    await postgres.query('vacuum full customers')
+    await postgres.query('alter table customers alter column n type bigint')
+    await postgres.query('analyze customers')
+    // Gone with those who made them.
+    await transaction(postgres, ['create table brief as select generate_series(1, 200)', 'drop table brief'])
+    await postgres.query('create temp table mine (n int); drop table mine')
+    // Moved to another partition.
+    await postgres.query('update split set n = n + 1000')
+    await transaction(postgres, ['delete from orders where n > 495'])
+    await transaction(postgres, ['update orders set n = n + 1'])
+    expect(
+      'truncate postgres.public.customers',
+      await transaction(postgres, [
+        'savepoint a',
+        'truncate customers',
+        'release a',
+        "insert into customers values (1, 'x')",
+      ]),
+    )
+    await postgres.query('alter table customers rename to clients')
+    expect('drop postgres.public.clients', await transaction(postgres, ['drop table clients']))
+    expect('drop postgres.sales.orders', await transaction(postgres, ['drop schema sales cascade']))
+    const prepared = await transaction(postgres, ['drop table fresh'], "prepare transaction 'p'")
+    await transaction(postgres, ['drop view seen'], 'rollback')
+    await postgres.query("commit prepared 'p'")
+    expect('drop postgres.public.fresh', prepared)
+    expect(
+      'delete other.public.only_there 120',
+      await transaction(postgres, ['delete from only_there'], 'commit', 'other'),
+    )
+    await postgres.query('create database made')
+    await postgres.query('create database made_too template other')
+    await transaction(postgres, ['create table inside (n int)'], 'commit', 'made')
+    expect('drop made.public.inside', await transaction(postgres, ['drop table inside'], 'commit', 'made'))
+    expect(
+      'drop made_too.public.only_there',
+      await transaction(postgres, ['drop table only_there'], 'commit', 'made_too'),
+    )
+    await postgres.query('drop database made')
+    const whole = await transaction(postgres, ['drop table orders cascade'])
+    expect('drop postgres.public.orders', whole)
+    expect('drop postgres.public.seen', whole)
+    await following.caughtUp()
+
+    const { losses, summary } = await searchTestLog(t, protection)
+    const found = losses.map(short)
+    const database = losses.find(({ kind }) => kind === 'drop-database')
+    assert.equal(database?.database, 'made')
+    assert.deepEqual(found.filter((text) => !text.startsWith('drop-database')).sort(), expected.sort())
+    assert.deepEqual(summary.notes, [])
+    assert.deepEqual([summary.smaller, summary.isKnown], [1, true])
+    assert.deepEqual(
+      summary.searched.map((stretch) => stretch.point),
+      [point.id],
+    )
+    assert.ok(losses.every((loss) => loss.at !== null && loss.atTime < loss.time))
+    assert.equal(losses.find(({ kind }) => kind === 'truncate')?.estimatedRows, 300)
+
+    const narrow = async (wanted: Parameters<typeof searchTestLog>[2]) =>
+      (await searchTestLog(t, protection, wanted)).losses.map(short)
+    const orders = found.filter((text) => text.includes('.public.orders'))
+    assert.deepEqual(await narrow({ table: 'orders', schema: 'public', database: 'postgres' }), orders)
+    // And sales.orders, the database, the few rows deleted and those updated.
+    assert.equal((await narrow({ table: 'orders', rows: 1, updates: true })).length, orders.length + 4)
+    const [first, last] = [losses[0]!, losses.at(-1)!]
+    assert.deepEqual(
+      await narrow({ from: { kind: 'time', time: last.time } }),
+      found.filter((text) => text.endsWith(`${last.xid}`)),
+    )
+    assert.deepEqual(await narrow({ to: { kind: 'lsn', lsn: first.lsn } }), [short(first)])
+    const nothing = await searchTestLog(t, protection, {
+      table: 'never',
+      to: { kind: 'time', time: last.time },
+    })
+    assert.deepEqual([nothing.losses.length, nothing.summary.isKnown], [1, false], JSON.stringify(nothing.losses))
+  })
+}
