@@ -14,6 +14,7 @@ import {
   callsOf,
   makeAgedRepository,
   prune,
+  RUN,
   someOf,
 } from '../support/aged-repository.ts'
 import { assertSound, chooseSeed, seededNumbers, temporaryFolder } from '../support/repository.ts'
@@ -73,6 +74,62 @@ describe('a process that sleeps at any call and wakes', () => {
     it(`a prune, through ${what}`, async (t) => {
       await sleeping(t, () => prune(aged.late, doomed()), hoursOff, during)
     })
+  }
+
+  it('a backup, while the store is set back to last week: it is told, and what is there is whole', async (t) => {
+    const other = others.get(0) as Repository
+    const afterAWeek = async () => {
+      aged.putBack()
+      await twice(other)
+      return addPoint(other, aged.next, 'between')
+    }
+    await afterAWeek()
+    const start = aged.storage.calls.length
+    await addPoint(aged.repository, aged.next)
+    const calls = aged.storage.calls.slice(start)
+    let told = 0
+    for (const k of chooseCalls(calls)) {
+      const lost = await afterAWeek()
+      atCall(aged, (now) => (now === k ? { kind: 'call', when: 'before', run: aged.setBack } : null))
+      try {
+        const id = await unlessSetBack(() => addPoint(aged.repository, aged.next))
+        if (id === null) told++
+        aged.setScript(() => null)
+        await assertAllHold(other, aged)
+        await acceptLoss(others.get(48) as Repository, id === null ? [lost] : [lost, id])
+        await assertGoesOn(others.get(48) as Repository)
+      } catch (error) {
+        throw new Error(`set back at ${k}: ${calls[k - 1]?.name}, seed ${seed}: ${(error as Error).message}`, {
+          cause: error,
+        })
+      }
+    }
+    t.diagnostic(`seed ${seed}, ${told} were told`)
+    assert.ok(told > 0)
+  })
+
+  /** A receipt may be written of a point, also the own one, that is gone by then: the loss is told, by its name. */
+  async function acceptLoss(repository: Repository, lost: readonly string[]): Promise<void> {
+    try {
+      await prune(repository, doomed())
+    } catch (error) {
+      if (!isRegainError(error, 'repository-damaged') || !lost.some((id) => error.message.includes(id))) throw error
+      const expire = lost
+        .filter((id) => error.message.includes(id))
+        .map((id) => ({ id, reason: 'the store was set back' }))
+      await repository.prune(await repository.planPrune({ ...RUN, expire, trimLog: [], weighed: [] }), RUN)
+    }
+  }
+
+  /** Null: it found its session, or what it relied on, gone. */
+  async function unlessSetBack(work: () => Promise<string>): Promise<string | null> {
+    try {
+      return await work()
+    } catch (error) {
+      const codes = ['session-fenced', 'storage-not-found', 'repository-damaged'] as const
+      if (!codes.some((code) => isRegainError(error, code))) throw error
+      return null
+    }
   }
 
   async function sleeping(

@@ -38,6 +38,8 @@ export interface AgedRepository {
   setScript(script: FaultScript): void
   /** The store as it was made, and no faults. */
   putBack(): void
+  /** The store as it was made. */
+  setBack(): void
   /** Points that every test keeps. */
   kept: ReadonlyMap<string, Contents>
   doomed: { id: string; contents: Contents }
@@ -70,6 +72,10 @@ export async function makeAgedRepository(folder: string): Promise<AgedRepository
   await repository.openPoint([...kept.keys()][0] as string, { signal: uninterrupted() })
   const late = await openTestRepository(storage, key, { ambient: clockOff(24 * 365), workers: 1 })
   const sound = new Map(memory.objects)
+  const setBack = () => {
+    memory.objects.clear()
+    for (const [name, bytes] of sound) memory.objects.set(name, bytes)
+  }
   return {
     memory,
     key,
@@ -81,9 +87,9 @@ export async function makeAgedRepository(folder: string): Promise<AgedRepository
     },
     putBack() {
       script = () => null
-      memory.objects.clear()
-      for (const [name, bytes] of sound) memory.objects.set(name, bytes)
+      setBack()
     },
+    setBack,
     kept,
     doomed: { id: doomed, contents: many },
     next: NEXT_CONTENTS,
