@@ -46,8 +46,8 @@ describe('destinations', () => {
     assert.deepEqual(hot.hostKey, { knownHosts: join(folder, 'hosts') })
     assert.deepEqual(hot.limits, { uploadBytesPerSecond: 1_000_000 })
 
-    await refuses(SFTP, /needs one of identity, agent and password/)
-    await refuses(`${SFTP}, agent: a, password: b`, /needs one of identity, agent and password/)
+    await refuses(SFTP, /needs exactly one of identity, agent and password/)
+    await refuses(`${SFTP}, agent: a, password: b`, /needs exactly one of identity, agent and password/)
     await refuses(`${SFTP}, agent: a, passphrase: b`, /passphrase belongs to identity/)
     await refuses(`${SFTP}, agent: a, hostKey: "${FINGERPRINT}", knownHosts: b`, /either hostKey or knownHosts/)
     await refuses(`${SFTP}, agent: a, hostKey: "MD5:aa:bb"`, /hostKey: is not a fingerprint/)

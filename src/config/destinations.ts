@@ -68,7 +68,7 @@ function resolveS3(written: Written<'s3'>, directory: string): Resolved<S3Destin
 
 function azureProblem({ account, accountKey, sas, connectionString, endpoint }: Written<'azure'>): string | null {
   const ways = [accountKey, sas, connectionString].filter((way) => way !== undefined)
-  if (ways.length !== 1) return 'needs one of accountKey, sas and connectionString'
+  if (ways.length !== 1) return 'needs exactly one of accountKey, sas and connectionString'
   if (accountKey !== undefined && account === undefined) return 'needs account beside accountKey'
   if (sas !== undefined && account === undefined && endpoint === undefined)
     return 'needs account or endpoint beside sas'
@@ -99,7 +99,7 @@ function resolveGcs(written: Written<'gcs'>, directory: string): Resolved<GcsDes
 
 function sftpProblem({ identity, passphrase, agent, password, hostKey, knownHosts }: Written<'sftp'>): string | null {
   const ways = [identity, agent, password].filter((way) => way !== undefined)
-  if (ways.length !== 1) return 'needs one of identity, agent and password'
+  if (ways.length !== 1) return 'needs exactly one of identity, agent and password'
   if (passphrase !== undefined && identity === undefined) return 'passphrase belongs to identity: remove it'
   if (hostKey !== undefined && knownHosts !== undefined) return 'needs either hostKey or knownHosts, not both'
   return null

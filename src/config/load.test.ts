@@ -161,7 +161,7 @@ const MISTAKES: [title: string, text: string, expected: string[]][] = [
     `${BASE}    retention: { log: 5d, labels: [x] }\n    schedule: { prune: never }\n`,
     [
       'regain.yaml:10:16: services.shop.retention: keeps nothing: name at least one of last, within, daily, weekly, monthly, yearly; or write retention: keep-all',
-      'regain.yaml:11:24: services.shop.schedule.prune: give five fields: minute, hour, day of month, month, day of week',
+      'regain.yaml:11:24: services.shop.schedule.prune: give five fields: minute, hour, day of month, month, day of week; or none',
     ],
   ],
   [

@@ -139,7 +139,7 @@ export function resolveConfiguration(input: Input): Configuration {
       if (expression !== undefined) checkCron(expression, zoneProblem === null ? timezone : 'UTC', [...path, kind])
     }
     const { full, incremental, prune = DAILY } = service.schedule ?? {}
-    if (prune !== 'none') checkCron(prune, zoneProblem === null ? timezone : 'UTC', [...path, 'prune'])
+    if (prune !== 'none') checkCron(prune, zoneProblem === null ? timezone : 'UTC', [...path, 'prune'], '; or none')
     return { full, incremental, prune: prune === 'none' ? null : prune, timezone }
   }
 
@@ -170,9 +170,9 @@ export function resolveConfiguration(input: Input): Configuration {
     return { schedule: drills.schedule, checks: drills.checks }
   }
 
-  function checkCron(expression: string, timezone: string, path: Path): void {
+  function checkCron(expression: string, timezone: string, path: Path, besides = ''): void {
     const problem = cronProblem(expression, timezone)
-    if (problem !== null) report(path, problem)
+    if (problem !== null) report(path, `${problem}${besides}`)
   }
 }
 

@@ -9,7 +9,7 @@ import { asRegainError } from './failures.ts'
 import { withRepository } from './repositories.ts'
 import { planRetention, type WeighedLog, type WeighedPoint } from './retention-plan.ts'
 import { checkSeen } from './seen.ts'
-import { destinationsOf, selectService } from './targets.ts'
+import { destinationsOf, selectServices } from './targets.ts'
 
 export type { PruneReport } from '../repository/api.ts'
 
@@ -51,8 +51,7 @@ export async function prune(
 ): Promise<PruneOutcome[]> {
   const outcomes: PruneOutcome[] = []
   const { config } = application
-  const services =
-    request.service === undefined ? Object.values(config.services) : [selectService(config, request.service)]
+  const services = selectServices(config, request.service)
   const targets = services.flatMap((service) =>
     destinationsOf(config, service, request.destination).map((destination) => ({ service, destination })),
   )

@@ -4,7 +4,7 @@ import type { KeyProvider } from '../keys/contract.ts'
 import type { BegunRekey, RekeyReport, Repository } from '../repository/api.ts'
 import type { Application, Reporting } from './context.ts'
 import { openKey, openServiceKey, withRepository } from './repositories.ts'
-import { destinationsOf, selectTarget } from './targets.ts'
+import { destinationsOf, selectService } from './targets.ts'
 
 export interface RekeyOutcome extends RekeyReport {
   service: string
@@ -25,7 +25,7 @@ export async function rekeyRepositories(
   reporting: Pick<Reporting, 'signal' | 'progress' | 'warn'>,
   onOutcome: (outcome: RekeyOutcome) => void,
 ): Promise<RekeyOutcome[]> {
-  const { service } = selectTarget(application.config, serviceName)
+  const service = selectService(application.config, serviceName)
   const outcomes: RekeyOutcome[] = []
   for (const destination of destinationsOf(application.config, service, only)) {
     const startedMs = application.ambient.now()

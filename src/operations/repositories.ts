@@ -129,7 +129,8 @@ async function openPlace(
     throw new RegainError(
       'repository-not-found',
       `There is no repository of ${service.name} at the destination ${destination.name}. ${error.message}`,
-      { cause: error },
+      // The driver knows whether it is a disk, a bucket or a folder that is missing.
+      { hint: error.hint, cause: error },
     )
   }
 }

@@ -1,9 +1,10 @@
-import { throwIfInterrupted } from '../errors.ts'
+import type { Configuration, ServiceConfiguration } from '../config/configuration.ts'
+import { RegainError, throwIfInterrupted } from '../errors.ts'
 import { checkStorage, type StorageFinding } from '../storage/check-storage.ts'
 import type { Application, Reporting } from './context.ts'
 import { notInThisVersion } from './failures.ts'
 import { ensureRepository, withPlace } from './repositories.ts'
-import { destinationsOf, selectTargets } from './targets.ts'
+import { destinationsOf, selectServices } from './targets.ts'
 import { type VerifyOutcome, verify } from './verify.ts'
 
 export interface EnsuredRepository {
@@ -18,7 +19,7 @@ export async function initRepositories(
   serviceName: string | undefined,
 ): Promise<EnsuredRepository[]> {
   const ensured: EnsuredRepository[] = []
-  for (const { service } of selectTargets(application.config, serviceName)) {
+  for (const service of selectServices(application.config, serviceName)) {
     for (const destination of destinationsOf(application.config, service)) {
       const isNew = await ensureRepository(application, service, destination)
       ensured.push({ service: service.name, destination: destination.name, isNew })
@@ -45,10 +46,9 @@ export async function checkRepositories(
 ): Promise<boolean> {
   const { config } = application
   const destination = name !== undefined && !config.services[name] && config.destinations[name] ? name : undefined
-  const targets = selectTargets(config, destination === undefined ? name : undefined)
+  const services = destination === undefined ? selectServices(config, name) : servicesThatUse(config, destination)
   let isWell = true
-  for (const { service } of targets) {
-    if (destination !== undefined && !service.destinations.includes(destination)) continue
+  for (const service of services) {
     for (const each of destinationsOf(config, service, destination)) {
       throwIfInterrupted(reporting.signal)
       const findings = await withPlace(application, service, each, (storage) =>
@@ -62,6 +62,14 @@ export async function checkRepositories(
     isWell &&= outcomes.every(({ problems }) => problems.length === 0)
   }
   return isWell
+}
+
+function servicesThatUse(config: Configuration, destination: string): ServiceConfiguration[] {
+  const services = Object.values(config.services).filter((service) => service.destinations.includes(destination))
+  if (services.length > 0) return services
+  throw new RegainError('usage', `No service keeps backups at the destination ${destination}. Nothing was checked.`, {
+    hint: `Name it under destinations: of a service in ${config.path}.`,
+  })
 }
 
 export function drill(): never {

@@ -57,6 +57,11 @@ export function selectService(config: Configuration, text: string): ServiceConfi
   )
 }
 
+/** Without a text: every service. */
+export function selectServices(config: Configuration, text: string | undefined): ServiceConfiguration[] {
+  return text === undefined ? Object.values(config.services) : [selectService(config, text)]
+}
+
 /** The service's destinations in the order of the file, or the one that is named. */
 export function destinationsOf(
   config: Configuration,

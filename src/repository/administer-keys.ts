@@ -32,12 +32,33 @@ export async function listAllKeys(state: RepositoryState): Promise<RepositoryKey
 
 /** Older epochs first: who can open the current one can then open all. */
 export async function addKey(state: RepositoryState, provider: KeyProvider, label: string): Promise<string> {
+  await findSalt(state, provider)
   let kek = ''
   for (const key of state.keyring.epochKeys) {
     kek = await writeKeyObject(state, provider, key, label)
     await changeList(state, key.epoch, (names) => [...names, kek])
   }
   return kek
+}
+
+/**
+ * A passphrase gives another KEK with every salt. One that opens the repository already keeps the salt that it has opened
+ * with, so that adding it again replaces its key objects instead of leaving a second KEK of the same passphrase.
+ */
+async function findSalt(state: RepositoryState, provider: KeyProvider): Promise<void> {
+  const { domain, keys } = state.keyring
+  for (const { name, epoch } of (await listKeys(state.storage, domain)).keys) {
+    if (epoch !== keys.epoch) continue
+    try {
+      const record = await readAuthenticKey(state.storage, name, keys)
+      if (record.argon2id === undefined || record.type !== provider.type) continue
+      const key = await provider.unwrap(record, { domain, epoch })
+      key?.fill(0)
+    } catch (error) {
+      // A damaged one opens nothing; whoever adds its key mends it.
+      if (!isLoss(error)) throw error
+    }
+  }
 }
 
 export async function removeKey(state: RepositoryState, kek: string): Promise<void> {

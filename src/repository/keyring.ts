@@ -116,7 +116,7 @@ function wrongKey({ storage, providers }: KeySearch, epoch: number): RegainError
   if (epoch === FIRST_EPOCH) return new RegainError('wrong-key', message)
   return new RegainError('wrong-key', message, {
     hint:
-      'Its data key was replaced (rekey), and a key that was not at hand then opens it no longer: ' +
-      'use one that was, and add this one again with regain key add.',
+      'Name the key that opens it. Its data key was replaced since it was made (rekey): a key that was not at hand then ' +
+      'opens it only after another has added it again, with regain key add.',
   })
 }

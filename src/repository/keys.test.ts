@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import { afterEach, beforeEach, test } from 'node:test'
 import {
   age,
@@ -16,6 +17,7 @@ import {
 } from '../../test/support/repository.ts'
 import { startVaultStandIn } from '../../test/support/vault-stand-in.ts'
 import { type ErrorCode, isRegainError } from '../errors.ts'
+import { openPassphrase } from '../keys/passphrase.ts'
 import { openVaultKey } from '../keys/vault.ts'
 import type { Storage } from '../storage/contract.ts'
 import { openMemoryStorage } from '../storage/memory.ts'
@@ -56,6 +58,15 @@ test('a key that was added opens the repository, and one that was taken out no l
   await assertRestores(again, point.id, readTree(data))
   await assertSound(again)
   await again.close()
+})
+
+test('a passphrase that is added again stays one key', async () => {
+  const passphrase = (text: string) => openPassphrase(async () => text, randomBytes)
+  const kek = await made.repository.addKey(passphrase('correct horse'), 'spare')
+  assert.equal(await made.repository.addKey(passphrase('correct horse'), 'other'), kek)
+  assert.notEqual(await made.repository.addKey(passphrase('wrong horse'), 'spare'), kek)
+  assert.deepEqual((await made.repository.keys()).map(({ label }) => label).sort(), ['first', 'other', 'spare'])
+  await assertSound(made.repository)
 })
 
 test('the last key is never taken out, and one that is not there cannot be', async () => {

@@ -1,5 +1,5 @@
 import { type ErrorCode, RegainError } from '../errors.ts'
-import { markNotApplied } from './not-applied.ts'
+import { markNotApplied, outcomeOf } from './not-applied.ts'
 
 /** The SDK's errors as far as they are looked at. */
 interface AzureError extends Error {
@@ -23,7 +23,7 @@ const HINTS: Record<string, string> = {
   AuthenticationFailed:
     'The store does not accept the credentials: check account, accountKey, sas or connectionString, and this machine’s clock.',
   AuthorizationFailure:
-    'The firewall of the storage account, or the signature’s address range, keeps this machine out.',
+    'The credentials are wrong, or the firewall of the storage account or the signature’s address range keeps this machine out.',
   AuthorizationPermissionMismatch: 'The signature must allow reading, writing, creating, deleting and listing.',
   BlobArchived: 'Bring the blob back to the hot, cool or cold tier, and take archiving rules off this container.',
 }
@@ -42,7 +42,7 @@ export function azureError(error: unknown, attempt: string): unknown {
   // Not the service's answer and not the network's: a mistake in the code.
   if (name === undefined && status === undefined) return error
   const said = [name, status === undefined ? undefined : `status ${status}`].filter(Boolean).join(', ')
-  const told = new RegainError(codeOf(name, status), `${attempt} (${said}). It was carried out whole or not at all.`, {
+  const told = new RegainError(codeOf(name, status), `${attempt} (${said}). ${outcomeOf(attempt)}`, {
     cause: new Error(said),
     ...(name !== undefined && HINTS[name] !== undefined ? { hint: HINTS[name] } : {}),
   })

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import { rejectsWith } from '../../test/contract/storage.ts'
+import { RegainError } from '../errors.ts'
 import { checkStorage } from './check-storage.ts'
 import type { Storage } from './contract.ts'
 import { type MemoryStorage, openMemoryStorage } from './memory.ts'
@@ -82,4 +83,19 @@ test('ends when it is interrupted, and cleans up', async () => {
   const memory = openMemoryStorage()
   await rejectsWith('interrupted', checkStorage(memory, ambient, { signal: AbortSignal.abort() }))
   assert.deepEqual([...memory.objects.keys()], [])
+})
+
+test('a store that can not be used at all is no broken one', async () => {
+  for (const code of ['storage-denied', 'storage-full', 'storage-unavailable'] as const) {
+    const memory = openMemoryStorage()
+    const put = () => Promise.reject(new RegainError(code, 'no'))
+    await rejectsWith(code, checkStorage({ ...memory, put }, ambient))
+  }
+})
+
+test('one that refuses something is told with what it said', async () => {
+  const found = await broken(() => ({
+    delete: () => Promise.reject(new RegainError('storage-denied', 'It may not be deleted.')),
+  }))
+  assert.match(found.join('\n'), /^deletes, and does not mind an absent object: It may not be deleted$/m)
 })

@@ -11,6 +11,8 @@ const EFFORT: Effort = { racers: 12, rounds: 2, largest: 9_000_000 }
 /** Where it works: no name of an object. */
 export const SCRATCH = 'probe'
 
+const UNUSABLE = ['storage-denied', 'storage-full', 'storage-unavailable'] as const
+
 export interface StorageFinding {
   what: string
   /** Null: kept. Else what was seen, or why it could not be found out. */
@@ -21,8 +23,8 @@ export interface StorageFinding {
 
 /**
  * Uses a store, in a folder of its own beside what it holds, the way a repository does, and says which of the contract's
- * guarantees it keeps. Removes what it made (but one small locked object where the store has immutability). Rejects only if it is
- * interrupted.
+ * guarantees it keeps. Removes what it made (but one small locked object where the store has immutability). Rejects if it is
+ * interrupted, and if the store can not be used at all now: full, out of reach, not to be written by this user.
  */
 export async function checkStorage(
   storage: Storage,
@@ -35,7 +37,9 @@ export async function checkStorage(
   try {
     for (const [i, { what, otherwise, check }] of GUARANTEES.entries()) {
       const place = { storage, prefix: `${run}/${i}/`, effort: EFFORT, options, randomBytes: ambient.randomBytes }
-      const finding = { what, otherwise, broken: await check(place).catch(told) }
+      // Whoever can not even put an object finds nothing out.
+      const tell = i === 0 ? unlessUnusable : told
+      const finding = { what, otherwise, broken: await check(place).catch(tell) }
       findings.push(finding)
       onFinding(finding)
     }
@@ -47,7 +51,12 @@ export async function checkStorage(
 
 function told(error: unknown): string {
   if (!isRegainError(error) || error.code === 'interrupted') throw error
-  return error.message
+  return error.message.replace(/\.$/, '')
+}
+
+function unlessUnusable(error: unknown): string {
+  if (UNUSABLE.some((code) => isRegainError(error, code))) throw error
+  return told(error)
 }
 
 /** Also after an interruption. What cannot be removed was reported by the check of removing. */

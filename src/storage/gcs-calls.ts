@@ -2,7 +2,7 @@ import { type ErrorCode, RegainError } from '../errors.ts'
 import type { Bytes } from './contract.ts'
 import type { GoogleToken } from './gcs-auth.ts'
 import { type HttpAnswer, type HttpCall, HttpClient } from './http.ts'
-import { markNotApplied } from './not-applied.ts'
+import { markNotApplied, outcomeOf } from './not-applied.ts'
 import { blocksOf, lengthOf } from './pieces.ts'
 import { type Request, withoutSilence } from './silence.ts'
 
@@ -191,7 +191,7 @@ function gcsError(error: unknown, attempt: string): unknown {
   const said = isRefusal ? error.message : code
   const told = new RegainError(
     isRefusal ? codeOf(error.status) : 'storage-unavailable',
-    `${attempt} (${said}). It was carried out whole or not at all.`,
+    `${attempt} (${said}). ${outcomeOf(attempt)}`,
     { cause: new Error(said) },
   )
   const isCertain = isRefusal ? error.status === 429 : NOT_APPLIED.includes(code ?? '')

@@ -19,3 +19,8 @@ export function markUnclear(error: unknown): void {
 export function isNotApplied(error: unknown): boolean {
   return certain.has(error as RegainError)
 }
+
+/** What a failure says of the data. `attempt` begins with `Object` where one was named; all else only asks. */
+export function outcomeOf(attempt: string): string {
+  return attempt.startsWith('Object ') ? 'It was carried out whole or not at all.' : 'Nothing was changed.'
+}

@@ -717,6 +717,7 @@ describe('keys', () => {
     const cwd = await protectedPlace()
     await edit(join(cwd, 'regain.yaml'), 'services:', '  second: { type: file, path: second.key }\n\nservices:')
     assert.equal((await regain(cwd, 'key', 'add', 'shop', 'second')).status, 0)
+    assert.equal((await json(cwd, 'repository', 'rekey', 'shop/files')).last.code, 'usage', 'not for one source')
     const { status, last } = await json(cwd, 'repository', 'rekey', 'shop')
     assert.deepEqual([status, last.done, last.epoch, last.waits], [0, true, 2, []])
     assert.deepEqual((last.begun as { dropped: unknown }).dropped, [], 'both keys were at hand')
@@ -730,6 +731,15 @@ describe('keys', () => {
     const files = ['files', '--key', 'main.key', point, 'without']
     const recovered = await runCommand('python3', [program, ...files], { cwd, env: environment() })
     assert.equal(recovered.status, 0, recovered.stderr)
+  })
+
+  test('a destination that no service uses was not checked, and is not said to be well', async () => {
+    const cwd = await protectedPlace()
+    const config = join(cwd, 'regain.yaml')
+    await edit(config, 'keys:', '  spare: { type: local, path: spare }\n\nkeys:')
+    const { status, last } = await json(cwd, 'repository', 'check', 'spare')
+    assert.deepEqual([status, last.code], [2, 'usage'])
+    assert.equal((await regain(cwd, 'repository', 'check', 'local')).status, 0)
   })
 
   test('a printed key that is typed in again opens the backups, with Regain and without', async () => {

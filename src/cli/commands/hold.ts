@@ -30,6 +30,10 @@ export const register: Register = (program, run) => {
           const { service, source, destination, changed } = outcome
           const state = isRelease ? (changed ? 'released' : 'was not held') : changed ? 'held' : 'was held already'
           output.say(`${service}/${source} at ${destination}: point ${outcome.point.id.slice(0, 8)} ${state}`)
+          if (!isRelease && !changed && reason !== '')
+            output.warn(
+              'The hold that was there keeps its own reason. To give it another: --release, then hold it again.',
+            )
           output.result({
             operation: 'hold',
             service,
