@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { cp, mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { Point } from '../../src/model.ts'
@@ -151,6 +151,43 @@ test('what keeps a server from telling what changed is said, and the whole is re
   assert.equal(off.kind, 'full')
   assert.match(protection.warnings.join('\n'), /summarize_wal is off/)
   await assertPoint(protection, postgres, off, await fingerprint(postgres))
+})
+
+test('of a server whose disk was set back, and which has grown beyond its old end since, the whole is read', async (t) => {
+  const postgres = await startPostgres(t, { major: 17, settings: SETTINGS, walSegmentMegabytes: 1 })
+  const protection = await protect(t)
+  const count = 'select text, count(*) from changed group by 1 order by 1'
+  await postgres.query(`create table changed as select repeat('x', 50) as text from generate_series(1, 20000)`)
+  await postgres.query('create table other as table changed')
+  const before = protection.follow(postgres)
+  await before.caughtUp()
+  await before.stop()
+  await postgres.stop()
+  const copy = `${postgres.directory}.copy`
+  await cp(postgres.directory, copy, { recursive: true, preserveTimestamps: true })
+  await postgres.start()
+
+  const first = protection.follow(postgres)
+  await postgres.query(`update changed set text = 'forgotten'`)
+  await protection.takePoint(postgres)
+  await postgres.query('select pg_switch_wal()')
+  await first.caughtUp()
+  await first.stop()
+  await postgres.stop()
+
+  await rm(postgres.directory, { recursive: true })
+  await rename(copy, postgres.directory)
+  await postgres.giveToServer()
+  await postgres.start()
+  for (let n = 0; n < 8; n++) await postgres.query(`update other set text = $1`, [`another history ${n}`])
+  const second = protection.follow(postgres)
+  await second.caughtUp()
+  const point = await protection.takePoint(postgres, 'incremental')
+  await second.stop()
+  assert.match(protection.warnings.join('\n'), /The log has a break: the repository holds other bytes/)
+  assert.equal(point.kind, 'full')
+  const { postgres: restored } = await protection.recover(postgres, { kind: 'point', id: point.id })
+  assert.deepEqual(await restored.query(count), await postgres.query(count))
 })
 
 /** As if they had expired: the server keeps them for wal_summary_keep_time. */

@@ -7,7 +7,7 @@ import { type ConnectionConfig, describeConnection, parseConnectionUrl } from '.
 import { claimLog, storeHistory } from './log-identity.ts'
 import { formatLsn, type Lsn, parseLsn } from './lsn.ts'
 import type { ReplicationConnection } from './replication-connection.ts'
-import { endBefore, positionAt, type ResumePosition, resumePosition } from './resume.ts'
+import { endBefore, positionAt, provingPosition, type ResumePosition, resumePosition } from './resume.ts'
 import { readServerFacts, type ServerFacts } from './server-facts.ts'
 import { checkSlotName, createSlot, dropSlot, readSlot, type Slot } from './slot.ts'
 import type { TimelineHistory } from './timeline.ts'
@@ -154,16 +154,17 @@ class FollowerRun {
     await this.#dropStaleTails(listing)
     const earlier = endBefore(listing, history, facts.segmentBytes, kept)
     const next = resumePosition(listing, history, facts.segmentBytes, kept)
+    const proving = provingPosition(listing, history, facts.segmentBytes, kept)
     // Asked only now: a server that is where it should be is further than all that was ever stored of it.
     const end = parseLsn((await connection.queryRow('IDENTIFY_SYSTEM'))?.xlogpos ?? '')
     const server = { facts, end }
     this.#checkNotSetBack(next, server)
     try {
-      await this.#streamTimelines(connection, server, earlier ?? next)
+      await this.#streamTimelines(connection, server, earlier ?? proving)
     } catch (error) {
       if (earlier === null || sqlStateOf(error) !== WAL_REMOVED) throw this.#explain(error)
       this.#break(`the server no longer has the WAL from ${formatLsn(earlier.start)} to ${formatLsn(kept.start)}`)
-      await this.#streamTimelines(connection, server, next)
+      await this.#streamTimelines(connection, server, proving)
     }
   }
 

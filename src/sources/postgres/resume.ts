@@ -28,6 +28,29 @@ export function resumePosition(
 }
 
 /**
+ * The last segment that the store holds whole, if the slot keeps it too; else where to go on. To ask for that one again proves
+ * that the server's log is still the one that is stored: of a server that was set back to a copy of its former self, and has
+ * grown beyond its old end since, nothing else tells.
+ */
+export function provingPosition(
+  listing: LogListing,
+  history: TimelineHistory,
+  segmentBytes: number,
+  kept: ResumePosition,
+): ResumePosition {
+  const there = new Set(listing.segments.map(({ name }) => name))
+  const isThere = ({ timeline, start }: ResumePosition) =>
+    there.has(segmentName(timeline, segmentNumber(start, segmentBytes), segmentBytes))
+  let position = kept
+  if (!isThere(position)) return position
+  for (;;) {
+    const next = positionAt(position.start + BigInt(segmentBytes), history, segmentBytes)
+    if (!isThere(next)) return position
+    position = next
+  }
+}
+
+/**
  * Where the store's log ends, if that is before what the slot keeps: the server may still have what lies between. Null
  * if it is not, or the store has nothing on the way to the server's timeline.
  */
