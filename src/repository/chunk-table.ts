@@ -46,7 +46,7 @@ export class ChunkTable {
   private constructor(shared: SharedTable) {
     this.control = shared.control
     this.buffer = shared.buffer
-    this.words = new Uint32Array(this.buffer)
+    this.words = this.view()
   }
 
   static create(expectedChunks: number): ChunkTable {
@@ -123,7 +123,7 @@ export class ChunkTable {
     this.lock()
     try {
       // Another thread may have grown the table.
-      if (this.words.length !== (this.control[SLOTS] as number) * SLOT_WORDS) this.words = new Uint32Array(this.buffer)
+      if (this.words.length !== this.slotCount * SLOT_WORDS) this.words = this.view()
       const slot = this.find(id)
       if (this.words[slot + 3] !== 0) return false
       writeId(this.words, slot, id)
@@ -138,14 +138,21 @@ export class ChunkTable {
 
   /** Word offset of the id's slot, or of the empty one where it would go. */
   private find(id: Uint8Array): number {
-    const mask = (this.control[SLOTS] as number) - 1
-    const [a, b, c] = idWords(id)
+    const { words } = this
+    const mask = this.slotCount - 1
+    const a = word(id, 0)
+    const b = word(id, 4)
+    const c = word(id, 8)
     for (let index = a & mask; ; index = (index + 1) & mask) {
       const slot = index * SLOT_WORDS
-      const place = this.words[slot + 3]
-      if (place === 0) return slot
-      if (this.words[slot] === a && this.words[slot + 1] === b && this.words[slot + 2] === c) return slot
+      if (words[slot + 3] === 0) return slot
+      if (words[slot] === a && words[slot + 1] === b && words[slot + 2] === c) return slot
     }
+  }
+
+  /** Of all slots there are now. Without its length, each access would ask how long the buffer has grown. */
+  private view(): Uint32Array {
+    return new Uint32Array(this.buffer, 0, this.slotCount * SLOT_WORDS)
   }
 
   private count(): void {
@@ -158,7 +165,7 @@ export class ChunkTable {
     const old = this.words.slice()
     this.buffer.grow(slots * 2 * SLOT_WORDS * 4)
     this.control[SLOTS] = slots * 2
-    this.words = new Uint32Array(this.buffer)
+    this.words = this.view()
     this.words.fill(0)
     const mask = slots * 2 - 1
     for (let from = 0; from < old.length; from += SLOT_WORDS) {
@@ -177,10 +184,6 @@ export class ChunkTable {
     Atomics.store(this.control, LOCK, 0)
     Atomics.notify(this.control, LOCK, 1)
   }
-}
-
-function idWords(id: Uint8Array): [number, number, number] {
-  return [word(id, 0), word(id, 4), word(id, 8)]
 }
 
 function word(id: Uint8Array, at: number): number {
