@@ -160,6 +160,7 @@ export interface PointSession {
   readonly base: {
     readonly point: Point
     entries(): AsyncIterableIterator<Entry>
+    leaves(): AsyncIterableIterator<readonly Entry[]>
     content(entry: Entry): AsyncIterableIterator<Buffer>
   } | null
   add(entry: Entry): Promise<void>

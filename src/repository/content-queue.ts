@@ -91,9 +91,13 @@ export class ContentQueue {
     return this.pending.length - this.head > MAX_PENDING
   }
 
-  /** Resolves when another entry may be added. */
-  async room(): Promise<void> {
-    await this.jobRoom()
+  /** Resolves when another entry may be added. Null: now, as nearly always; and a wait costs each of millions of them. */
+  room(): Promise<void> | null {
+    this.throwIfFailed()
+    return this.jobs < this.maxJobs && !this.isCrowded ? null : this.makeRoom()
+  }
+
+  private async makeRoom(): Promise<void> {
     while (this.jobs >= this.maxJobs || this.isCrowded) {
       this.sendBatch()
       await this.change()

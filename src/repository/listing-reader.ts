@@ -5,18 +5,21 @@ import { decodePage, type Page, type PageReference } from './format/listing-page
 
 type ReadChunk = (id: Uint8Array) => Promise<Buffer>
 
-/** All entries below a root page, in order; at most one page of each level is held. */
-export async function* readListing(
+/** All entries below a root page, in order. */
+export async function* readListing(read: ReadChunk, root: string): AsyncGenerator<Entry, void, undefined> {
+  // Not by yield*, which would take each entry through every level's generator.
+  for await (const entries of readLeaves(read, root)) for (const entry of entries) yield entry
+}
+
+/** The same, leaf by leaf; at most one page of each level is held. */
+export async function* readLeaves(
   read: ReadChunk,
   root: string,
   above: number = Number.POSITIVE_INFINITY,
-): AsyncGenerator<Entry, void, undefined> {
+): AsyncGenerator<Entry[], void, undefined> {
   const page = await readPage(read, root, above)
-  if ('entries' in page) {
-    yield* page.entries
-    return
-  }
-  for (const reference of page.pages) yield* readListing(read, reference.page, page.level)
+  if ('entries' in page) yield page.entries
+  else for (const reference of page.pages) yield* readLeaves(read, reference.page, page.level)
 }
 
 /** Levels fall from the root to the leaves, so a walk ends. */

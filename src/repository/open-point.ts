@@ -6,7 +6,7 @@ import { ChunkReader } from './chunk-reader.ts'
 import { readCommit } from './commits.ts'
 import { readContents } from './contents.ts'
 import { Copies, type ReloadIndex } from './copies.ts'
-import { chunkIds, dataRanges, findEntry, readListing } from './listing-reader.ts'
+import { chunkIds, dataRanges, findEntry, readLeaves, readListing } from './listing-reader.ts'
 import { materialize } from './materialize.ts'
 import { PackDirectories } from './pack-directories.ts'
 import { pinPoint } from './pins.ts'
@@ -17,6 +17,8 @@ const ZEROS = Buffer.alloc(1024 * 1024)
 
 /** An open point as the engine's own parts use it. */
 export interface OpenedPoint extends OpenPoint {
+  /** All entries in order, many at a time. */
+  leaves(): AsyncGenerator<readonly Entry[], void, undefined>
   /** One verified chunk. */
   readChunk(id: Uint8Array): Promise<Buffer>
 }
@@ -101,6 +103,10 @@ class PointReader implements OpenedPoint {
 
   entries(): AsyncGenerator<Entry, void, undefined> {
     return readListing(this.readChunk, this.point.listing)
+  }
+
+  leaves(): AsyncGenerator<readonly Entry[], void, undefined> {
+    return readLeaves(this.readChunk, this.point.listing)
   }
 
   entry(path: string): Promise<Entry | null> {

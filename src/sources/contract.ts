@@ -83,8 +83,8 @@ export interface PointWriter {
   addStream(entry: Entry, chunking: 'pages' | 'content'): Promise<ContentStream>
 
   /**
-   * An entry whose content is that of `from`, an entry of `base`: no byte is read. False if the content can no longer
-   * be reused (a chunk is gone or marked for removal): add it by reading instead.
+   * An entry whose content is that of `from`, an entry of `base`: no byte is read, and `entry` is given what describes it.
+   * False if the content can no longer be reused (a chunk is gone or marked for removal): add it by reading instead.
    */
   addUnchanged(entry: Entry, from: Entry): Promise<boolean>
 
@@ -121,6 +121,8 @@ export interface BasePoint {
   readonly point: Point
   /** Entries in order, one after the other; to be read alongside the walk of the source. */
   entries(): AsyncIterableIterator<Entry>
+  /** The same, many at a time: each await costs about as much as comparing an entry with what it stands for. */
+  leaves(): AsyncIterableIterator<readonly Entry[]>
   /** Content of a file in order, every chunk verified. */
   content(entry: Entry): AsyncIterableIterator<Buffer>
 }

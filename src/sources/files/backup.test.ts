@@ -112,8 +112,8 @@ test('a damaged listing of the last point does not keep a new one from being tak
   const asBase = point.asBase.bind(point)
   point.asBase = () => ({
     ...asBase(),
-    async *entries() {
-      yield* entries.slice(0, 2)
+    async *leaves() {
+      yield entries.slice(0, 2)
       throw new RegainError('repository-damaged', 'a page is gone')
     },
   })

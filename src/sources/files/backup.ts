@@ -102,8 +102,10 @@ async function handOne(walked: Walked, { writer, base, links }: Parts): Promise<
     return writer.add(entry)
   }
   if (entry.type !== 'file' || entry.size === 0) return writer.add(entry)
-  const before = base === null ? null : await base.find(entry.path)
-  if (before !== null && base?.isUnchanged(entry, before) && (await writer.addUnchanged(entry, before))) return
+  const ahead = base?.advance(entry.path)
+  if (ahead) await ahead
+  const before = base?.find(entry.path)
+  if (before && base?.isUnchanged(entry, before) && (await writer.addUnchanged(entry, before))) return
   const missed = (one: Missed) => {
     // The writer itself puts it on the point's list; here only what hangs on it matters.
     if (one.reason !== 'changed') lose()

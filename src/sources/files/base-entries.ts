@@ -8,25 +8,39 @@ import type { BasePoint } from '../contract.ts'
  */
 const TICK_NS = 20_000_000n
 const COARSE_TICK_NS = 2_000_000_000n
+/** Many times the ticks, and what a double is wrong by. */
+const LONG_NS = 60e9
 
 /** The previous listing, read alongside the walk: both are in the order of comparePaths, so one look ahead is enough. */
 export class BaseEntries {
-  readonly #entries: AsyncIterator<Entry>
+  readonly #leaves: AsyncIterator<readonly Entry[]>
   readonly #startedNs: bigint
+  readonly #longBeforeNs: number
   readonly #warn: (message: string) => void
-  #current: Entry | null = null
+  #leaf: readonly Entry[] = []
+  #next = 0
   #ended = false
 
   constructor(base: BasePoint, warn: (message: string) => void) {
-    this.#entries = base.entries()
+    this.#leaves = base.leaves()
     this.#startedNs = BigInt(Date.parse(base.point.startedAt)) * 1_000_000n
+    this.#longBeforeNs = Number(this.#startedNs) - LONG_NS
     this.#warn = warn
   }
 
-  /** The entry of the previous point at this path, or null. Paths must be asked for in ascending order. */
-  async find(path: EntryPath): Promise<Entry | null> {
-    while (!this.#ended && (this.#current === null || comparePaths(this.#current.path, path) < 0)) await this.#advance()
-    return this.#current?.path === path ? this.#current : null
+  /**
+   * Goes to the entries at and behind this path; null if that needs no wait. To be called, and awaited, before `find`.
+   * Paths must be asked for in ascending order.
+   */
+  advance(path: EntryPath): Promise<void> | null {
+    this.#skipTo(path)
+    return this.#ended || this.#next < this.#leaf.length ? null : this.#readTo(path)
+  }
+
+  /** The entry of the previous point at this path, to which `advance` went, or null. */
+  find(path: EntryPath): Entry | null {
+    const entry = this.#leaf[this.#next]
+    return entry?.path === path ? entry : null
   }
 
   /**
@@ -50,31 +64,50 @@ export class BaseEntries {
   }
 
   async close(): Promise<void> {
-    this.#ended = true
-    this.#current = null
-    await this.#entries.return?.()
+    this.#end()
+    await this.#leaves.return?.()
   }
 
   /** Last changed long enough before the previous backup began: a change after it was read has another time. */
   #wasSettled(ctime: string): boolean {
+    // Long ago, which doubles tell well enough and at less cost.
+    if (Number(ctime) < this.#longBeforeNs) return true
     const changedNs = BigInt(ctime)
     const tick = changedNs % 1_000_000_000n === 0n ? COARSE_TICK_NS : TICK_NS
     return changedNs + tick < this.#startedNs
   }
 
-  async #advance(): Promise<void> {
+  #skipTo(path: EntryPath): void {
+    for (let entry = this.#leaf[this.#next]; entry !== undefined; entry = this.#leaf[++this.#next])
+      if (comparePaths(entry.path, path) >= 0) return
+  }
+
+  async #readTo(path: EntryPath): Promise<void> {
+    while (!this.#ended && this.#next === this.#leaf.length) {
+      await this.#read()
+      this.#skipTo(path)
+    }
+  }
+
+  async #read(): Promise<void> {
     try {
-      const step = await this.#entries.next()
-      this.#current = step.done ? null : step.value
-      this.#ended = step.done === true
+      const step = await this.#leaves.next()
+      if (step.done === true) return this.#end()
+      this.#leaf = step.value
+      this.#next = 0
     } catch (error) {
       // Damage to the old point must not keep a new one from being taken; reading all is always right.
       if (!isRegainError(error, 'repository-damaged') && !isRegainError(error, 'storage-not-found')) throw error
       this.#warn(
         `The listing of the previous point cannot be read (${error.message}). All files from here on are read.`,
       )
-      this.#current = null
-      this.#ended = true
+      this.#end()
     }
+  }
+
+  #end(): void {
+    this.#ended = true
+    this.#leaf = []
+    this.#next = 0
   }
 }

@@ -1,4 +1,4 @@
-import { readdirSync, statfsSync } from 'node:fs'
+import { lstatSync, readdirSync, statfsSync } from 'node:fs'
 import { inspect } from '../../filesystem/attributes.ts'
 import { errorCode } from '../../filesystem/libc.ts'
 import { latin1ToPath } from '../../filesystem/names.ts'
@@ -38,6 +38,8 @@ interface Frame {
   device: string
   /** Only names on the way to something wanted are looked at. */
   isAbove: boolean
+  /** Names in it that are left out; null: none, as nearly everywhere. */
+  skip: ReadonlySet<string> | null
 }
 
 /**
@@ -86,7 +88,7 @@ export class Walk {
     // What a person named is wanted, whatever the patterns say.
     const mayExclude = !this.#options.excludes.isEmpty && parent !== null && !parent.isAbove
     if (mayExclude && this.#isExcluded(relative, name)) return null
-    if (this.#options.skip.has(path)) return null
+    if (parent === null ? this.#options.skip.has(path) : parent.skip?.has(name)) return null
     const walked = this.#inspect(path, relative)
     if (walked === null) return null
     const isDirectory = walked.entry.type === 'directory'
@@ -119,15 +121,27 @@ export class Walk {
     const names = this.#isBarred(folder, parent) ? [] : this.#list(folder)
     if (names === null) return false
     if (names.length === 0) return true
+    const absolute = path === '/' ? '/' : `${path}/`
     this.#frames.push({
-      absolute: path === '/' ? '/' : `${path}/`,
+      absolute,
       relative: entry.path === '' ? '' : `${entry.path}/`,
       names,
       next: 0,
       device,
       isAbove: this.#isAbove(entry.path),
+      skip: this.#skipIn(absolute),
     })
     return true
+  }
+
+  #skipIn(folder: string): ReadonlySet<string> | null {
+    let names: Set<string> | null = null
+    for (const path of this.#options.skip) {
+      if (!path.startsWith(folder) || path.includes('/', folder.length)) continue
+      names ??= new Set()
+      names.add(path.slice(folder.length))
+    }
+    return names
   }
 
   /** Where another file system begins that is not to be entered: the folder itself is kept, as a place to mount on. */
@@ -158,8 +172,8 @@ export class Walk {
   }
 
   #isStill({ entry, path }: Walked): boolean {
-    const now = this.#inspect(path, entry.path)
-    return now !== null && now.entry.type === 'directory' && now.entry.inode === entry.inode
+    const now = reach(path, (reachable) => lstatSync(reachable, { bigint: true }))
+    return now.isDirectory() && now.ino.toString() === entry.inode
   }
 
   #isAbove(relative: EntryPath): boolean {
