@@ -128,11 +128,16 @@ describe('large files', () => {
         if (change) memory.objects.set(name, change)
         else memory.objects.delete(name)
         const { tree: restored, missed, files } = await restore(hurt.repository, point.id)
-        const lost = missed.map(({ path }) => path).filter((path) => path !== 'a-before')
-        assert.deepEqual(lost, ['long'])
+        // The small ones may be anywhere in a pack that is gone; only the first may be where a byte is wrong.
+        const maybe = change ? ['a-before'] : ['a-before', 'z']
+        const lost = missed.map(({ path }) => path)
+        assert.deepEqual(
+          lost.filter((path) => !maybe.includes(path)),
+          ['long'],
+        )
         assert.equal(files, 3 - missed.length)
         assert.equal(restored.has('long'), false)
-        assert.equal(restored.get('z'), expected.get('z'))
+        assert.equal(restored.get('z'), lost.includes('z') ? undefined : expected.get('z'))
       }
       memory.objects.set(name, bytes)
     }

@@ -55,7 +55,7 @@ export async function materialize(
     return { bytes: restore.bytes, files: restore.files, missed: restore.missed }
   } finally {
     tree.close()
-    await state.pool.runOnAll({ type: 'end-session', session: 0 })
+    await state.pool.end({ type: 'end-session', session: 0 })
   }
 }
 

@@ -7,6 +7,7 @@ import { type Commit, completeReceipts, counts, readCommits } from './commits.ts
 import { type SharedPace, sharePace, stopPace } from './compute/pace.ts'
 import { ContentQueue } from './content-queue.ts'
 import { isLoss } from './damage.ts'
+import { ID_BYTES } from './format/domain-keys.ts'
 import { chunkIds } from './listing-reader.ts'
 import { ListingWriter } from './listing-writer.ts'
 import { lockForCommit } from './locks.ts'
@@ -36,7 +37,7 @@ export async function startPoint(state: RepositoryState, request: StartPoint): P
     base = previous ? await openBase(state, previous.point, session, request.signal) : null
     const number = state.pool.newSession()
     writer = new PointWriter(state, request, session, base, number)
-    await writer.begin()
+    writer.begin()
     throwIfInterrupted(request.signal)
     if (previous) writer.previous = { id: previous.point.id, sha256: previous.sha256 }
     return writer
@@ -111,7 +112,12 @@ class PointWriter implements PointSession {
     this.session = session
     this.opened = base
     this.base = base
-      ? { point: base.point, entries: () => base.entries(), content: (entry) => base.stream(entry) }
+      ? {
+          point: base.point,
+          entries: () => base.entries(),
+          leaves: () => base.leaves(),
+          content: (entry) => base.stream(entry),
+        }
       : null
     this.number = number
     this.startedAt = new Date(state.ambient.now()).toISOString()
@@ -135,15 +141,16 @@ class PointWriter implements PointSession {
     request.signal.addEventListener('abort', this.onAbort)
   }
 
-  async begin(): Promise<void> {
+  begin(): void {
     const claims = this.content.claims.share()
     const base = this.session.reusable.table.share()
     const { pace } = this
-    await this.state.pool.runOnAll({ type: 'begin-session', session: this.number, base, claims, level: LEVEL, pace })
+    this.state.pool.begin({ type: 'begin-session', session: this.number, base, claims, level: LEVEL, pace })
   }
 
   async add(entry: Entry): Promise<void> {
-    await this.room()
+    const room = this.room()
+    if (room) await room
     this.content.addReady(entry)
     this.content.throwIfFailed()
   }
@@ -154,7 +161,8 @@ class PointWriter implements PointSession {
     missed: (missed: Missed) => void,
     { sameInode = false }: { sameInode?: boolean } = {},
   ): Promise<void> {
-    await this.room()
+    const room = this.room()
+    if (room) await room
     const tell = (one: Missed) => {
       this.miss(one)
       missed(one)
@@ -166,22 +174,27 @@ class PointWriter implements PointSession {
     entry: Entry,
     chunking: 'pages' | 'content',
   ): Promise<{ write(bytes: Buffer): Promise<void>; end(): Promise<void> }> {
-    await this.room()
+    const room = this.room()
+    if (room) await room
     return this.streams.open(entry, chunking)
   }
 
   /** Every chunk, chunk lists included, must be in a listed pack outside the tombstones (step 3), or the bytes are read again. */
   async addUnchanged(entry: Entry, from: Entry): Promise<boolean> {
-    await this.room()
+    const room = this.room()
+    if (room) await room
     // What is kept of a damaged file is no faithful copy; it was missed then, and must be read now.
-    if (from.damaged !== undefined || !(await this.reusable(from))) return false
-    this.content.addReady({ ...entry, ...contentOf(from) })
+    if (from.damaged !== undefined || !this.hasListed(from)) return false
+    if (from.chunkLists !== undefined && (await this.lossAsNull(() => this.hasLong(from))) !== true) return false
+    takeContent(entry, from)
+    this.content.addReady(entry)
     this.content.throwIfFailed()
     return true
   }
 
   async addPatched(entry: Entry, from: Entry): Promise<Awaited<ReturnType<PointSession['addPatched']>>> {
-    await this.room()
+    const room = this.room()
+    if (room) await room
     const context = this.patchContext()
     const ids = context && (await this.lossAsNull(() => patchableIds(context, from)))
     return ids && context && new PatchWriter(context, entry, from, ids, this.content.addWaiting(entry))
@@ -205,7 +218,7 @@ class PointWriter implements PointSession {
     await this.streams.finish()
     await this.content.drain()
     const listing = await this.listing.finish()
-    await this.state.pool.runOnAll({ type: 'flush', session: this.number })
+    await this.state.pool.flush({ type: 'flush', session: this.number })
     await this.packs.finish()
     this.content.throwIfFailed()
     throwIfInterrupted(this.request.signal)
@@ -238,8 +251,12 @@ class PointWriter implements PointSession {
   }
 
   /** Bytes of small streams that were collected but not sent may be all that thousands of entries wait for. */
-  private async room(): Promise<void> {
-    if (this.content.isCrowded) await this.streams.flush()
+  private room(): Promise<void> | null {
+    return this.content.isCrowded ? this.makeRoom() : this.content.room()
+  }
+
+  private async makeRoom(): Promise<void> {
+    await this.streams.flush()
     await this.content.room()
   }
 
@@ -247,7 +264,7 @@ class PointWriter implements PointSession {
   async release(): Promise<void> {
     this.request.signal.removeEventListener('abort', this.onAbort)
     try {
-      await this.state.pool.runOnAll({ type: 'end-session', session: this.number })
+      await this.state.pool.end({ type: 'end-session', session: this.number })
     } catch (error) {
       this.state.ambient.log('warning', `The compute threads could not clear a session away: ${String(error)}`)
     }
@@ -267,10 +284,6 @@ class PointWriter implements PointSession {
     return { state, content, reusable, readChunk: this.opened.readChunk, signal: this.request.signal }
   }
 
-  private async reusable(from: Entry): Promise<boolean> {
-    return (await this.lossAsNull(() => this.hasAll(from))) === true
-  }
-
   /** Null if a chunk list can't be read any more: what it names is stored again. */
   private async lossAsNull<T>(look: () => Promise<T>): Promise<T | null> {
     try {
@@ -281,18 +294,24 @@ class PointWriter implements PointSession {
     }
   }
 
-  private async hasAll(from: Entry): Promise<boolean> {
-    const index = this.session.reusable
-    if (from.chunks !== undefined) {
-      const ids = Buffer.from(from.chunks, 'base64')
-      for (let at = 0; at < ids.length; at += 32) if (!index.has(ids.subarray(at, at + 32))) return false
-    }
-    if (from.chunkLists === undefined) return true
-    const lists = Buffer.from(from.chunkLists, 'base64')
-    for (let at = 0; at < lists.length; at += 32) if (!index.has(lists.subarray(at, at + 32))) return false
-    if (!this.opened) return false
-    for await (const id of chunkIds((list) => (this.opened as OpenedPoint).readChunk(list), from))
-      if (!index.has(id)) return false
+  /** The chunks, and chunk lists, that the entry itself names. */
+  private hasListed({ chunks, chunkLists }: Entry): boolean {
+    if (chunks !== undefined && !this.hasIds(Buffer.from(chunks, 'base64'))) return false
+    return chunkLists === undefined || this.hasIds(Buffer.from(chunkLists, 'base64'))
+  }
+
+  /** The chunks that its chunk lists name. */
+  private async hasLong(from: Entry): Promise<boolean> {
+    const { opened } = this
+    if (!opened) return false
+    for await (const id of chunkIds((list) => opened.readChunk(list), from))
+      if (!this.session.reusable.has(id)) return false
+    return true
+  }
+
+  private hasIds(ids: Buffer): boolean {
+    for (let at = 0; at < ids.length; at += ID_BYTES)
+      if (!this.session.reusable.has(ids.subarray(at, at + ID_BYTES))) return false
     return true
   }
 
@@ -336,11 +355,9 @@ class PointWriter implements PointSession {
   }
 }
 
-/** What of an entry describes its bytes, in the order in which ContentQueue sets it: the same entry gives the same page again. */
-function contentOf(from: Entry): Partial<Entry> {
-  return {
-    ...(from.extents === undefined ? {} : { extents: from.extents }),
-    ...(from.chunks === undefined ? {} : { chunks: from.chunks }),
-    ...(from.chunkLists === undefined ? {} : { chunkLists: from.chunkLists }),
-  }
+/** Sets what describes an entry's bytes, in the order in which ContentQueue does: the same entry gives the same page again. */
+function takeContent(entry: Entry, { extents, chunks, chunkLists }: Entry): void {
+  if (extents !== undefined) entry.extents = extents
+  if (chunks !== undefined) entry.chunks = chunks
+  if (chunkLists !== undefined) entry.chunkLists = chunkLists
 }

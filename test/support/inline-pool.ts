@@ -34,7 +34,13 @@ export function inlinePool(keys: DomainKeys, randomBytes: (size: number) => Buff
     newSession: () => ++sessions,
     run,
     runOn: (_thread, job) => run(job),
-    async runOnAll(job) {
+    begin(job) {
+      void run(job)
+    },
+    async flush(job) {
+      await run(job)
+    },
+    async end(job) {
       await run(job)
     },
     onPack(session, listener) {

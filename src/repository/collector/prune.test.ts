@@ -424,7 +424,7 @@ describe('a prune', () => {
     writeTree(tree, { new: someBytes('new', 400_000) })
     await hand(session, tree)
     await session.allRead()
-    await state.pool.runOnAll({ type: 'flush', session: (session as unknown as { number: number }).number })
+    await state.pool.flush({ type: 'flush', session: (session as unknown as { number: number }).number })
     await session.discard()
     for (const name of names(PREFIX.index)) if (!indexed.includes(name)) memory.objects.delete(name)
     const planned = await plan()

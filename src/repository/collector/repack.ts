@@ -68,7 +68,7 @@ class Repack {
     try {
       const base = ChunkTable.create(0).share()
       const claims = ChunkTable.create(0).share()
-      await pool.runOnAll({ type: 'begin-session', session: this.session, base, claims, level: LEVEL, pace: null })
+      pool.begin({ type: 'begin-session', session: this.session, base, claims, level: LEVEL, pace: null })
       const done: string[] = []
       for (const pack of packs) {
         progress({
@@ -79,7 +79,7 @@ class Repack {
         })
         if (await this.copy(pack)) done.push(pack.name)
       }
-      await pool.runOnAll({ type: 'flush', session: this.session })
+      await pool.flush({ type: 'flush', session: this.session })
       await this.store.finish()
       this.throwIfFailed()
       return { packs: done, bytesWritten: this.store.storedBytes }
@@ -90,7 +90,7 @@ class Repack {
       throw error
     } finally {
       stopListening()
-      await pool.runOnAll({ type: 'end-session', session: this.session })
+      await pool.end({ type: 'end-session', session: this.session })
     }
   }
 

@@ -1,6 +1,15 @@
 import { Worker } from 'node:worker_threads'
 import { type ErrorCode, RegainError } from '../../errors.ts'
-import type { FromThread, Job, ThreadError, ThreadSetup, ToThread } from './messages.ts'
+import type {
+  BeginSessionJob,
+  EndSessionJob,
+  FlushJob,
+  FromThread,
+  Job,
+  ThreadError,
+  ThreadSetup,
+  ToThread,
+} from './messages.ts'
 
 /** Jobs handed to one thread ahead of time, so that it never waits for the main thread. */
 const JOBS_AHEAD = 2
@@ -21,9 +30,11 @@ interface Waiting {
 interface Thread {
   worker: Worker
   running: Map<number, Waiting>
+  /** Sessions that it has heard of. */
+  sessions: Set<number>
 }
 
-/** Threads that compute. Starts them on first use; a thread that dies fails its jobs and the pool. Bounded by its callers. */
+/** Threads that compute. Starts each when there is work for it; a thread that dies fails its jobs and the pool. Bounded by its callers. */
 export class ComputePool {
   readonly threadCount: number
   private readonly setup: ThreadSetup
@@ -33,6 +44,8 @@ export class ComputePool {
     number,
     (pack: PackMessage, giveBack: (buffer: ArrayBuffer) => void) => void
   >()
+  /** By session, for threads that have not heard of it yet. */
+  private readonly begun = new Map<number, BeginSessionJob>()
   private nextId = 1
   private sessions = 0
   private dead: Error | null = null
@@ -48,6 +61,11 @@ export class ComputePool {
     return ++this.sessions
   }
 
+  /** The session's jobs may follow: each thread hears of it right before its first one. */
+  begin(job: BeginSessionJob): void {
+    this.begun.set(job.session, job)
+  }
+
   /** Runs a job on any thread. */
   run<Reply>(job: Job, transfer: ArrayBuffer[] = []): Promise<Reply> {
     return new Promise((resolve, reject) => {
@@ -60,16 +78,27 @@ export class ComputePool {
   runOn<Reply>(index: number, job: Job, transfer: ArrayBuffer[] = []): Promise<Reply> {
     return new Promise((resolve, reject) => {
       const waiting = { id: this.nextId++, job, transfer, resolve: resolve as (reply: unknown) => void, reject }
-      this.start()
-      const thread = this.threads[index]
-      if (!thread || this.dead) reject(this.dead ?? new Error('no such thread'))
-      else this.give(thread, waiting)
+      if (this.dead) return reject(this.dead)
+      while (this.threads.length <= index) this.startThread()
+      this.give(this.threads[index] as Thread, waiting)
     })
   }
 
-  /** Runs a job on every thread. */
-  async runOnAll(job: Job): Promise<void> {
-    await Promise.all(Array.from({ length: this.threadCount }, (_, index) => this.runOn(index, job)))
+  /** Finishes the session's packs on every thread that had a job of it. */
+  async flush(job: FlushJob): Promise<void> {
+    await this.runOnEach(job, ({ sessions }) => sessions.has(job.session))
+  }
+
+  /** Clears a session away, and on every thread what it keeps open between jobs. */
+  async end(job: EndSessionJob): Promise<void> {
+    this.begun.delete(job.session)
+    for (const { sessions } of this.threads) sessions.delete(job.session)
+    await this.runOnEach(job, () => true)
+  }
+
+  private async runOnEach(job: Job, wants: (thread: Thread) => boolean): Promise<void> {
+    if (this.dead) throw this.dead
+    await Promise.all(this.threads.map((thread, index) => wants(thread) && this.runOn(index, job)))
   }
 
   /** Packs that threads finish in this session, until the returned function is called. */
@@ -96,18 +125,13 @@ export class ComputePool {
     this.threads = []
   }
 
-  private start(): void {
-    if (this.threads.length > 0 || this.closing) return
-    for (let i = 0; i < this.threadCount; i++) this.threads.push(this.startThread())
-  }
-
-  private startThread(): Thread {
+  private startThread(): void {
     const worker = new Worker(new URL('./thread.ts', import.meta.url), {
       workerData: this.setup,
       // Handles are opened through the C library and closed by node, which its tracking takes for a mistake.
       trackUnmanagedFds: false,
     })
-    const thread: Thread = { worker, running: new Map() }
+    const thread: Thread = { worker, running: new Map(), sessions: new Set() }
     worker.on('message', (message: FromThread) => this.receive(thread, message))
     worker.on('error', (error) => this.die(error instanceof Error ? error : new Error(String(error))))
     worker.on('exit', (status) => {
@@ -115,7 +139,7 @@ export class ComputePool {
     })
     // An idle pool must not keep the process alive; running jobs hold it by their promises' owners.
     worker.unref()
-    return thread
+    this.threads.push(thread)
   }
 
   private receive(thread: Thread, message: FromThread): void {
@@ -134,12 +158,13 @@ export class ComputePool {
   }
 
   private dispatch(): void {
-    this.start()
     while (this.queue.length > 0) {
       if (this.dead) {
         this.queue.shift()?.reject(this.dead)
         continue
       }
+      if (this.threads.length < this.threadCount && this.threads.every(({ running }) => running.size > 0))
+        this.startThread()
       const thread = this.idlest()
       if (!thread || thread.running.size >= JOBS_AHEAD) return
       this.give(thread, this.queue.shift() as Waiting)
@@ -153,6 +178,20 @@ export class ComputePool {
   }
 
   private give(thread: Thread, waiting: Waiting): void {
+    if ('session' in waiting.job) this.tell(thread, waiting.job)
+    this.post(thread, waiting)
+  }
+
+  private tell(thread: Thread, { type, session }: Extract<Job, { session: number }>): void {
+    const begin = this.begun.get(session)
+    if (begin === undefined || type === 'end-session' || thread.sessions.has(session)) return
+    thread.sessions.add(session)
+    // Should it fail, so does the job behind it: it finds no session.
+    const ignore = () => undefined
+    this.post(thread, { id: this.nextId++, job: begin, transfer: [], resolve: ignore, reject: ignore })
+  }
+
+  private post(thread: Thread, waiting: Waiting): void {
     thread.running.set(waiting.id, waiting)
     thread.worker.ref()
     thread.worker.postMessage({ type: 'job', id: waiting.id, job: waiting.job } satisfies ToThread, waiting.transfer)
