@@ -1,5 +1,5 @@
 import { dirname, join, resolve } from 'node:path'
-import { cronProblem } from '../policy/schedule.ts'
+import { cronProblem, timeZoneProblem } from '../policy/schedule.ts'
 import { parseByteCount } from './byte-count.ts'
 import type {
   Configuration,
@@ -132,21 +132,22 @@ export function resolveConfiguration(input: Input): Configuration {
 
   function scheduleOf(service: WrittenService, path: Path): ServiceConfiguration['schedule'] {
     const timezone = service.schedule?.timezone ?? 'UTC'
-    const zoneProblem = cronProblem('* * * * *', timezone)
+    const zoneProblem = timeZoneProblem(timezone)
     if (zoneProblem !== null) report([...path, 'timezone'], zoneProblem)
     for (const kind of ['full', 'incremental'] as const) {
       const expression = service.schedule?.[kind]
       if (expression !== undefined) checkCron(expression, zoneProblem === null ? timezone : 'UTC', [...path, kind])
     }
     const { full, incremental, prune = DAILY } = service.schedule ?? {}
-    if (prune !== 'none') checkCron(prune, zoneProblem === null ? timezone : 'UTC', [...path, 'prune'], '; or none')
+    if (prune !== 'none' && prune !== DAILY)
+      checkCron(prune, zoneProblem === null ? timezone : 'UTC', [...path, 'prune'], '; or none')
     return { full, incremental, prune: prune === 'none' ? null : prune, timezone }
   }
 
   /** A source's own rules stand in the place of the service's. */
   function retentionsOf(service: WrittenService, path: Path): ServiceConfiguration['retention'] {
     const zone = service.schedule?.timezone ?? 'UTC'
-    const timeZone = cronProblem('* * * * *', zone) === null ? zone : 'UTC'
+    const timeZone = timeZoneProblem(zone) === null ? zone : 'UTC'
     const read = (written: WrittenRetention | undefined, where: Path) => {
       if (written === undefined) return null
       const rules = retentionOf(written, timeZone)
