@@ -11,6 +11,7 @@ const lib = koffi.load(null)
 const native = {
   compressBound: lib.func('ZSTD_compressBound', 'size_t', ['size_t']) as (bytes: number) => number,
   isError: lib.func('ZSTD_isError', 'uint32_t', ['size_t']) as (result: number) => number,
+  errorCode: lib.func('ZSTD_getErrorCode', 'int', ['size_t']) as (result: number) => number,
   errorName: lib.func('ZSTD_getErrorName', 'str', ['size_t']) as (result: number) => string,
   estimateCompressor: lib.func('ZSTD_estimateCCtxSize', 'size_t', ['int']) as (level: number) => number,
   initCompressor: lib.func('ZSTD_initStaticCCtx', 'void *', ['void *', 'size_t']) as (w: Address, n: number) => unknown,
@@ -33,6 +34,10 @@ type Call = (context: unknown, to: Address, capacity: number, from: Address, byt
 
 /** ZSTD_c_compressionLevel. */
 const LEVEL = 100
+/** ZSTD_error_dstSize_tooSmall (zstd_errors.h). */
+const NO_ROOM = 70
+/** ZSTD_BLOCKSIZE_MAX: RFC 8878, 3.1.1.2.4. */
+export const ZSTD_BLOCK_BYTES = 128 * 1024
 /** The workspace is for this level and those below it. */
 const MAX_LEVEL = 3
 
@@ -64,6 +69,16 @@ export function compress(raw: Uint8Array, level: number, to: Uint8Array): number
 export function decompress(frame: Uint8Array, to: Uint8Array): number {
   decompressor ??= makeDecompressor()
   return check(native.decompress(decompressor.context, to, to.length, frame, frame.length))
+}
+
+/**
+ * The same of a frame of which only the beginning is wanted: fills what there is of `to`, and stops. Blocks of the frame
+ * are written one by one, so all before the last ZSTD_BLOCK_BYTES of `to` are there.
+ */
+export function decompressBeginning(frame: Uint8Array, to: Uint8Array): void {
+  decompressor ??= makeDecompressor()
+  const result = native.decompress(decompressor.context, to, to.length, frame, frame.length)
+  if (native.isError(result) !== 0 && native.errorCode(result) !== NO_ROOM) check(result)
 }
 
 function makeCompressor(): Context & { level: number } {

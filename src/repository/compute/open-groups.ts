@@ -2,11 +2,11 @@ import { closeSync, openSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import { RegainError } from '../../errors.ts'
 import { isLoss } from '../damage.ts'
-import { chunkId, type DomainKeys } from '../format/domain-keys.ts'
+import { chunkId, type DomainKeys, ID_BYTES } from '../format/domain-keys.ts'
 import { packName } from '../format/object-names.ts'
 import { METHOD_ZSTD } from '../format/pack.ts'
 import { FRAME_BYTES, HEADER_BYTES, Opener, SEALED_FRAME_BYTES } from '../format/sealed.ts'
-import { decompress } from '../zstd.ts'
+import { decompress, decompressBeginning, ZSTD_BLOCK_BYTES } from '../zstd.ts'
 import type { GroupPlace, PackGroups } from './messages.ts'
 import { Room, type Rooms } from './room.ts'
 
@@ -124,41 +124,93 @@ export class OpenedGroups {
 
   /** Raw bytes of a group: in `rooms`, so valid until their next use, or else the caller's own. Throws `repository-damaged`. */
   get(group: number, rooms?: Rooms): Buffer {
-    const place = this.source.groups[group] as GroupPlace
+    return openGroup(this.place(group), this.stored(group, rooms), this.source.pack, rooms)
+  }
+
+  /** The first `end` bytes, and perhaps more. Not all of the group is read, so only a chunk's id tells whether they are right. */
+  getBeginning(group: number, end: number, rooms: Rooms): Buffer {
+    const place = this.place(group)
+    const room = end + ZSTD_BLOCK_BYTES
+    if (place.method !== METHOD_ZSTD || room >= place.rawBytes) return this.get(group, rooms)
+    const raw = rooms.raw.take(room)
+    orDamaged(this.source.pack, () => decompressBeginning(this.stored(group, rooms), raw))
+    return raw
+  }
+
+  private place(group: number): GroupPlace {
+    return this.source.groups[group] as GroupPlace
+  }
+
+  private stored(group: number, rooms?: Rooms): Buffer {
+    const place = this.place(group)
     const stored = rooms?.stored.take(place.storedBytes) ?? Buffer.allocUnsafeSlow(place.storedBytes)
     assemble(this.frames, this.firstFrame, place, stored)
-    return openGroup(place, stored, this.source.pack, rooms)
+    return stored
   }
 }
 
+/** What a job says of the chunks it wants: 3 words each, see RestoreJob. */
+const PLACE_WORDS = 3
+
 /**
- * Goes through chunks in the order of their groups: each group is opened once, into the same memory. A chunk's bytes are
- * valid until the next one is asked for.
+ * Goes through chunks in the order of their groups: each group is opened once, into the same memory, as far as the last
+ * chunk that is wanted of it. A chunk's bytes are valid until the next one is asked for.
  */
 export class ChunksInOrder {
   private readonly keys: DomainKeys
+  private readonly job: { ids: Uint8Array; places: Uint32Array }
   private readonly groups: OpenedGroups | string
+  private readonly ends: Uint32Array
   private readonly rooms: Rooms
   private current = -1
   private raw: Buffer | string = ''
 
   /** A pack that is gone loses every chunk, whatever other packs hold. */
-  constructor(keys: DomainKeys, opener: GroupOpener, source: PackGroups, rooms: Rooms) {
+  constructor(
+    keys: DomainKeys,
+    opener: GroupOpener,
+    job: { source: PackGroups; ids: Uint8Array; places: Uint32Array },
+    rooms: Rooms,
+  ) {
     this.keys = keys
+    this.job = job
     this.rooms = rooms
-    this.groups = orLoss(() => opener.open(source))
+    this.groups = orLoss(() => opener.open(job.source))
+    this.ends = new Uint32Array(job.source.groups.length)
+    for (let chunk = 0; chunk < this.count; chunk++) {
+      const { group, end } = this.placeOf(chunk)
+      this.ends[group] = Math.max(this.ends[group] as number, end)
+    }
+  }
+
+  get count(): number {
+    return this.job.places.length / PLACE_WORDS
   }
 
   /** The chunk's bytes, proven by its id, or in words why they can't be had. */
-  get(group: number, offset: number, length: number, id: Uint8Array): Buffer | string {
+  get(chunk: number): Buffer | string {
+    const { group, offset, end } = this.placeOf(chunk)
     if (group !== this.current) {
-      const { groups } = this
-      this.raw = typeof groups === 'string' ? groups : orLoss(() => groups.get(group, this.rooms))
+      this.raw = this.open(group)
       this.current = group
     }
     if (typeof this.raw === 'string') return this.raw
-    const bytes = this.raw.subarray(offset, offset + length)
+    const bytes = this.raw.subarray(offset, end)
+    const id = this.job.ids.subarray(chunk * ID_BYTES, (chunk + 1) * ID_BYTES)
     return isChunk(this.keys, id, bytes) ? bytes : 'A chunk of it does not match its identity.'
+  }
+
+  private open(group: number): Buffer | string {
+    const { groups } = this
+    if (typeof groups === 'string') return groups
+    return orLoss(() => groups.getBeginning(group, this.ends[group] as number, this.rooms))
+  }
+
+  private placeOf(chunk: number): { group: number; offset: number; end: number } {
+    const at = chunk * PLACE_WORDS
+    const { places } = this.job
+    const offset = places[at + 1] as number
+    return { group: places[at] as number, offset, end: offset + (places[at + 2] as number) }
   }
 }
 
@@ -215,18 +267,21 @@ function assemble(frames: readonly (Buffer | string)[], firstFrame: number, grou
 export function openGroup(group: GroupPlace, stored: Buffer, pack: string, rooms?: Rooms): Buffer {
   if (group.method !== METHOD_ZSTD) return stored
   const raw = rooms?.raw.take(group.rawBytes) ?? Buffer.allocUnsafeSlow(group.rawBytes)
-  let bytes: number
-  try {
-    bytes = decompress(stored, raw)
-  } catch (error) {
-    throw new RegainError('repository-damaged', `A group of ${packName(pack)} does not decompress.`, { cause: error })
-  }
+  const bytes = orDamaged(pack, () => decompress(stored, raw))
   if (bytes !== group.rawBytes)
     throw new RegainError(
       'repository-damaged',
       `A group of ${packName(pack)} has ${bytes} bytes where ${group.rawBytes} were stored.`,
     )
   return raw
+}
+
+function orDamaged<T>(pack: string, unpack: () => T): T {
+  try {
+    return unpack()
+  } catch (error) {
+    throw new RegainError('repository-damaged', `A group of ${packName(pack)} does not decompress.`, { cause: error })
+  }
 }
 
 /** The part of `out` that could be filled: less than all if the file ends before. */

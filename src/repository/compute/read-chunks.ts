@@ -29,11 +29,9 @@ export function* openChunks(
   rooms: Rooms,
   wanted: Wanted,
 ): Generator<Uint8Array | null> {
-  const chunks = new ChunksInOrder(keys, opener, wanted.source, rooms)
-  for (let chunk = 0; chunk * ID_BYTES < wanted.ids.length; chunk++) {
-    const [group, offset, length] = wanted.places.subarray(chunk * PLACE_WORDS) as unknown as [number, number, number]
-    const id = wanted.ids.subarray(chunk * ID_BYTES, (chunk + 1) * ID_BYTES)
-    const bytes = chunks.get(group, offset, length, id)
+  const chunks = new ChunksInOrder(keys, opener, wanted, rooms)
+  for (let chunk = 0; chunk < chunks.count; chunk++) {
+    const bytes = chunks.get(chunk)
     yield typeof bytes === 'string' ? null : bytes
   }
 }

@@ -2,14 +2,13 @@ import { ftruncateSync, writeSync } from 'node:fs'
 import { RegainError } from '../../errors.ts'
 import { errorCode } from '../../filesystem/libc.ts'
 import { TargetTree } from '../../filesystem/target.ts'
-import { type DomainKeys, ID_BYTES } from '../format/domain-keys.ts'
+import type { DomainKeys } from '../format/domain-keys.ts'
 import type { RestoreFile, RestoreJob, RestoreReply } from './messages.ts'
 import { ChunksInOrder, type GroupOpener } from './open-groups.ts'
 import type { Rooms } from './room.ts'
 
 /** Files that pieces are written to alternately stay open up to this number. */
 const OPEN_FILES = 64
-const PLACE_WORDS = 3
 const PIECE_NUMBERS = 5
 
 const trees = new Map<string, TargetTree>()
@@ -35,11 +34,10 @@ export function closeTargets(): void {
 export function restoreFiles(keys: DomainKeys, opener: GroupOpener, rooms: Rooms, job: RestoreJob): RestoreReply {
   const run = new RestoreRun(targetTree(job.target), job)
   try {
-    const chunks = new ChunksInOrder(keys, opener, job.source, rooms)
+    const chunks = new ChunksInOrder(keys, opener, job, rooms)
     let piece = 0
-    for (let chunk = 0; chunk * PLACE_WORDS < job.places.length; chunk++) {
-      const [group, offset, length] = job.places.subarray(chunk * PLACE_WORDS) as unknown as [number, number, number]
-      const bytes = chunks.get(group, offset, length, job.ids.subarray(chunk * ID_BYTES, (chunk + 1) * ID_BYTES))
+    for (let chunk = 0; chunk < chunks.count; chunk++) {
+      const bytes = chunks.get(chunk)
       const isLost = typeof bytes === 'string'
       if (isLost) run.reply.lost.push({ chunk, detail: bytes })
       for (; job.pieces[piece * PIECE_NUMBERS] === chunk; piece++) run.write(piece, isLost ? undefined : bytes)
