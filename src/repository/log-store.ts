@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto'
-import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { RegainError } from '../errors.ts'
 import type { SourceLog } from './api.ts'
 import { mapBounded } from './bounded.ts'
@@ -10,6 +9,7 @@ import { FIRST_EPOCH } from './format/domain-keys.ts'
 import { lastComponent, PREFIX } from './format/object-names.ts'
 import { openObject, sealObject } from './format/sealed.ts'
 import type { RepositoryState } from './repository-state.ts'
+import { compress, compressBound, decompress } from './zstd.ts'
 
 /**
  * docs/format.md, Log. Objects of their own, sealed with their name as context:
@@ -243,8 +243,10 @@ class Log implements SourceLog {
 
   private seal(object: string, kind: 'L' | 'H', bytes: Buffer, meta: PieceMeta): Buffer {
     const head = Buffer.from(`${JSON.stringify({ ...meta, bytes: bytes.length })}\n`)
-    const body = zstdCompressSync(bytes, { params: { [constants.ZSTD_c_compressionLevel]: LEVEL } })
-    return sealObject(this.state.keys, kind, object, Buffer.concat([head, body]), this.state.ambient.randomBytes(32))
+    const plain = Buffer.allocUnsafeSlow(head.length + compressBound(bytes.length))
+    head.copy(plain)
+    const end = head.length + compress(bytes, LEVEL, plain.subarray(head.length))
+    return sealObject(this.state.keys, kind, object, plain.subarray(0, end), this.state.ambient.randomBytes(32))
   }
 
   private async readObject(object: string, kind: 'L' | 'H'): Promise<Piece | null> {
@@ -263,9 +265,10 @@ export function decodeLogPiece(plain: Buffer, object: string): Piece {
   try {
     const lineEnd = plain.indexOf(0x0a)
     const head = JSON.parse(plain.toString('utf8', 0, lineEnd)) as PieceMeta & { bytes: number }
-    if (!(head.bytes >= 0 && head.bytes <= MAX_PIECE_BYTES)) throw new Error('impossible size')
-    const bytes = zstdDecompressSync(plain.subarray(lineEnd + 1), { maxOutputLength: Math.max(1, head.bytes) })
-    if (bytes.length !== head.bytes) throw new Error('wrong size')
+    if (!Number.isInteger(head.bytes) || head.bytes < 0 || head.bytes > MAX_PIECE_BYTES)
+      throw new Error('impossible size')
+    const bytes = Buffer.allocUnsafeSlow(head.bytes)
+    if (decompress(plain.subarray(lineEnd + 1), bytes) !== head.bytes) throw new Error('wrong size')
     const { until, follows } = head
     return { bytes, meta: { until, ...(follows === undefined ? {} : { follows }) } }
   } catch (error) {
