@@ -15,26 +15,20 @@ import type {
 } from './compute/messages.ts'
 import type { Pool } from './compute/pool.ts'
 import { READ_ATTEMPTS, SMALL_FILE_BYTES } from './compute/read-files.ts'
+import { EntryOrder, type Pending } from './entry-order.ts'
+import { joinRanges, RANGE_BYTES } from './file-ranges.ts'
 import { ID_BYTES } from './format/domain-keys.ts'
 
 /** Small files travel to the threads together, up to this many and this much. */
 const BATCH_FILES = 256
 const BATCH_BYTES = 4 * 1024 * 1024
-/** A large file is read in ranges of this size by any thread; a chunk never spans two. */
-const RANGE_BYTES = 64 * 1024 * 1024
 /** Entries with up to this many chunks carry their ids; more go to lists of up to LIST_IDS. */
 export const INLINE_CHUNKS = 256
 const LIST_IDS = 8192
 /** Entries that may wait for an earlier one's content. */
-const MAX_PENDING = 20_000
+const MAX_WAITING = 20_000
 /** Metadata pages keep to one thread, so that they share packs. */
 const METADATA_THREAD = 0
-
-interface Pending {
-  entry: Entry
-  /** Null: its content is not known yet. */
-  state: 'waiting' | 'ready' | 'dropped'
-}
 
 interface BatchItem {
   pending: Pending
@@ -61,8 +55,7 @@ export class ContentQueue {
   private readonly session: number
   private readonly listeners: ContentListeners
   private readonly maxJobs: number
-  private readonly pending: Pending[] = []
-  private head = 0
+  private readonly order: EntryOrder
   private batch: BatchItem[] = []
   private batchBytes = 0
   private jobs = 0
@@ -74,6 +67,7 @@ export class ContentQueue {
     this.session = session
     this.listeners = listeners
     this.maxJobs = pool.threadCount * 3
+    this.order = new EntryOrder((entry) => this.giveOn(entry))
   }
 
   /** The first failure decides: every later call rejects with it. */
@@ -88,7 +82,7 @@ export class ContentQueue {
 
   /** So many entries wait for content that no other may be added. What streams have collected must be sent now. */
   get isCrowded(): boolean {
-    return this.pending.length - this.head > MAX_PENDING
+    return this.order.size > MAX_WAITING
   }
 
   /** Resolves when another entry may be added. Null: now, as nearly always; and a wait costs each of millions of them. */
@@ -117,7 +111,7 @@ export class ContentQueue {
   /** Resolves when everything added has been given on. */
   async drain(): Promise<void> {
     this.sendBatch()
-    while (this.jobs > 0 || this.head < this.pending.length) {
+    while (this.jobs > 0 || this.order.size > 0) {
       this.throwIfFailed()
       await this.change()
     }
@@ -131,9 +125,9 @@ export class ContentQueue {
   }
 
   addReady(entry: Entry): void {
-    this.pending.push({ entry, state: 'ready' })
     if (entry.type === 'file') this.filesDone++
-    this.advance()
+    this.order.add(entry, 'ready')
+    this.wake()
   }
 
   /** With `sameInode`, a file that took this one's place since the scan is not read for it: it counts as vanished. */
@@ -157,9 +151,7 @@ export class ContentQueue {
 
   /** An entry whose content `storeParts` will bring; it is given on after `complete`. */
   addWaiting(entry: Entry): Pending {
-    const pending: Pending = { entry, state: 'waiting' }
-    this.pending.push(pending)
-    return pending
+    return this.order.add(entry, 'waiting')
   }
 
   /** All ids of a waiting entry's chunks are known. */
@@ -312,20 +304,7 @@ export class ContentQueue {
   }
 
   private settle(pending: Pending, state: 'ready' | 'dropped'): void {
-    pending.state = state
-    this.advance()
-  }
-
-  private advance(): void {
-    while (this.head < this.pending.length && (this.pending[this.head] as Pending).state !== 'waiting') {
-      const { entry, state } = this.pending[this.head] as Pending
-      this.head++
-      if (state === 'ready') this.giveOn(entry)
-    }
-    if (this.head > 4096 && this.head * 2 > this.pending.length) {
-      this.pending.splice(0, this.head)
-      this.head = 0
-    }
+    this.order.settle(pending, state)
     this.wake()
   }
 
@@ -348,7 +327,7 @@ export class ContentQueue {
   }
 
   private wake(): void {
-    for (const resolve of this.waiters.splice(0)) resolve()
+    if (this.waiters.length > 0) for (const resolve of this.waiters.splice(0)) resolve()
   }
 }
 
@@ -370,45 +349,3 @@ function splitByCounts(ids: Buffer, counts: readonly number[]): Buffer[] {
     return ids.subarray(start, at)
   })
 }
-
-/** One outcome for a file whose ranges were read by different threads. */
-function joinRanges(replies: readonly StoredRange[], file: FileToRead): ReadOutcome {
-  if (replies.length === 1) return (replies[0] as StoredRange).outcome
-  const failed = replies.find((reply) => reply.outcome.missed)
-  if (failed?.outcome.missed) return { chunks: 0, missed: failed.outcome.missed }
-  const outcome: ReadOutcome = { chunks: 0 }
-  const sparse = replies.some((reply) => reply.outcome.extents)
-  const extents = replies.flatMap(
-    (reply, index) => reply.outcome.extents ?? [[index * RANGE_BYTES, rangeLength(file, index)] as [number, number]],
-  )
-  if (sparse) outcome.extents = mergeAdjacent(extents)
-  const bytes = replies.reduce((sum, reply) => sum + reply.bytesRead, 0)
-  const expected = sparse ? extents.reduce((sum, [, length]) => sum + length, 0) : file.size
-  if (bytes !== expected) {
-    delete outcome.extents
-    outcome.size = bytes
-  }
-  if (replies.some((reply) => reply.changedTo))
-    outcome.missed = {
-      reason: 'changed',
-      detail: `It changed each of ${READ_ATTEMPTS} times it was read; what is kept may mix moments.`,
-    }
-  return outcome
-}
-
-function rangeLength(file: FileToRead, index: number): number {
-  return Math.min(RANGE_BYTES, file.size - index * RANGE_BYTES)
-}
-
-function mergeAdjacent(extents: [number, number][]): [number, number][] {
-  const merged: [number, number][] = []
-  for (const [offset, length] of extents) {
-    const last = merged.at(-1)
-    if (last && last[0] + last[1] === offset) last[1] += length
-    else merged.push([offset, length])
-  }
-  return merged
-}
-
-/** What a stream writer needs. */
-export type { Pending }
