@@ -60,7 +60,7 @@ for (let round = firstRound; ; round++) {
   const label = `${name}${round}`
   writeFileSync(join(folder, 'expected', `${label}.json`), JSON.stringify([...readTree(tree)]))
   say(`begin ${round}`)
-  if (random(3) === 0) await prune(random)
+  if (random(2) === 0) await prune(random)
   const { point } = await backUp(repository, tree, { label })
   say(`done ${round} ${point.id}`)
 }

@@ -22,6 +22,7 @@ import {
   seededNumbers,
   temporaryFolder,
   testAmbient,
+  uninterrupted,
   verify,
   writeTree,
 } from '../support/repository.ts'
@@ -32,6 +33,7 @@ const ROUNDS = Number(process.env.REGAIN_SOAK_ROUNDS ?? 25)
 const CHILD = join(import.meta.dirname, 'kill-child.ts')
 /** Points restored after each kill; all of them in the end. */
 const NEWEST = 3
+const MOST_POINTS = 6
 
 /** What a child said: ids of points that are done, of such as it was about to expire, and how many packs it removed. */
 interface Said {
@@ -45,6 +47,8 @@ describe('backups, prunes and restores that are killed at any moment', () => {
   let key: KeyProvider
   let storage: Storage
   let round = 0
+  /** Packs, by prunes of children and in between. */
+  let removed = 0
 
   before(async () => {
     folder = temporaryFolder()
@@ -65,13 +69,12 @@ describe('backups, prunes and restores that are killed at any moment', () => {
     t.diagnostic(`seed ${seed}`)
     const random = seededNumbers(seed)
     const told = new Set<string>()
-    let removed = 0
     for (let i = 0; i < ROUNDS; i++) {
       const about = `seed ${seed}, kill ${i}`
       // In turn: at a storage call, at a moment, and at a moment of a restore.
       const restoring = i % 5 === 4
-      const killAt = !restoring && i % 2 === 0 ? 1 + random(90) : 0
-      const said = await killed({ seed: `${seed} ${i}`, killAt, delayMs: random(350), restoring })
+      const killAt = !restoring && i % 2 === 0 ? 1 + random(200) : 0
+      const said = await killed({ seed: `${seed} ${i}`, killAt, delayMs: random(600), restoring })
       for (const id of said.done) told.add(id)
       for (const id of said.expiring) told.delete(id)
       removed += said.removed
@@ -80,6 +83,7 @@ describe('backups, prunes and restores that are killed at any moment', () => {
     await assertWhole(told, `seed ${seed}, in the end`, Number.POSITIVE_INFINITY)
     t.diagnostic(`${told.size} points kept, ${round} backups begun, ${removed} packs removed`)
     assert.ok(told.size > 0, 'no backup got to its end: nothing was tested')
+    assert.ok(removed > 0, 'no prune removed anything')
   })
 
   /** Runs a child until it is killed. Returns what it said. */
@@ -119,7 +123,7 @@ describe('backups, prunes and restores that are killed at any moment', () => {
     return said
   }
 
-  async function assertWhole(told: ReadonlySet<string>, about: string, newest: number): Promise<void> {
+  async function assertWhole(told: Set<string>, about: string, newest: number): Promise<void> {
     const repository = await openTestRepository(storage, key, { workers: 1 })
     try {
       const points = await repository.points({ source: SOURCE })
@@ -133,6 +137,7 @@ describe('backups, prunes and restores that are killed at any moment', () => {
       }
       await assertSoundBut(repository, about)
       await assertNextWorks(repository)
+      await thinOut(repository, told)
     } finally {
       await repository.close()
     }
@@ -144,6 +149,22 @@ describe('backups, prunes and restores that are killed at any moment', () => {
     const others = problems.filter(({ object, kind }) => !(object.startsWith('receipts/') && kind === 'missing'))
     assert.deepEqual(others, [], about)
     assert.ok(problems.length <= 1, about)
+  }
+
+  /** So that a child gets through its prunes before it is killed, however many rounds there were. */
+  async function thinOut(repository: Repository, told: Set<string>): Promise<void> {
+    const points = await repository.points()
+    const old = points.filter(({ source }) => source === SOURCE).slice(0, -MOST_POINTS)
+    const expire = [...old, ...points.filter(({ source }) => source === 'next')].map(({ id }) => id)
+    const run = { signal: uninterrupted(), progress: () => undefined }
+    const asked = expire.map((id) => ({ id, reason: 'a test' }))
+    const weighed = points.map(({ id }) => id)
+    const { packs } = await repository.prune(
+      await repository.planPrune({ expire: asked, trimLog: [], weighed, ...run }),
+      run,
+    )
+    removed += packs.removed
+    for (const id of expire) told.delete(id)
   }
 
   async function assertNextWorks(repository: Repository): Promise<void> {
