@@ -2,6 +2,8 @@ import type { DestinationConfiguration, ServiceConfiguration } from '../config/c
 import { suggestion } from '../config/suggest.ts'
 import { isRegainError, RegainError } from '../errors.ts'
 import type { KeyProvider } from '../keys/contract.ts'
+import type { Repository } from '../repository/api.ts'
+import { tellsDestroyed } from '../repository/repository.ts'
 import type { Application } from './context.ts'
 import { openKey, openServiceKey, withRepository } from './repositories.ts'
 import { destinationsOf, selectService } from './targets.ts'
@@ -48,16 +50,26 @@ export async function addKey(application: Application, serviceName: string, keyN
   return { service: service.name, key: keyName, isNew, destinations }
 }
 
+/** A key at one destination. */
+interface KeyThere {
+  destination: string
+  kek: string
+  label: string
+}
+
 export interface RemovedKey {
   service: string
-  removed: { destination: string; kek: string; label: string }[]
+  removed: KeyThere[]
+  /** Could not be taken out yet: the store keeps their objects from being removed. */
+  locked: KeyThere[]
 }
 
 /** `which`: the first digits of a key's name, or its label. The key that the configuration names for the service stays. */
 export async function removeKey(application: Application, serviceName: string, which: string): Promise<RemovedKey> {
   const service = selectService(application.config, serviceName)
   const own = await openServiceKey(application, service)
-  const removed: RemovedKey['removed'] = []
+  const removed: KeyThere[] = []
+  const locked: KeyThere[] = []
   for (const destination of destinationsOf(application.config, service))
     await withRepository(application, service, destination, async (repository) => {
       const keys = await repository.keys()
@@ -65,7 +77,7 @@ export async function removeKey(application: Application, serviceName: string, w
       const [match] = matches
       if (!match || matches.length > 1) {
         // The others may have lost it already, when this was cut short before.
-        if (!match && removed.length > 0) return
+        if (!match && removed.length + locked.length > 0) return
         throw new RegainError(
           'precondition-failed',
           `${matches.length === 0 ? 'No key' : 'More than one key'} of ${service.name} at ${destination.name} is called ${which}. Nothing was changed there.`,
@@ -80,20 +92,34 @@ export async function removeKey(application: Application, serviceName: string, w
             hint: `Name another key of it in ${application.config.path} first, or run: regain key rotate ${service.name} KEY`,
           },
         )
-      await repository.removeKey(match.kek)
-      removed.push({ destination: destination.name, kek: match.kek, label: match.label })
+      const there = { destination: destination.name, kek: match.kek, label: match.label }
+      const list = (await removeUnlessLocked(repository, match.kek)) ? removed : locked
+      list.push(there)
     })
-  return { service: service.name, removed }
+  return { service: service.name, removed, locked }
+}
+
+async function removeUnlessLocked(repository: Repository, kek: string): Promise<boolean> {
+  try {
+    await repository.removeKey(kek)
+    return true
+  } catch (error) {
+    if (isRegainError(error, 'storage-locked')) return false
+    throw error
+  }
 }
 
 export interface RotatedKey extends AddedKey {
   /** The KEKs that were taken out. */
-  removed: { destination: string; kek: string; label: string }[]
+  removed: KeyThere[]
+  /** Could not be taken out yet: the store keeps their objects from being removed. */
+  locked: KeyThere[]
 }
 
 /**
- * Puts another key of the configuration in the place of the one that the service is opened with. At each destination the
- * new one is durable, and has opened the repository, before the old one is taken out. Safe to repeat.
+ * Puts another key of the configuration in the place of the one that the service is opened with. The old one is taken out
+ * nowhere before the new one is durable everywhere, and has opened that repository: until then what fails leaves the old one
+ * in use. Safe to repeat.
  */
 export async function rotateKey(application: Application, serviceName: string, keyName: string): Promise<RotatedKey> {
   const service = selectService(application.config, serviceName)
@@ -103,33 +129,26 @@ export async function rotateKey(application: Application, serviceName: string, k
     })
   const { provider, isNew } = await openOrMakeKey(application, service, keyName)
   const old = await openServiceKey(application, service)
-  const destinations: string[] = []
-  const removed: RotatedKey['removed'] = []
-  for (const destination of destinationsOf(application.config, service)) {
+  const places = destinationsOf(application.config, service)
+  const keks = new Map<string, string>()
+  for (const place of places) {
     // By either: what was cut short before may have got this far.
-    const kek = await withRepository(
-      application,
-      service,
-      destination,
-      (repository) => repository.addKey(provider, keyName),
-      [old, provider],
-    )
-    await withRepository(
-      application,
-      service,
-      destination,
-      async (repository) => {
-        for (const key of await repository.keys()) {
-          if (key.kek === kek || (await old.unwrap(key, key)) === null) continue
-          await repository.removeKey(key.kek)
-          removed.push({ destination: destination.name, kek: key.kek, label: key.label })
-        }
-      },
-      [provider],
-    )
-    destinations.push(destination.name)
+    const add = (repository: Repository) => repository.addKey(provider, keyName)
+    keks.set(place.name, await withRepository(application, service, place, add, [old, provider]))
   }
-  return { service: service.name, key: keyName, isNew, destinations, removed }
+  const removed: KeyThere[] = []
+  const locked: KeyThere[] = []
+  for (const place of places) {
+    const removeOld = async (repository: Repository) => {
+      for (const key of await repository.keys()) {
+        if (key.kek === keks.get(place.name) || (await old.unwrap(key, key)) === null) continue
+        const list = (await removeUnlessLocked(repository, key.kek)) ? removed : locked
+        list.push({ destination: place.name, kek: key.kek, label: key.label })
+      }
+    }
+    await withRepository(application, service, place, removeOld, [provider])
+  }
+  return { service: service.name, key: keyName, isNew, destinations: [...keks.keys()], removed, locked }
 }
 
 async function openOrMakeKey(
@@ -174,12 +193,55 @@ export async function destroyKeys(
   if (again !== service.name)
     throw new RegainError('usage', `The service's name must be given twice, and "${again}" is not ${service.name}.`)
   const destroyed: DestroyedKeys['destroyed'] = []
-  for (const destination of destinationsOf(application.config, service)) {
-    const objects = await withRepository(application, service, destination, (repository) => repository.destroyKeys())
-    const proof = await proveClosed(application, service, destination)
-    destroyed.push({ destination: destination.name, objects, proof })
+  const open: DestinationConfiguration[] = []
+  for (const place of destinationsOf(application.config, service)) {
+    const proof = await refuseLocked(application, service, place)
+    if (proof === null) open.push(place)
+    else destroyed.push({ destination: place.name, objects: [], proof })
+  }
+  for (const place of open) {
+    try {
+      const objects = await withRepository(application, service, place, (repository) => repository.destroyKeys())
+      const proof = await proveClosed(application, service, place)
+      destroyed.push({ destination: place.name, objects, proof })
+    } catch (error) {
+      throw tellWhatIsGone(error, place.name, destroyed)
+    }
   }
   return { service: service.name, destroyed }
+}
+
+/** Before anything is destroyed anywhere. Gives what a repository says whose keys are gone already; else null. */
+async function refuseLocked(
+  application: Application,
+  service: ServiceConfiguration,
+  place: DestinationConfiguration,
+): Promise<string | null> {
+  let locked: string[]
+  try {
+    locked = await withRepository(application, service, place, (repository) => repository.lockedKeys())
+  } catch (error) {
+    if (tellsDestroyed(error)) return error.message
+    throw error
+  }
+  if (locked.length === 0) return null
+  throw new RegainError(
+    'storage-locked',
+    `The store of ${place.name} keeps ${locked.length} objects below keys/ from being removed. Nothing was destroyed, at any destination.`,
+    {
+      hint: 'Destroy the keys that you hold (the key in Vault or KMS, the key file and its copies), or give the command again when the lock has ended.',
+    },
+  )
+}
+
+function tellWhatIsGone(error: unknown, failed: string, destroyed: DestroyedKeys['destroyed']): unknown {
+  if (!isRegainError(error) || destroyed.length === 0) return error
+  const gone = destroyed.map(({ destination }) => destination).join(', ')
+  return new RegainError(
+    error.code,
+    `${error.message} So the backups at ${failed} may still be readable; those at ${gone} are destroyed.`,
+    { hint: `${error.hint} Then give the same command again: it goes on where it stopped.`, cause: error },
+  )
 }
 
 async function proveClosed(

@@ -75,8 +75,17 @@ export async function removeKey(state: RepositoryState, kek: string): Promise<vo
       `The key ${kek} is the only one that opens this repository: without it nobody could read the backups. Nothing was changed.`,
       { hint: 'Add another key first (regain key add). To make the backups unreadable on purpose: regain key destroy' },
     )
+  const its = listed.keys.filter((key) => key.kek === kek)
+  // Looked at before the lists change: they must name what goes on opening the repository.
+  for (const { name } of its)
+    if (await state.storage.immutability?.isLocked(name))
+      throw new RegainError(
+        'storage-locked',
+        `The key ${kek} can not be taken out, because the store keeps ${name} from being removed: it goes on opening the repository. Nothing was changed.`,
+        { hint: 'Give the command again when its lock has ended.' },
+      )
   // The current epoch first: from then on the KEK opens the repository no longer.
-  for (const { name, epoch } of listed.keys.filter((key) => key.kek === kek).reverse()) {
+  for (const { name, epoch } of its.reverse()) {
     if (keys.ring.has(epoch)) await changeList(state, epoch, (names) => names.filter((other) => other !== kek))
     await state.storage.delete(name)
   }
@@ -106,6 +115,18 @@ export async function destroyKeys(state: RepositoryState): Promise<string[]> {
   const order = [...keys.filter(({ kek }) => kek !== openedBy), ...keys.filter(({ kek }) => kek === openedBy)]
   for (const { name } of order) await state.storage.delete(name)
   return order.map(({ name }) => name)
+}
+
+/** What below keys/ the store keeps from being removed or replaced now: then `destroyKeys` would fail. */
+export async function lockedKeys({ storage, keyring }: RepositoryState): Promise<string[]> {
+  const { immutability } = storage
+  if (immutability === undefined) return []
+  const { domain } = keyring
+  const { epochs, keys } = await listKeys(storage, domain)
+  const names = [...epochs.map((epoch) => epochName({ domain, epoch })), ...keys.map(({ name }) => name)]
+  const locked: string[] = []
+  for (const name of names) if (await immutability.isLocked(name)) locked.push(name)
+  return locked
 }
 
 /** Writes it anew if it is there: with the label given, and wrapped as strongly as is done now. */

@@ -98,6 +98,8 @@ export interface Repository {
    * that have it open and to whoever kept a copy of a key object with its KEK. Gives the names of what was removed.
    */
   destroyKeys(): Promise<string[]>
+  /** Names of what below keys/ the store keeps from being removed now: while there is any, `destroyKeys` fails. */
+  lockedKeys(): Promise<string[]>
 
   close(): Promise<void>
 }

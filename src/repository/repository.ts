@@ -4,7 +4,7 @@ import { isRegainError, RegainError } from '../errors.ts'
 import type { KeyProvider } from '../keys/contract.ts'
 import type { Point } from '../model.ts'
 import type { Storage } from '../storage/contract.ts'
-import { addKey, destroyKeys, listAllKeys, removeKey, writeFirstKey } from './administer-keys.ts'
+import { addKey, destroyKeys, listAllKeys, lockedKeys, removeKey, writeFirstKey } from './administer-keys.ts'
 import type { OpenPoint, Repository, RepositoryOptions } from './api.ts'
 import { isExpired } from './collector/roots.ts'
 import { readCommits, receiptIds, standing } from './commits.ts'
@@ -23,6 +23,8 @@ import type { RepositoryState } from './repository-state.ts'
 const DATA = [PREFIX.generations, PREFIX.ends, PREFIX.sessions, PREFIX.packs, PREFIX.log]
 const MAX_THREADS = 8
 const MIN_PREFIX_DIGITS = 4
+
+export { tellsDestroyed } from './unwrap.ts'
 
 /**
  * Makes a repository in an empty store. Order in which it becomes durable: companions, wrapped key, and repository.json,
@@ -226,6 +228,7 @@ class OpenRepository implements Repository {
   removeKey: Repository['removeKey'] = (kek) => removeKey(this.state, kek)
 
   destroyKeys: Repository['destroyKeys'] = () => destroyKeys(this.state)
+  lockedKeys: Repository['lockedKeys'] = () => lockedKeys(this.state)
 
   beginRekey: Repository['beginRekey'] = async (atHand) =>
     (await import('./rekey/begin.ts')).beginEpoch(this.state, atHand)

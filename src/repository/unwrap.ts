@@ -120,12 +120,21 @@ async function noKeyLeft({ storage, domain }: KeySearch, epoch: number, cause: u
       `The repository at ${storage.description} has no wrapped key left, so nothing opens it.`,
       { cause, hint: HINT },
     )
-  return new RegainError(
+  const error = new RegainError(
     'repository-damaged',
     `The keys of the repository at ${storage.description} were destroyed on purpose at ${destroyedAt}, ` +
       `says ${epochName({ domain, epoch })}: nothing of it can be read any more, with any key.`,
     { hint: 'Remove what is left of it, or name another destination.' },
   )
+  ofDestroyed.add(error)
+  return error
+}
+
+const ofDestroyed = new WeakSet<object>()
+
+/** Whether the error says that the repository's keys were destroyed on purpose, all of them. */
+export function tellsDestroyed(error: unknown): error is RegainError {
+  return error instanceof RegainError && ofDestroyed.has(error)
 }
 
 /** Nobody can authenticate it any more. */

@@ -785,6 +785,20 @@ describe('keys', () => {
     const gone = await list()
     assert.notEqual(gone.status, 0)
     assert.match(gone.stderr, /no wrapped key/)
+
+    // Another destination, which could not be reached then: the same command goes on with it.
+    await edit(join(cwd, 'regain.yaml'), 'keys:', '  late: { type: local, path: late }\n\nkeys:')
+    await edit(join(cwd, 'regain.yaml'), 'destinations: [local]', 'destinations: [local, late]')
+    const missing = await json(cwd, 'key', 'destroy', 'shop', '--yes-destroy-all-data', 'shop')
+    assert.equal(missing.last.code, 'repository-not-found')
+    assert.equal((await regain(cwd, 'repository', 'init', 'shop')).status, 0)
+    const again = await json(cwd, 'key', 'destroy', 'shop', '--yes-destroy-all-data', 'shop')
+    assert.deepEqual(
+      (again.last.destroyed as { destination: string; objects: string[] }[]).map(
+        ({ destination, objects }) => `${destination} ${objects.length}`,
+      ),
+      ['local 0', 'late 1'],
+    )
   })
 })
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -115,6 +115,30 @@ services:
 
     assert.deepEqual((await pointIds(cwd)).sort(), [...trees.keys()].sort())
     for (const [id, tree] of trees) await restoresAs(cwd, id, tree)
+  })
+
+  test('keys that the store locks stay at every destination when they are to be destroyed, and are told when rotated', async () => {
+    const cwd = await place('locked-keys', `bucket: ${await s3.bucket('locking')}\n    immutable: 1d`)
+    const config = join(cwd, 'regain.yaml')
+    const written = (await readFile(config, 'utf8'))
+      .replace('keys: { ', 'keys: { next: { type: file, path: next.key }, ')
+      .replace('destinations:', 'destinations:\n  near: { type: local, path: near }')
+      .replace('  shop:', '  shop:\n    key: main')
+    await writeFile(config, written)
+    await succeeds(cwd, 'init')
+    await succeeds(cwd, 'backup', 'shop')
+
+    const destroyed = await regain(cwd, 'key', 'destroy', 'shop', '--yes-destroy-all-data', 'shop')
+    assert.equal(destroyed.status, 5)
+    assert.match(destroyed.stderr, /far keeps .* Nothing was destroyed, at any destination/)
+    await succeeds(cwd, 'verify', 'shop', '--read-data')
+
+    const rotated = await regain(cwd, 'key', 'rotate', 'shop', 'next')
+    assert.equal(rotated.status, 3, rotated.stderr)
+    assert.match(rotated.stderr, /still opens the repository at far/)
+    assert.match(rotated.stderr, /does not open the repository at near any more/)
+    await writeFile(config, written.replace('key: main', 'key: next'))
+    await succeeds(cwd, 'verify', 'shop', '--read-data')
   })
 
   test('says in plain words what is wrong, and no secret', async () => {

@@ -1,4 +1,5 @@
 import { RegainError } from '../../errors.ts'
+import type { RemovedKey } from '../../operations/key.ts'
 import type { Register } from '../cli.ts'
 import { formatTime, table } from '../format.ts'
 import type { Host } from '../host.ts'
@@ -88,10 +89,10 @@ export const register: Register = (program, run) => {
         const { output } = session
         output.say(`The key ${name} now opens ${service}, at ${rotated.destinations.join(', ')}.`)
         if (rotated.isNew) output.say('It was made now. Keep a copy of it elsewhere.')
-        sayRemoved(output, rotated.removed)
+        sayRemoved(output, rotated)
         output.say(`Now write  key: ${name}  for ${service} in ${application.config.path}: nothing opens it otherwise.`)
         output.result({ operation: 'key-rotate', ...rotated })
-        return 0
+        return rotated.locked.length === 0 ? 0 : 3
       }),
     )
 
@@ -105,9 +106,9 @@ export const register: Register = (program, run) => {
         const application = await session.application()
         const { removeKey } = await import('../../operations/key.ts')
         const outcome = await removeKey(application, service, which)
-        sayRemoved(session.output, outcome.removed)
+        sayRemoved(session.output, outcome)
         session.output.result({ operation: 'key-remove', ...outcome })
-        return 0
+        return outcome.locked.length === 0 ? 0 : 3
       }),
     )
 
@@ -171,7 +172,12 @@ export const register: Register = (program, run) => {
     )
 }
 
-function sayRemoved(output: Output, removed: readonly { destination: string; kek: string; label: string }[]): void {
+function sayRemoved(output: Output, { removed, locked }: Pick<RemovedKey, 'removed' | 'locked'>): void {
+  for (const { destination, kek, label } of locked)
+    output.warn(
+      `The key ${kek} (${label}) still opens the repository at ${destination}, which keeps its object from being removed: ` +
+        'give the command again when that lock has ended.',
+    )
   for (const { destination, kek, label } of removed)
     output.say(`The key ${kek} (${label}) does not open the repository at ${destination} any more.`)
   if (removed.length > 0)
