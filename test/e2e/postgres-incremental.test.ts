@@ -190,6 +190,37 @@ test('of a server whose disk was set back, and which has grown beyond its old en
   assert.deepEqual(await restored.query(count), await postgres.query(count))
 })
 
+test('a server that was started again proves by its log that nothing was set back, or is read whole', async (t) => {
+  const postgres = await startPostgres(t, { major: 18, settings: SETTINGS, walSegmentMegabytes: 1 })
+  const protection = await protect(t)
+  await postgres.query(`create table changed as select repeat('x', 50) as text from generate_series(1, 20000)`)
+  await postgres.query('create table other as table changed')
+  await postgres.stop()
+  const copy = `${postgres.directory}.copy`
+  await cp(postgres.directory, copy, { recursive: true, preserveTimestamps: true })
+  await postgres.start()
+  await protection.takePoint(postgres)
+  await postgres.crash()
+  await postgres.start()
+  await postgres.query(`update changed set text = 'forgotten'`)
+  const proven = await protection.takePoint(postgres, 'incremental')
+  assert.equal(proven.kind, 'incremental', protection.warnings.join('\n'))
+  await postgres.stop()
+
+  // Set back beneath Regain, without a follower to notice it, and grown beyond its old end.
+  await rm(postgres.directory, { recursive: true })
+  await rename(copy, postgres.directory)
+  await postgres.giveToServer()
+  await postgres.start()
+  for (let n = 0; n < 8; n++) await postgres.query('update other set text = $1', [`another history ${n}`])
+  const point = await protection.takePoint(postgres, 'incremental')
+  assert.equal(point.kind, 'full')
+  assert.match(protection.warnings.join('\n'), /set back/)
+  const { postgres: restored } = await protection.recover(postgres, { kind: 'point', id: point.id })
+  const count = 'select text, count(*) from changed group by 1 order by 1'
+  assert.deepEqual(await restored.query(count), await postgres.query(count))
+})
+
 /** As if they had expired: the server keeps them for wal_summary_keep_time. */
 async function removeSummaries(postgres: TestPostgres): Promise<void> {
   const folder = join(postgres.directory, 'pg_wal/summaries')

@@ -2,8 +2,10 @@ import { isRegainError } from '../../errors.ts'
 import type { Entry } from '../../model.ts'
 import type { BackupOptions, BasePoint, LogStore, PointWriter } from '../contract.ts'
 import { leaveOut } from './combined-manifest.ts'
+import type { ConnectionConfig } from './connection-url.ts'
 import { chunkingOf } from './file-sinks.ts'
 import { positionsOf } from './positions.ts'
+import { historyDoubt } from './same-history.ts'
 import type { ServerFacts } from './server-facts.ts'
 import { parseConflictName, segmentName, segmentNumber } from './wal.ts'
 
@@ -26,6 +28,7 @@ export interface IncrementalBase {
  * out of the manifest: the server sends them whole, which heals them.
  */
 export async function prepareIncremental(
+  config: ConnectionConfig,
   writer: PointWriter,
   log: LogStore,
   facts: ServerFacts,
@@ -36,7 +39,10 @@ export async function prepareIncremental(
     options.warn('There is no earlier point of this source to build on: the whole cluster is read.')
     return null
   }
-  const reason = obstacle(writer.base, facts) ?? (await conflictSince(writer.base, log))
+  const reason =
+    obstacle(writer.base, facts) ??
+    (await conflictSince(writer.base, log)) ??
+    (await historyDoubt(config, log, positionsOf(writer.base.point), facts, options.signal))
   if (reason !== null) {
     options.warn(`The whole cluster is read: ${reason} What has not changed is not stored again.`)
     return null

@@ -20,6 +20,8 @@ export interface Positions {
   segmentBytes: number
   dataChecksums: boolean
   standby: boolean
+  /** When the server was started, by its clock; null: an earlier version of Regain did not ask. */
+  serverStartedAt: string | null
   tablespaces: Tablespace[]
   /** Run-time settings that replaying needs, as the server had them. */
   settings: Record<string, string>
@@ -64,6 +66,7 @@ export function positionsOf(point: Pick<Point, 'id' | 'positions'>): Positions {
     segmentBytes: checkSegmentBytes(whole('walSegmentBytes')),
     dataChecksums: record.dataChecksums === true,
     standby: record.standby === true,
+    serverStartedAt: typeof record.serverStartedAt === 'string' ? record.serverStartedAt : null,
     tablespaces: tablespacesOf(record.tablespaces) ?? fail_(fail('tablespaces')),
     settings: settingsOf(record.settings) ?? fail_(fail('settings')),
   }

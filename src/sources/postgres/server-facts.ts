@@ -20,7 +20,8 @@ export interface ServerFacts {
   dataChecksums: boolean
   /** It keeps book of changed blocks (17 and later). */
   summarizesWal: boolean
-  /** RFC 3339 UTC, of the server's clock. */
+  /** RFC 3339 UTC, of the server's clock: when it was started, and now. */
+  startedAt: string
   now: string
   /** Where its files stand, if the role may know. */
   dataDirectory: string | null
@@ -66,9 +67,10 @@ async function queryFacts(client: pg.Client, config: ConnectionConfig): Promise<
   const major = Math.floor(Number(settings.get('server_version_num')) / 10_000)
   checkVersion(major, settings.get('server_version') ?? '', config)
   const [state] = (
-    await client.query<{ system: string; standby: boolean; now: Date }>(
+    await client.query<{ system: string; standby: boolean; started: string; now: Date }>(
       `select (select system_identifier::text from pg_catalog.pg_control_system()) as system,
-              pg_catalog.pg_is_in_recovery() as standby, pg_catalog.clock_timestamp() as now`,
+              pg_catalog.pg_is_in_recovery() as standby, pg_catalog.clock_timestamp() as now,
+              to_char(pg_catalog.pg_postmaster_start_time() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as started`,
     )
   ).rows
   if (!state)
@@ -83,6 +85,8 @@ async function queryFacts(client: pg.Client, config: ConnectionConfig): Promise<
     blockBytes: Number(settings.get('block_size')),
     dataChecksums: settings.get('data_checksums') === 'on',
     summarizesWal: settings.get('summarize_wal') === 'on',
+    // To the microsecond: it tells one start from another.
+    startedAt: state.started,
     now: state.now.toISOString(),
     dataDirectory: settings.get('data_directory') ?? null,
     settings: Object.fromEntries(RECORDED_SETTINGS.map((name) => [name, settings.get(name) ?? ''])),

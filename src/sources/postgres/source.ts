@@ -78,7 +78,7 @@ async function backup(
   const facts = await readServerFacts(config, options.signal)
   checkSameCluster(writer, facts)
   await claimLog(context.log, facts.systemId)
-  const base = await prepareIncremental(writer, context.log, facts, options)
+  const base = await prepareIncremental(config, writer, context.log, facts, options)
   const { taken, stopTime, kind } = await takeWithLog(config, slot, context, writer, options, facts, base)
   return {
     kind,
@@ -95,6 +95,7 @@ async function backup(
       segmentBytes: facts.segmentBytes,
       dataChecksums: facts.dataChecksums,
       standby: facts.standby,
+      serverStartedAt: facts.startedAt,
       tablespaces: taken.tablespaces,
       settings: facts.settings,
     }),
