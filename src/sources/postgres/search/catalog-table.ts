@@ -11,6 +11,11 @@ import {
   valuesOf,
 } from './heap.ts'
 
+export interface CatalogRow {
+  oid: number
+  name: string
+}
+
 /** A version of a row, and what is known of the transactions that made it and ended it. */
 export interface Version<Row> {
   row: Row
@@ -23,8 +28,8 @@ export interface Version<Row> {
 
 /** What a transaction did to one row; takes effect when it commits. */
 export interface Change {
-  table: CatalogTable<{ oid: number }>
-  version: Version<{ oid: number }>
+  table: CatalogTable<CatalogRow>
+  version: Version<CatalogRow>
   what: 'made' | 'ended'
 }
 
@@ -36,7 +41,7 @@ export type Pending = Map<number, Change[]>
  * newer than others: PostgreSQL writes each page whole into the log when it is first changed after the point's start
  * (full_page_writes, always on during a backup), so from there on what this holds is exact.
  */
-export class CatalogTable<Row extends { oid: number }> {
+export class CatalogTable<Row extends CatalogRow> {
   readonly #parse: (values: Buffer) => Row | null
   readonly #pending: Pending
   readonly #state: (xid: number) => TransactionState
@@ -73,6 +78,21 @@ export class CatalogTable<Row extends { oid: number }> {
       const row = this.current(oid)
       if (row !== null) yield row
     }
+  }
+
+  /** Whether the page holds rows of this table, as a rewrite's pages do. */
+  resembles(page: Buffer): boolean {
+    return tuplesOf(page).some(([, tuple]) => {
+      const row = this.#parse(valuesOf(tuple))
+      return row !== null && this.current(row.oid)?.name === row.name
+    })
+  }
+
+  /** A table of the same kind, without rows. */
+  empty(): CatalogTable<Row> {
+    const table = new CatalogTable(this.#parse, this.#pending, this.#state)
+    table.onRow = this.onRow
+    return table
   }
 
   /** A page's whole content, from a file or from the log. */

@@ -9,7 +9,7 @@ import {
   namespaceRow,
   parseMap,
 } from './catalog-rows.ts'
-import { CatalogTable, type Change, type Pending } from './catalog-table.ts'
+import { type CatalogRow, CatalogTable, type Change, type Pending } from './catalog-table.ts'
 import type { CommitLog } from './commit-log.ts'
 import { HEAP, HEAP_KIND } from './heap.ts'
 import { MANAGER, type WalRecord } from './records.ts'
@@ -19,6 +19,8 @@ export const CATALOG = { class: 1259, namespace: 2615, database: 1262 } as const
 /** pg_global, src/include/catalog/pg_tablespace.dat. */
 const SHARED_TABLESPACE = 1664
 const XLOG_DBASE_CREATE_FILE_COPY = 0x00
+/** Copies of catalogs that are followed at once; those that a rewrite did not finish are among them. */
+const MAX_COPIES = 16
 
 /** What is known of one database's tables. */
 export interface DatabaseCatalog {
@@ -31,7 +33,7 @@ export interface DatabaseCatalog {
 }
 
 interface TrackedFile extends RelationFile {
-  table: CatalogTable<{ oid: number }>
+  table: CatalogTable<CatalogRow>
 }
 
 /**
@@ -40,14 +42,16 @@ interface TrackedFile extends RelationFile {
  */
 export class ClusterCatalog {
   readonly pending: Pending = new Map()
-  readonly databases: CatalogTable<DatabaseRow>
+  databases: CatalogTable<DatabaseRow>
   readonly byDatabase = new Map<number, DatabaseCatalog>()
   readonly #major: number
   readonly #commitLog: CommitLog
   readonly #pageBytes: number
   readonly #lost: (what: string, at: Lsn) => void
-  readonly #byClasses = new Map<CatalogTable<{ oid: number }>, DatabaseCatalog>()
-  readonly #numbers = new Map<CatalogTable<{ oid: number }>, number>()
+  readonly #byClasses = new Map<CatalogTable<CatalogRow>, DatabaseCatalog>()
+  readonly #numbers = new Map<CatalogTable<CatalogRow>, number>()
+  /** Files that are being filled with rows of a catalog, to the catalog. */
+  readonly #copies = new Map<CatalogTable<CatalogRow>, CatalogTable<CatalogRow>>()
   /** By file number; several databases have files of the same number. */
   readonly #tracked = new Map<number, TrackedFile[]>()
 
@@ -82,7 +86,7 @@ export class ClusterCatalog {
   }
 
   track(catalog: DatabaseCatalog, which: 'classes' | 'namespaces', number: number): void {
-    const table = catalog[which] as unknown as CatalogTable<{ oid: number }>
+    const table = catalog[which] as unknown as CatalogTable<CatalogRow>
     this.#track({ tablespace: catalog.tablespace, database: catalog.oid, number }, table)
   }
 
@@ -137,16 +141,22 @@ export class ClusterCatalog {
     if (main.length < 12) return
     const database = main.readUInt32LE(0)
     const map = parseMap(main.subarray(12))
-    const isTracked = (number: number | undefined): boolean =>
-      this.#tracked.get(number ?? 0)?.some((file) => file.database === database) === true
     if (database === 0) {
-      if (!isTracked(map?.get(CATALOG.database))) this.#lost('the list of databases was rewritten', record.lsn)
+      const file = { tablespace: SHARED_TABLESPACE, database, number: map?.get(CATALOG.database) ?? 0 }
+      const copy = this.#adopt(this.databases, file)
+      if (copy) this.databases = copy
+      else this.#lost('the list of databases was rewritten', record.lsn)
       return
     }
     const known = this.byDatabase.get(database)
     const number = map?.get(CATALOG.class)
-    if (known && isTracked(number)) return
-    if (known) this.#lost(`the system catalogs of ${this.databaseName(database)} were rewritten`, record.lsn)
+    if (known) {
+      const copy = this.#adopt(known.classes, { tablespace: known.tablespace, database, number: number ?? 0 })
+      if (copy) {
+        known.classes = copy
+        this.#byClasses.set(copy as never, known)
+      } else this.#lost(`the system catalogs of ${this.databaseName(database)} were rewritten`, record.lsn)
+    }
     if (known || number === undefined) return
     const catalog = this.addDatabase(database, main.readUInt32LE(4))
     this.track(catalog, 'classes', number)
@@ -183,23 +193,66 @@ export class ClusterCatalog {
   }
 
   /** The database whose pg_class this is. */
-  catalogOf(table: CatalogTable<{ oid: number }>): DatabaseCatalog | null {
+  catalogOf(table: CatalogTable<CatalogRow>): DatabaseCatalog | null {
     return this.#byClasses.get(table) ?? null
   }
 
   /** Tells tables apart. */
-  numberOf(table: CatalogTable<{ oid: number }>): number {
+  numberOf(table: CatalogTable<CatalogRow>): number {
     return this.#numbers.get(table) ?? 0
   }
 
-  /** The schemas of a database were rewritten: they keep the names that are known. */
-  namespacesMoved(catalog: DatabaseCatalog, at: Lsn): void {
-    for (const [number, files] of this.#tracked)
-      this.#tracked.set(
-        number,
-        files.filter(({ table }) => (table as unknown) !== catalog.namespaces),
-      )
-    this.#lost(`the list of schemas of ${this.databaseName(catalog.oid)} was rewritten`, at)
+  /**
+   * VACUUM FULL and CLUSTER write a catalog's rows into a new file, page by page, and say only at their end that it is the
+   * catalog's. So a file whose pages look like a catalog's is followed from its first one on.
+   */
+  noticeCopies(blocks: readonly BlockReference[]): void {
+    for (const block of blocks) {
+      if (!block.image || block.fork !== 0 || this.#tableOf(block)) continue
+      const catalog = this.byDatabase.get(block.database)
+      const tables = (block.database === 0 ? [this.databases] : [catalog?.classes, catalog?.namespaces]) as (
+        | CatalogTable<CatalogRow>
+        | undefined
+      )[]
+      const page = tables[0] ? pageOf(block.image, this.#pageBytes) : null
+      const original = page && tables.find((table) => table?.resembles(page))
+      if (!original) continue
+      const copy = original.empty()
+      this.#copies.set(copy, original)
+      this.#numbers.set(copy, this.#numbers.size + 1)
+      const { tablespace, database, number } = block
+      this.#track({ tablespace, database, number }, copy)
+      const [oldest] = this.#copies.keys()
+      if (this.#copies.size > MAX_COPIES && oldest) this.#forget(oldest)
+    }
+  }
+
+  /** The schemas of a database were rewritten. */
+  moveNamespaces(catalog: DatabaseCatalog, number: number, at: Lsn): void {
+    const { tablespace, oid: database } = catalog
+    const copy = this.#adopt(catalog.namespaces, { tablespace, database, number })
+    if (copy) catalog.namespaces = copy
+    else this.#lost(`the list of schemas of ${this.databaseName(database)} was rewritten`, at)
+  }
+
+  /** The table whose file this is now: the one that it was, or its copy. Null: nothing is known of the file. */
+  #adopt<Row extends CatalogRow>(table: CatalogTable<Row>, file: RelationFile): CatalogTable<Row> | null {
+    const found = this.#fileOf(file)?.table as CatalogTable<Row> | undefined
+    if (!found || found === table) return found ?? null
+    if ((this.#copies.get(found as never) as unknown) !== table) return null
+    this.#copies.delete(found as never)
+    this.#forget(table as never)
+    return found
+  }
+
+  #forget(table: CatalogTable<CatalogRow>): void {
+    this.#copies.delete(table)
+    this.#byClasses.delete(table)
+    for (const [number, files] of this.#tracked) {
+      const others = files.filter((file) => file.table !== table)
+      if (others.length === 0) this.#tracked.delete(number)
+      else if (others.length < files.length) this.#tracked.set(number, others)
+    }
   }
 
   databaseName(oid: number): string {
@@ -217,23 +270,24 @@ export class ClusterCatalog {
     return changes
   }
 
-  #table<Row extends { oid: number }>(parse: (values: Buffer) => Row | null): CatalogTable<Row> {
+  #table<Row extends CatalogRow>(parse: (values: Buffer) => Row | null): CatalogTable<Row> {
     const table = new CatalogTable(parse, this.pending, (xid) => this.#commitLog.state(xid))
     this.#numbers.set(table as never, this.#numbers.size + 1)
     return table
   }
 
-  #track<Row extends { oid: number }>(file: RelationFile, table: CatalogTable<Row>): void {
+  #track<Row extends CatalogRow>(file: RelationFile, table: CatalogTable<Row>): void {
     const files = this.#tracked.get(file.number) ?? []
     this.#tracked.set(file.number, files)
     files.push({ ...file, table: table as never })
   }
 
-  #tableOf(block: BlockReference): CatalogTable<{ oid: number }> | null {
-    if (block.fork !== 0) return null
-    const files = this.#tracked.get(block.number)
-    const is = (file: TrackedFile): boolean => file.database === block.database && file.tablespace === block.tablespace
-    return files?.find(is)?.table ?? null
+  #tableOf(block: BlockReference): CatalogTable<CatalogRow> | null {
+    return block.fork === 0 ? (this.#fileOf(block)?.table ?? null) : null
+  }
+
+  #fileOf({ tablespace, database, number }: RelationFile): TrackedFile | undefined {
+    return this.#tracked.get(number)?.find((file) => file.database === database && file.tablespace === tablespace)
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Lsn } from '../lsn.ts'
 import { type BlockReference, partsOf } from './blocks.ts'
 import type { ClassRow, DatabaseRow } from './catalog-rows.ts'
-import type { CatalogTable, Change } from './catalog-table.ts'
+import type { CatalogRow, CatalogTable, Change } from './catalog-table.ts'
 import { CATALOG, type ClusterCatalog, type DatabaseCatalog, ownerKey } from './cluster-catalog.ts'
 import { HEAP, HEAP_KIND, isPlainDelete } from './heap.ts'
 import { MANAGER, type WalRecord } from './records.ts'
@@ -37,11 +37,11 @@ export interface Loss {
 
 /** A row of a catalog that a transaction changed, as it was before. */
 interface Affected {
-  table: CatalogTable<{ oid: number }>
+  table: CatalogTable<CatalogRow>
   oid: number
   /** Set for rows of pg_class. */
   catalog: DatabaseCatalog | null
-  before: { oid: number } | null
+  before: CatalogRow | null
   about: Loss | null
 }
 
@@ -95,6 +95,7 @@ export class LossFinder {
     const parts = partsOf(record, this.#major)
     const [first] = parts?.blocks ?? []
     if (!parts || !first) return
+    if (record.manager === MANAGER.xlog) this.#catalog.noticeCopies(parts.blocks)
     if (this.#catalog.concerns(parts.blocks)) {
       this.#catalog.follow(record, parts, {
         deleted: (oid) => this.#sign(oid, record),
@@ -166,7 +167,7 @@ export class LossFinder {
     // VACUUM FULL, CLUSTER, ALTER TABLE: the rows were written anew, into the file of a transient relation.
     const isRewritten = catalog.owners.get(key) !== after.oid
     catalog.owners.set(key, after.oid)
-    if (after.oid === CATALOG.namespace) this.#catalog.namespacesMoved(catalog, about.lsn)
+    if (after.oid === CATALOG.namespace) this.#catalog.moveNamespaces(catalog, after.file, about.lsn)
     // With another tablespace the file was copied.
     const isMoved = after.tablespace !== before.tablespace
     if (isRewritten || isMoved || !isUserTable(after) || !['r', 'm'].includes(after.kind)) return

@@ -1,7 +1,7 @@
 import { throwIfInterrupted } from '../../../errors.ts'
 import type { Lsn } from '../lsn.ts'
 import { parseMap } from './catalog-rows.ts'
-import type { CatalogTable } from './catalog-table.ts'
+import type { CatalogRow, CatalogTable } from './catalog-table.ts'
 import { CATALOG, ClusterCatalog } from './cluster-catalog.ts'
 import { CommitLog } from './commit-log.ts'
 import { INFOMASK, pageBytesOf, tuplesOf } from './heap.ts'
@@ -31,7 +31,7 @@ export async function loadCatalog(
   const commitLog = new CommitLog((path) => readSmall(files, path), pageBytes)
   const catalog = new ClusterCatalog(major, commitLog, pageBytes, lost)
 
-  const load = <Row extends { oid: number }>(table: CatalogTable<Row>, path: string): Promise<boolean> =>
+  const load = <Row extends CatalogRow>(table: CatalogTable<Row>, path: string): Promise<boolean> =>
     readPages(files, path, async (block, page) => {
       throwIfInterrupted(signal)
       await prepareFor(page, commitLog)

@@ -9,9 +9,22 @@ function short({ kind, database, schema, table, rows, xid }: FoundLoss): string 
   return `${kind} ${database}${table === null ? '' : `.${schema}.${table}`}${rows === null ? '' : ` ${rows}`} by ${xid}`
 }
 
-for (const major of [13, 14, 15, 16, 17, 18]) {
+const VERSIONS = [
+  [13, { wal_compression: 'on' }, 16],
+  [14, {}, 1],
+  [15, {}, 16],
+  [16, {}, 16],
+  [17, { wal_compression: 'pglz' }, 1],
+  [18, {}, 16],
+] as const
+
+for (const [major, settings, walSegmentMegabytes] of VERSIONS) {
   test(`version ${major}: what committed transactions dropped, truncated and deleted is found, and nothing else`, async (t) => {
-    const postgres = await startPostgres(t, { major, settings: { max_prepared_transactions: '5' } })
+    const postgres = await startPostgres(t, {
+      major,
+      settings: { max_prepared_transactions: '5', ...settings },
+      walSegmentMegabytes,
+    })
     await postgres.query(`
       create table orders as select n from generate_series(1, 500) n;
       create table customers as select n, 'c' || n as name from generate_series(1, 300) n;
@@ -52,6 +65,8 @@ for (const major of [13, 14, 15, 16, 17, 18]) {
       ]),
     )
     await transaction(postgres, ['drop table customers', 'delete from orders'], 'rollback')
+    // The catalogs that name tables get other files.
+    for (const catalog of ['pg_class', 'pg_namespace', 'pg_database']) await postgres.query(`vacuum full ${catalog}`)
     // Rewritten, not emptied.
     await postgres.query('vacuum full customers')
     await postgres.query('alter table customers alter column n type bigint')
@@ -130,3 +145,59 @@ for (const major of [13, 14, 15, 16, 17, 18]) {
     assert.deepEqual([nothing.losses.length, nothing.summary.isKnown], [1, false], JSON.stringify(nothing.losses))
   })
 }
+
+test('pages that the log keeps compressed are read, by whichever method', async (t) => {
+  const postgres = await startPostgres(t, { major: 15 })
+  const protection = await protect(t)
+  const following = protection.follow(postgres)
+  await protection.takePoint(postgres)
+  const dropped: string[] = []
+  for (const method of ['pglz', 'lz4', 'zstd', 'off']) {
+    await postgres.query(`alter system set wal_compression = ${method}`)
+    await postgres.query('select pg_reload_conf()')
+    // A new connection has the setting; after a checkpoint each page comes whole once.
+    await postgres.query('checkpoint')
+    await postgres.query(`create table with_${method} (n int)`)
+    await postgres.query('checkpoint')
+    dropped.push(`drop postgres.public.with_${method} by ${await transaction(postgres, [`drop table with_${method}`])}`)
+  }
+  await following.caughtUp()
+  const { losses, summary } = await searchTestLog(t, protection)
+  assert.deepEqual([losses.map(short), summary.notes], [dropped, []])
+})
+
+test('after a crash: what never ended is not told, and the log goes on', async (t) => {
+  const postgres = await startPostgres(t, { major: 17, walSegmentMegabytes: 1 })
+  await postgres.query('create table orders as select n, repeat(n::text, 100) as text from generate_series(1, 3000) n')
+  const protection = await protect(t)
+  const following = protection.follow(postgres)
+  const first = await protection.takePoint(postgres)
+  const open = await postgres.connect()
+  await open.query('begin; delete from orders; drop table orders')
+  await postgres.query('create table other (n int)')
+  await following.caughtUp()
+  await following.stop()
+  await postgres.crash()
+  await postgres.start()
+  const again = protection.follow(postgres)
+  const xid = await transaction(postgres, ['delete from orders where n <= 2000'])
+  await again.caughtUp()
+  const { losses } = await searchTestLog(t, protection)
+  assert.deepEqual(losses.map(short), [`delete postgres.public.orders 2000 by ${xid}`])
+
+  // Log that is missing, and what was before the first point, are named.
+  const { segments } = await protection.repository.log('db').list()
+  const missing = segments.at(-2)
+  assert.ok(missing)
+  await protection.storage.delete(`log/db/segments/${missing.branch}/${missing.name}`)
+  const gap = await searchTestLog(t, protection, { from: { kind: 'time', time: '2020-01-01T00:00:00Z' } })
+  assert.ok(
+    gap.summary.notes.some((note) => note.startsWith('GAP from ')),
+    gap.summary.notes.join(),
+  )
+  assert.ok(gap.summary.notes.some((note) => note.startsWith('The first point is of ')))
+  assert.deepEqual(
+    gap.summary.searched.map(({ point }) => point),
+    [first.id],
+  )
+})
