@@ -82,12 +82,19 @@ test("Debian's PostgreSQL 15: protected, a table dropped, and brought back to be
   await mkdir(disk.directory)
   await disk.giveToServer()
   await postgres.query(`create tablespace fast location '${disk.directory}'`)
+  await postgres.query('create database on_disk tablespace fast')
+  const other = await postgres.connect('on_disk')
+  await other.query('create table elsewhere (n int)')
+  await other.end()
   const backup = await regain(place, 'backup', 'shop')
   assert.equal(backup.status, 0, JSON.stringify(backup.last))
 
   const daemon = startCommand(LAUNCHER, ['serve'], { cwd, env: environment })
   try {
     await postgres.query("insert into words values ('after')")
+    const onDisk = await postgres.connect('on_disk')
+    await onDisk.query('drop table elsewhere')
+    await onDisk.end()
     const good = await now()
     await postgres.query('drop table words')
     await waitForLog(place, await now())
@@ -115,6 +122,7 @@ test("Debian's PostgreSQL 15: protected, a table dropped, and brought back to be
       told.stdout.includes(`regain restore shop/db --to DIR --at ${String(losses[0]?.at)} --start`),
       told.stdout,
     )
+    assert.ok(told.stdout.includes('  DROP TABLE  on_disk: public.elsewhere  '), told.stdout)
     const files = await regain(place, 'log', 'search', 'shop/db', '--from', '1f3a9c2e')
     assert.deepEqual([files.status, files.last.code], [2, 'usage'])
 

@@ -111,7 +111,7 @@ function describe(loss: LoggedLoss, target: string): string[] {
     )
   const way =
     loss.at === null
-      ? '    no restore reaches the moment before it: no point is older, or the log of its timeline was left for a newer one'
+      ? '    no --at names the moment before it: no point is older, or its timeline was left for a newer one, which has the same positions'
       : `    right before it: regain restore ${target} --to DIR --at ${loss.at} --start`
   return [line, ...notes, way]
 }

@@ -29,6 +29,8 @@ export interface Window {
   segmentBytes: number
   /** The timeline whose file of segment `number` recovery along this window reads. */
   timelineOf(number: bigint): number
+  /** The timeline that the way is on at `lsn`. */
+  timelineAt(lsn: Lsn): number
 }
 
 /** Why a window ends although there is more log behind it. */
@@ -90,6 +92,7 @@ export function findWindows(
           break: path.breakAfter(end.lsn),
           segmentBytes: any.segmentBytes,
           timelineOf: (number) => path.server(number),
+          timelineAt: (lsn) => timelineAt(history, lsn),
         })
     }
   }

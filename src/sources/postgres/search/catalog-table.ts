@@ -218,6 +218,7 @@ export class CatalogTable<Row extends CatalogRow> {
   #refresh(version: Version<Row>, tuple: HeapTuple): Version<Row> | null {
     const row = this.#parse(valuesOf(tuple))
     if (row === null) return null
+    if (row.oid !== version.row.oid) return this.#judge(tuple)
     Object.assign(version, { row, tuple })
     // The page is older than what the file of the point was, or the transaction that ended it was rolled back.
     if (!isEnded(tuple) && version.ended !== 'no') {

@@ -131,7 +131,8 @@ export class LossFinder {
   #tellRows(file: Touched, end: TransactionEnd, record: WalRecord): void {
     const relation = this.#catalog.relationOf(file)
     const row = relation?.catalog.classes.current(relation.oid)
-    if (!relation || !row || !isUserTable(row) || !['r', 'm'].includes(row.kind)) return
+    // Rows of a materialized view are made anew by REFRESH, and can be again.
+    if (!relation || !row || !isUserTable(row) || row.kind !== 'r') return
     const about = this.#about(relation.catalog, row, end, record)
     if (file.deleted > 0) this.#found({ ...about, kind: 'delete', rows: file.deleted })
     if (file.updated > 0) this.#found({ ...about, kind: 'update', rows: file.updated })

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { startPostgres } from '../../../../test/support/postgres.ts'
 import { protect } from '../../../../test/support/postgres-protection.ts'
 import { searchTestLog, transaction } from '../../../../test/support/search-log.ts'
+import { parseMoment } from '../../../operations/moments.ts'
 import type { FoundLoss } from './search.ts'
 
 function short({ kind, database, schema, table, rows, xid }: FoundLoss): string {
@@ -200,4 +201,45 @@ test('after a crash: what never ended is not told, and the log goes on', async (
     gap.summary.searched.map(({ point }) => point),
     [first.id],
   )
+})
+
+test('two timelines: what each lost is told once, with an --at only where a restore takes that way', async (t) => {
+  const original = await startPostgres(t, { major: 15, walSegmentMegabytes: 1 })
+  await original.query('create table one (n int); create table two (n int); create table three (n int)')
+  const protection = await protect(t)
+  const following = protection.follow(original)
+  await protection.takePoint(original)
+  const zero = await transaction(original, ['drop table three'])
+  const first = await transaction(original, ['drop table one'])
+  await original.query('create table later (n int)')
+  const second = await transaction(original, ['drop table later'])
+  await following.caughtUp()
+  await following.stop()
+  await original.stop()
+  const lost = (await searchTestLog(t, protection)).losses
+  assert.deepEqual(
+    lost.map(({ xid }) => xid),
+    [zero, first, second],
+  )
+
+  const { postgres: copy } = await protection.recover(original, parseMoment(lost[1]?.at ?? ''))
+  const onward = protection.follow(copy)
+  const third = await transaction(copy, ['drop table one', 'drop table two'])
+  await onward.caughtUp()
+  await onward.stop()
+  const { losses } = await searchTestLog(t, protection)
+  const told = losses.map(({ xid, timeline, table, at }) => `${xid} ${timeline} ${table} ${at !== null}`).sort()
+  assert.deepEqual(
+    told,
+    [
+      `${zero} 1 three true`,
+      // Its own end is on the way that was left, the moment before it on both.
+      `${first} 1 one true`,
+      `${second} 1 later false`,
+      `${third} 2 one true`,
+      `${third} 2 two true`,
+    ].sort(),
+  )
+  const { postgres: again } = await protection.recover(original, parseMoment(losses.at(-1)?.at ?? ''))
+  assert.deepEqual(await again.query('select count(*)::int as n from one'), [{ n: 0 }])
 })

@@ -209,21 +209,22 @@ function beginOf(window: TimedWindow, { fromMs, fromLsn }: Span): PointSpan {
 
 /** Whether both windows go through the same log at `lsn`. */
 function shares(other: TimedWindow, window: TimedWindow, lsn: Lsn): boolean {
-  const number = lsn / BigInt(window.segmentBytes)
   const isThere = other.points.some(({ startLsn }) => startLsn <= lsn) && lsn < other.to
-  return isThere && other.timelineOf(number) === window.timelineOf(number)
+  return isThere && other.timelineAt(lsn) === window.timelineAt(lsn)
 }
 
-/** A restore to a position takes the first window, by preference, that reaches it: see planPosition. */
+/**
+ * A restore to a position takes the first window, by preference, that reaches it: see planPosition. A newer timeline that
+ * does not reach as far yet will: then the position would name another moment, so it is not given.
+ */
 function foundLoss(loss: Loss, window: TimedWindow, all: readonly TimedWindow[]): FoundLoss {
   const { lsn, before, timeMs: _, ...rest } = loss
-  const number = before / BigInt(window.segmentBytes)
-  const taken = all.find(({ points, to }) => before <= to && points.some(({ stopLsn }) => stopLsn <= before))
-  const isReachable = taken?.timelineOf(number) === window.timelineOf(number)
+  const taken = all.find(({ points }) => points.some(({ stopLsn }) => stopLsn <= before))
+  const isReachable = taken?.timelineAt(before) === window.timelineAt(before)
   return {
     ...rest,
     lsn: formatLsn(lsn),
-    timeline: window.timelineOf(lsn / BigInt(window.segmentBytes)),
+    timeline: window.timelineAt(lsn),
     at: isReachable ? `lsn:${formatLsn(before)}` : null,
     atTime: momentBefore(loss.time),
   }
