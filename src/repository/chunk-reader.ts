@@ -138,6 +138,16 @@ export async function fetchGroups(
   return { ...source, data: { header: new Uint8Array(header), firstFrame: span.first, frames: ownBytes(frames) } }
 }
 
+/** To be handed over to a thread with what was fetched, which is gone here then. */
+export function ownedBuffers({ data }: PackGroups): ArrayBuffer[] {
+  return data ? [data.frames.buffer as ArrayBuffer] : []
+}
+
+/** How much `fetchGroups` reads. */
+export function sealedBytes(source: PackGroups): number {
+  return sealedSpan(frameSpan(source.groups), source.sizeBytes).length
+}
+
 /** A copy in memory of its own if the bytes are part of something larger, which a message would copy whole. */
 function ownBytes(bytes: Buffer): Uint8Array {
   return bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes)

@@ -2,7 +2,7 @@ import { RegainError, throwIfInterrupted } from '../errors.ts'
 import { displayPath } from '../filesystem/names.ts'
 import type { Entry } from '../model.ts'
 import type { ChunkPlace } from './chunk-index.ts'
-import { fetchGroups } from './chunk-reader.ts'
+import { fetchGroups, ownedBuffers } from './chunk-reader.ts'
 import type { PackGroups, ReadChunksReply } from './compute/messages.ts'
 import type { Copies } from './copies.ts'
 import { isLoss } from './damage.ts'
@@ -121,7 +121,8 @@ class Window {
       if (isLoss(error)) return new Map()
       throw error
     }
-    const reply = await state.pool.run<ReadChunksReply>({ type: 'read-chunks', source: fetched, ids, places })
+    const job = { type: 'read-chunks', source: fetched, ids, places } as const
+    const reply = await state.pool.run<ReadChunksReply>(job, ownedBuffers(fetched))
     const lost = new Set(reply.lost)
     const chunks = new Map<string, Buffer>()
     let at = 0

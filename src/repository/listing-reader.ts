@@ -5,26 +5,55 @@ import { decodePage, type Page, type PageReference } from './format/listing-page
 
 type ReadChunk = (id: Uint8Array) => Promise<Buffer>
 
-/** All entries below a root page, in order. */
-export async function* readListing(read: ReadChunk, root: string): AsyncGenerator<Entry, void, undefined> {
+/** All entries below a root page, in order. `ahead` as for readLeaves. */
+export async function* readListing(read: ReadChunk, root: string, ahead = 0): AsyncGenerator<Entry, void, undefined> {
   // Not by yield*, which would take each entry through every level's generator.
-  for await (const entries of readLeaves(read, root)) for (const entry of entries) yield entry
+  for await (const entries of readLeaves(read, root, ahead)) for (const entry of entries) yield entry
 }
 
-/** The same, leaf by leaf; at most one page of each level is held. */
-export async function* readLeaves(
+/**
+ * The same, leaf by leaf. Of each level one page is held, and the bytes of up to `ahead` that come next, which are asked for
+ * before their turn: of a store far away each would be waited for alone.
+ */
+export async function* readLeaves(read: ReadChunk, root: string, ahead = 0): AsyncGenerator<Entry[], void, undefined> {
+  yield* leavesBelow(read, readId(read, root), Number.POSITIVE_INFINITY, ahead)
+}
+
+async function* leavesBelow(
   read: ReadChunk,
-  root: string,
-  above: number = Number.POSITIVE_INFINITY,
+  bytes: Promise<Buffer>,
+  above: number,
+  ahead: number,
 ): AsyncGenerator<Entry[], void, undefined> {
-  const page = await readPage(read, root, above)
-  if ('entries' in page) yield page.entries
-  else for (const reference of page.pages) yield* readLeaves(read, reference.page, page.level)
+  const page = pageOf(await bytes, above)
+  if ('entries' in page) {
+    yield page.entries
+    return
+  }
+  const asked: Promise<Buffer>[] = []
+  try {
+    let next = 0
+    while (next < page.pages.length || asked.length > 0) {
+      while (next < page.pages.length && asked.length <= ahead) {
+        const reading = readId(read, (page.pages[next++] as PageReference).page)
+        // It fails when its turn comes.
+        reading.catch(() => undefined)
+        asked.push(reading)
+      }
+      yield* leavesBelow(read, asked.shift() as Promise<Buffer>, page.level, ahead)
+    }
+  } finally {
+    await Promise.allSettled(asked)
+  }
+}
+
+async function readId(read: ReadChunk, id: string): Promise<Buffer> {
+  return read(Buffer.from(id, 'hex'))
 }
 
 /** Levels fall from the root to the leaves, so a walk ends. */
-async function readPage(read: ReadChunk, id: string, above: number): Promise<Page> {
-  const page = decodePage(await read(Buffer.from(id, 'hex')))
+function pageOf(bytes: Buffer, above: number): Page {
+  const page = decodePage(bytes)
   if (page.level >= above) throw new RegainError('repository-damaged', 'The pages of a listing contradict each other.')
   return page
 }
@@ -36,7 +65,7 @@ export async function findEntry(
   path: EntryPath,
   above: number = Number.POSITIVE_INFINITY,
 ): Promise<Entry | null> {
-  const page = await readPage(read, root, above)
+  const page = pageOf(await readId(read, root), above)
   if ('entries' in page) return page.entries.find((entry) => entry.path === path) ?? null
   let below: PageReference | undefined
   for (const reference of page.pages) {

@@ -22,6 +22,49 @@ describe('a listing', () => {
     assert.ok([...store.bytes.values()].every((page) => page.length <= MAX_PAGE_BYTES))
   })
 
+  it('is the same when pages are asked for ahead, of which no more wait than may', async () => {
+    const entries = Array.from({ length: 30_000 }, (_, i) => entry(`${pad(i >> 6)}/${pad(i)}`))
+    const store = pages()
+    const root = await write(entries, store)
+    let [waiting, peak] = [0, 0]
+    const read = async (id: Uint8Array) => {
+      peak = Math.max(peak, ++waiting)
+      await new Promise((resolve) => setImmediate(resolve))
+      waiting--
+      return store.read(id)
+    }
+    assert.deepEqual(await Array.fromAsync(readListing(read, root, 3)), entries)
+    // The page whose turn it is, and three more.
+    assert.equal(peak, 4)
+    for await (const first of readListing(read, root, 3)) {
+      assert.deepEqual(first, entries[0])
+      break
+    }
+    assert.equal(waiting, 0, 'somebody waits for what nobody wants')
+  })
+
+  it('gives what comes before a page that is lost, asked for ahead or not', async () => {
+    const entries = Array.from({ length: 30_000 }, (_, i) => entry(`${pad(i >> 6)}/${pad(i)}`))
+    const store = pages()
+    const root = await write(entries, store)
+    const lost = [...store.bytes.keys()].filter((id) => id !== root)[5]
+    const read = async (id: Uint8Array) => {
+      if (Buffer.from(id).toString('hex') === lost) throw new RegainError('repository-damaged', 'lost')
+      return store.read(id)
+    }
+    const given = async (ahead: number) => {
+      let count = 0
+      const walk = async () => {
+        for await (const _ of readListing(read, root, ahead)) count++
+      }
+      await assert.rejects(walk(), { code: 'repository-damaged' })
+      return count
+    }
+    const before = await given(0)
+    assert.ok(before > 0)
+    assert.equal(await given(8), before)
+  })
+
   it('has more than two levels when paths are long', async () => {
     // Entries that fill a leaf each, under paths of which an inner page holds few.
     const entries = Array.from({ length: 700 }, (_, i) => ({

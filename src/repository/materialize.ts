@@ -5,7 +5,7 @@ import { TargetTree } from '../filesystem/target.ts'
 import { CLAIM_NAME, requireEmptyTarget } from '../filesystem/target-claim.ts'
 import type { Entry, EntryPath, Missed } from '../model.ts'
 import type { OpenPoint } from './api.ts'
-import { fetchGroups } from './chunk-reader.ts'
+import { fetchGroups, ownedBuffers, sealedBytes } from './chunk-reader.ts'
 import type { RestoreReply } from './compute/messages.ts'
 import type { Copies } from './copies.ts'
 import { isLoss } from './damage.ts'
@@ -17,6 +17,12 @@ import { FileLayout, type FileUnderWay, type PlannedJob, RestoreWindow, type Wan
 const WINDOW_BYTES = 128 * 1024 * 1024
 const WINDOW_FILES = 8192
 const JOBS_PER_THREAD = 4
+/**
+ * What is read and not yet written of a store that threads can't read themselves. It is far away, so this follows from the
+ * line and not from the threads: 64 MiB in 50 ms are 10 Gbit/s.
+ */
+const JOBS_FROM_AFAR = 48
+const BYTES_FROM_AFAR = 64 * 1024 * 1024
 const MAX_MISSED_KEPT = 1000
 /** Copies of a chunk that are tried. */
 const MAX_COPIES = 3
@@ -72,6 +78,8 @@ class Restore {
   private readonly options: Options
   private readonly ownership: boolean
   private readonly running = new Set<Promise<void>>()
+  /** Sealed bytes of what is running. */
+  private runningBytes = 0
   private failure: { error: unknown } | null = null
   private window = new RestoreWindow()
   private hasHardLinks = false
@@ -208,16 +216,28 @@ class Restore {
     this.window = new RestoreWindow()
     for (const planned of jobs) {
       for (const file of planned.files) if (!planned.single.has(file)) this.make(file)
-      while (this.running.size >= this.state.pool.threadCount * JOBS_PER_THREAD) await Promise.race(this.running)
+      const bytes = sealedBytes(planned.job.source)
+      while (this.isBusy(bytes)) await Promise.race(this.running)
       this.throwIfFailed()
       throwIfInterrupted(this.options.signal)
+      this.runningBytes += bytes
       const run = this.run(planned)
         .catch((error: unknown) => {
           this.failure ??= { error }
         })
-        .finally(() => this.running.delete(run))
+        .finally(() => {
+          this.running.delete(run)
+          this.runningBytes -= bytes
+        })
       this.running.add(run)
     }
+  }
+
+  private isBusy(nextBytes: number): boolean {
+    const { pool, storage } = this.state
+    if (this.running.size < pool.threadCount * JOBS_PER_THREAD) return false
+    if (storage.localDirectory !== undefined || this.running.size >= JOBS_FROM_AFAR) return true
+    return this.runningBytes + nextBytes > BYTES_FROM_AFAR
   }
 
   private make(file: FileUnderWay): void {
@@ -255,7 +275,7 @@ class Restore {
   private async execute(planned: PlannedJob): Promise<RestoreReply> {
     try {
       const source = await fetchGroups(this.state, planned.job.source, this.options.signal)
-      return await this.state.pool.run<RestoreReply>({ ...planned.job, source })
+      return await this.state.pool.run<RestoreReply>({ ...planned.job, source }, ownedBuffers(source))
     } catch (error) {
       // As a thread says it that finds the file of a pack gone.
       if (!isRegainError(error, 'storage-not-found')) throw error

@@ -13,6 +13,8 @@ import { pinPoint } from './pins.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 const MAX_READ_FILE_BYTES = 16 * 1024 * 1024
+/** Neighbours mostly lie in one group of a pack, so this is a read or two. */
+const LISTING_PAGES_AHEAD = 4
 const ZEROS = Buffer.alloc(1024 * 1024)
 
 /** An open point as the engine's own parts use it. */
@@ -102,11 +104,11 @@ class PointReader implements OpenedPoint {
   readChunk = (id: Uint8Array) => this.chunks.read(id)
 
   entries(): AsyncGenerator<Entry, void, undefined> {
-    return readListing(this.readChunk, this.point.listing)
+    return readListing(this.readChunk, this.point.listing, LISTING_PAGES_AHEAD)
   }
 
   leaves(): AsyncGenerator<readonly Entry[], void, undefined> {
-    return readLeaves(this.readChunk, this.point.listing)
+    return readLeaves(this.readChunk, this.point.listing, LISTING_PAGES_AHEAD)
   }
 
   entry(path: string): Promise<Entry | null> {
