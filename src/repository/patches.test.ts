@@ -107,6 +107,19 @@ for (const [name, makeStorage] of Object.entries(STORES))
       await assertSound(made.repository)
     })
 
+    it('is laid over groups that were compressed, wherever in them the chunks are', async () => {
+      const blocks = (40 * PAGE_CHUNK_BYTES) / BLOCK
+      const expected = Buffer.concat(Array.from({ length: blocks }, (_, n) => Buffer.alloc(BLOCK, `row ${n}, paid. `)))
+      await whole(expected)
+      const patches = [0, 2, 3, 9, 17, 25, 38, 39].map((chunk): [number, Buffer] => {
+        return [chunk * PAGE_CHUNK_BYTES + 3 * BLOCK, someBytes(`compressed ${chunk}`, BLOCK)]
+      })
+      const point = await patched(expected.length, patches)
+      for (const [offset, bytes] of patches) bytes.copy(expected, offset)
+      assert.ok((await content(point)).equals(expected))
+      await assertSound(made.repository)
+    })
+
     it('costs what changes: chunks that no change touches are neither read nor stored', async () => {
       const first = someBytes('large', 200 * PAGE_CHUNK_BYTES)
       await whole(first)

@@ -18,14 +18,18 @@ export async function patchChunks(
 ): Promise<PatchReply> {
   const ids = new Uint8Array(job.lengths.length * ID_BYTES)
   const lost: number[] = []
+  // One for all: memory of its own for each chunk would keep the collector busier than the patches keep us.
+  const room = new Uint8Array(job.lengths.reduce((most, length) => Math.max(most, length), 0))
   let patch = 0
   let at = 0
   let next = 0
   for (const bytes of old) {
     const number = next++
-    const chunk = new Uint8Array(job.lengths[number] as number)
-    if (bytes) chunk.set(bytes.subarray(0, chunk.length))
-    else lost.push(number)
+    const chunk = room.subarray(0, job.lengths[number])
+    if (bytes) {
+      chunk.set(bytes.subarray(0, chunk.length))
+      chunk.fill(0, bytes.length)
+    } else lost.push(number)
     for (; job.patches[patch * PATCH_NUMBERS] === number; patch++) {
       const [, offset, length] = job.patches.subarray(patch * PATCH_NUMBERS) as unknown as Patch
       chunk.set(new Uint8Array(job.buffer, at, length), offset)
