@@ -124,7 +124,7 @@ async function tellOfUnindexed(
   // Some may have been indexed since.
   for (const pack of again) unindexed.delete(pack.name.toString('hex'))
   if (unindexed.size === 0 || isAnyDamaged) return
-  const detail = `An index segment was lost: it named ${unindexed.size} packs that points need. No data is hurt: what it said is in the packs too, where restores find it. Mend it with: regain repository repair ${state.service}`
+  const detail = `An index segment was lost: packs that points need were named in it (${unindexed.size}). No data is hurt: what it said is in the packs too, where restores find it. Mend it with: regain repository repair ${state.service}`
   problems.push({ object: 'the index', kind: 'missing', detail, hurts: [] })
 }
 

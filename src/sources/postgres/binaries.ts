@@ -41,7 +41,7 @@ export async function findPostgres(major: number, search: BinarySearch = {}): Pr
     'precondition-failed',
     `No PostgreSQL ${major} server programs were found on this machine (looked in ${looked.join(', ')}).`,
     {
-      hint: `Install them (Debian, Ubuntu: apt-get install postgresql-${major}), or put the folder that holds "postgres" on PATH.`,
+      hint: `Install them (Debian, Ubuntu: apt-get install postgresql-${major}), put the folder that holds "postgres" on PATH, or name it as the source’s programs:.`,
     },
   )
 }
