@@ -114,6 +114,8 @@ services:
     assert.ok(destroyed > 0, 'what is not part of a point is not locked')
 
     assert.deepEqual((await pointIds(cwd)).sort(), [...trees.keys()].sort())
+    // As another machine would, which has no copies of what the store held.
+    await rm(join(home, '.local/state/regain/cache'), { recursive: true })
     for (const [id, tree] of trees) await restoresAs(cwd, id, tree)
   })
 
