@@ -94,6 +94,7 @@ export const drivers: Drivers = {
       ambient,
       fetchCommand: fetchLogCommand(request),
       search: { directories: source.programs === undefined ? [] : [source.programs], path: process.env.PATH },
+      clientEnvironment: clientEnvironment(process.env),
     })
   },
 
@@ -146,6 +147,14 @@ export const drivers: Drivers = {
     const { searchLog } = await import('./sources/postgres/search/search.ts')
     return searchLog({ ...search, store: log }, reporting)
   },
+}
+
+/** Where PostgreSQL's clients find a password that a URL does not hold. */
+function clientEnvironment(environment: NodeJS.ProcessEnv): Record<string, string> {
+  const names = ['HOME', 'PGPASSWORD', 'PGPASSFILE', 'KRB5CCNAME']
+  return Object.fromEntries(
+    names.flatMap((name) => (environment[name] === undefined ? [] : [[name, environment[name]]])),
+  )
 }
 
 /** `make`: the place may be missing. A bucket or an account never is made. */

@@ -91,7 +91,10 @@ export async function planRestore(
 
 function targetDirectory(to: string): string {
   if (/^[a-z][a-z0-9+.-]*:\/\//i.test(to)) {
-    throw notInThisVersion('Restoring into a running server (--to URL)', 'Name a new directory: --to /srv/restored')
+    throw notInThisVersion(
+      'Restoring a whole source into a running server (--to URL)',
+      'Name a new directory: --to /srv/restored; or what to restore there: --table, --schema or --database.',
+    )
   }
   if (to === '') throw new RegainError('usage', '--to needs a directory.')
   return resolve(to)
@@ -123,7 +126,7 @@ function checkCombination(request: RestoreRequest, sources: SourceConfiguration[
 }
 
 /** Where the restore of one source begins, and how far its log goes. */
-interface Start {
+export interface Start {
   point: Point
   destination: DestinationConfiguration
   /** RFC 3339 UTC: what is kept reaches this far. */
@@ -135,11 +138,11 @@ interface Start {
  * Asks every destination; of several that can serve, the one that reaches furthest, and of equals the first of the
  * configuration. When none can, the first reason is told.
  */
-async function findStart(
+export async function findStart(
   application: Application,
   service: ServiceConfiguration,
   source: SourceConfiguration,
-  request: RestoreRequest,
+  request: Pick<RestoreRequest, 'at' | 'destination'>,
   reporting: Reporting,
 ): Promise<Start> {
   const starts = await fromReadable<Start | RegainError>(

@@ -225,6 +225,8 @@ export interface OpenPoint {
       select?(entry: Entry): boolean
       last?(entry: Entry): boolean
       ownership?: boolean
+      /** False: it is thrown away after use, so nothing is synced. */
+      durable?: boolean
     },
   ): Promise<{ bytes: number; files: number; missed: Missed[] }>
   close(): Promise<void>

@@ -37,7 +37,7 @@ type Options = Parameters<OpenPoint['materialize']>[1]
 /**
  * Writes a point's entries below `directory`. First pass, in order: folders (0700) and files, whose content the threads
  * write in parallel. Second pass: hard links, symbolic links and special files, and each folder's attributes when all
- * below it is done. Links come last, so nothing is ever written through one. Then one sync of the file system, and in the
+ * below it is done. Links come last, so nothing is ever written through one. Then one sync of the file system, unless nothing need be durable, and in the
  * end the root loses the claim of its caller (target-claim.ts), if there is one, and gets its attributes.
  */
 export async function materialize(
@@ -53,8 +53,10 @@ export async function materialize(
     const restore = new Restore(state, copies, listing, tree, directory, options)
     await restore.writeFiles()
     await restore.finishTree()
-    options.progress({ phase: 'syncing', bytesDone: restore.bytes, filesDone: restore.files })
-    tree.syncFilesystem()
+    if (options.durable !== false) {
+      options.progress({ phase: 'syncing', bytesDone: restore.bytes, filesDone: restore.files })
+      tree.syncFilesystem()
+    }
     // From here on all is durable; a crash before leaves the claim, which says that the restore is not whole.
     restore.finishRoot()
     tree.syncDirectory('')
@@ -130,7 +132,7 @@ class Restore {
       for (const entry of entries) this.miss({ path: displayPath(entry.path), reason: 'damaged', detail })
       return
     }
-    this.tree.syncFilesystem()
+    if (this.options.durable !== false) this.tree.syncFilesystem()
     for (const entry of entries) await this.writeFile(entry)
     await this.flush()
   }

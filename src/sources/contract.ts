@@ -22,6 +22,41 @@ export interface Source {
 
   /** Brings a point back into `target`. The target's emptiness has been checked by the caller. */
   restore(reader: PointReader, target: RestoreTarget, options: SourceOptions): Promise<RestoreSummary>
+
+  /** Tables, a schema or a database alone, out of a point of the whole. Absent: the source has no such parts. */
+  readonly parts?: PartsRestore
+}
+
+export interface PartsRestore {
+  /** What will be done, for people, in order. Rejects with what can be known to keep it from working; changes nothing. */
+  plan(point: Point, target: PartsTarget, options: SourceOptions): Promise<string[]>
+  /** All or nothing: when it rejects, nothing is at the target, and nothing is left of what it needed meanwhile. */
+  restore(reader: PointReader, target: PartsTarget, options: SourceOptions): Promise<PartsSummary>
+}
+
+export interface PartsTarget {
+  /** One database; of that one schema or some tables, or all of it. */
+  selection: PartsSelection
+  /** Absolute path, or a connection URL. */
+  to: string
+  at: RestoreMoment
+}
+
+export interface PartsSelection {
+  /** Null: the one that the source's configuration names. */
+  database: string | null
+  schema: string | null
+  /** [SCHEMA.]TABLE, as a person writes it. */
+  tables: readonly string[]
+}
+
+export interface PartsSummary extends RestoreSummary {
+  /** Without a secret. */
+  target: string
+  database: string
+  /** Tables, as SCHEMA.TABLE, with their partitions; empty if a schema or a database was asked for. */
+  tables: string[]
+  reached: string
 }
 
 export interface SourceOptions {
@@ -151,6 +186,8 @@ export interface MaterializeOptions extends SourceOptions {
   last?(entry: Entry): boolean
   /** False: files belong to the user who runs the restore (needed when not root). Default true when root. */
   ownership?: boolean
+  /** False: it is thrown away after use, so nothing is synced, which holds up all that writes to the file system. */
+  durable?: boolean
 }
 
 export interface RestoreTarget {

@@ -134,7 +134,6 @@ describe('usage', () => {
     const cwd = await protectedPlace()
     for (const args of [
       ['drill', 'shop'],
-      ['restore', 'shop', '--to', 'out', '--table', 'orders'],
       ['restore', 'shop', '--to', 'postgres://localhost/x'],
     ]) {
       const { status, last } = await json(cwd, ...args)

@@ -1,6 +1,7 @@
 import { formatDuration } from '../../config/duration.ts'
 import { RegainError } from '../../errors.ts'
 import type { RestoreOutcome } from '../../operations/restore.ts'
+import type { PartsRequest } from '../../operations/restore-parts.ts'
 import type { RestorePlan } from '../../operations/restore-plan.ts'
 import type { Register, Session } from '../cli.ts'
 import { count, formatBytes, formatTime } from '../format.ts'
@@ -17,10 +18,17 @@ WHEN is one of
 Nothing that exists is ever overwritten: DIR must be empty or new. A service with several sources gets one directory
 for each below DIR. Every chunk is checked against the key before it is written.
 
+Tables, a schema or a database alone: the whole cluster recovers in a sandbox (below $TMPDIR, removed again), pg_dump
+reads what was asked for, and --to is one of
+  FILE.sql  FILE.dump  DIR                SQL, or what pg_restore reads: one file, or a directory
+  postgres://USER@HOST:PORT/DATABASE      that database, in one transaction, if nothing of it is there
+
 Examples:
   regain restore shop --to /srv/restored --preview
   regain restore shop/db --to /srv/db --at 2026-11-20T14:59:59Z --start
-  regain restore shop/files --to /tmp/one --path "invoices/2026/*.pdf"`
+  regain restore shop/files --to /tmp/one --path "invoices/2026/*.pdf"
+  regain restore shop/db --table orders --table sales.items --at 2026-11-20T14:59:59Z --to orders.sql
+  regain restore shop/db --database shop --to postgres://postgres@localhost/rescue`
 
 interface Options {
   to: string
@@ -29,7 +37,8 @@ interface Options {
   start?: boolean
   preview?: boolean
   database?: string
-  table?: string
+  schema?: string
+  table?: string[]
   destination?: string
 }
 
@@ -39,20 +48,21 @@ export const register: Register = (program, run) => {
     .helpGroup('Getting data back:')
     .description('bring a service or source back, into an empty directory')
     .argument('<service[/source]>', 'what to restore')
-    .requiredOption('--to <dir>', 'where to: an empty or new directory')
+    .requiredOption('--to <place>', 'where to: an empty or new directory; with --table and such also a file or a URL')
     .option('--at <when>', 'which moment', 'latest')
     .option('--start', 'start the restored database and report the moment really reached')
     .option('--path <glob>', 'only these paths of a source of files')
     .option('--preview', 'print the plan and do nothing')
     .option('--destination <name>', 'read from this destination')
-    .option('--database <name>', 'not available in this version')
-    .option('--table <name>', 'not available in this version')
+    .option('--table <name>', 'only this table of a database: TABLE or SCHEMA.TABLE; can be repeated', collect)
+    .option('--schema <name>', 'only this schema of a database')
+    .option('--database <name>', 'only this database, or the one of --table and --schema; default: that of the url')
     .addHelpText('after', EXAMPLES)
     .action((target: string, options: Options) =>
       run(async (session) => {
-        refuseParts(options)
         const { parseMoment } = await import('../../operations/moments.ts')
         const at = parseMoment(options.at)
+        if (asksForParts(options)) return restoreParts(session, target, at, options)
         const application = await session.application()
         const { planRestore } = await import('../../operations/restore-plan.ts')
         const request = {
@@ -74,12 +84,59 @@ export const register: Register = (program, run) => {
     )
 }
 
-function refuseParts(options: Options): void {
-  const option = options.database !== undefined ? '--database' : options.table !== undefined ? '--table' : null
-  if (option === null) return
-  throw new RegainError('usage', `${option} is not available in this version. Nothing was done.`, {
-    hint: 'Restore the whole cluster with --start, then copy what you need with pg_dump.',
-  })
+function collect(value: string, before: string[] = []): string[] {
+  return [...before, value]
+}
+
+function asksForParts({ table, schema, database }: Options): boolean {
+  return table !== undefined || schema !== undefined || database !== undefined
+}
+
+async function restoreParts(
+  session: Session,
+  target: string,
+  at: PartsRequest['at'],
+  options: Options,
+): Promise<number> {
+  if (options.start || options.path !== undefined) {
+    throw new RegainError('usage', `${options.start ? '--start' : '--path'} does not go with parts of a database.`, {
+      hint: 'Leave it out; or restore the whole source.',
+    })
+  }
+  const { output, reporting } = session
+  const operations = await import('../../operations/restore-parts.ts')
+  const application = await session.application()
+  const { table: tables = [], schema = null, database = null } = options
+  const request = {
+    target,
+    selection: { tables, schema, database },
+    to: options.to,
+    at,
+    destination: options.destination,
+  }
+  const plan = await operations.planPartsRestore(application, request, reporting)
+  const name = `${plan.service.name}/${plan.source.name}`
+  const lines = [`${name} to ${plan.at}:`, ...plan.steps.map((step, i) => `  ${i + 1}. ${step}`)]
+  if (options.preview) {
+    for (const line of lines) output.line(line)
+    const { source, destination, point, steps } = plan
+    const part = { source: source.name, destination: destination.name, point: pointShape(point), steps }
+    output.result({ operation: 'restore-preview', service: plan.service.name, at: plan.at, parts: [part] })
+    return 0
+  }
+  for (const line of lines) output.say(line)
+  const outcome = await operations.restoreParts(application, plan, reporting)
+  const what = outcome.tables.length > 0 ? outcome.tables.join(', ') : (schema ?? outcome.database)
+  output.say(
+    `${what} of ${name} is in ${outcome.target}: ${formatBytes(outcome.bytes)} in ${formatDuration(outcome.durationMs)}, ` +
+      `as of ${formatTime(outcome.reached)}`,
+  )
+  if (!output.isJson) {
+    tellMissed(output, outcome.missed, outcome.missed.length, `what was restored of ${name}`)
+    tellMissed(output, plan.point.missed, plan.point.missedCount, 'the point itself since it was taken')
+  }
+  output.result({ ...restoreShape(outcome), database: outcome.database, schema, tables: outcome.tables })
+  return isComplete(outcome) ? 0 : 3
 }
 
 function preview({ output }: Session, plan: RestorePlan): number {
@@ -103,7 +160,7 @@ function planLines(plan: RestorePlan): string[] {
 }
 
 /** What the point never had is as missing as what could not be brought back. */
-function isComplete({ missed, point }: RestoreOutcome): boolean {
+function isComplete({ missed, point }: Pick<RestoreOutcome, 'missed' | 'point'>): boolean {
   return missed.length === 0 && point.complete
 }
 

@@ -47,16 +47,26 @@ export async function restorePostgres(
   const binaries = target.start ? await findPostgres(positions.major, context.search) : null
   await checkTablespaceTarget(directory, positions)
 
-  // Without its control file no server starts, so a restore that was killed can't be taken for a whole one.
-  const last = (entry: Entry) => entry.path === CONTROL_FILE
-  const summary = await reader.materialize(directory, { ...options, last, ownership: false })
-  refuseIncomplete(summary, directory)
+  const summary = await layOut(reader, directory, options)
   try {
     return { ...summary, ...(await bringUp(positions, plan, binaries, target, options, context)) }
   } catch (error) {
     await putAwayTablespaces(positions, target, options)
     throw error
   }
+}
+
+/** The files of a point, whole: rejects with `repository-damaged` if any is lost. */
+export async function layOut(
+  reader: PointReader,
+  directory: string,
+  options: SourceOptions & { durable?: boolean },
+): Promise<RestoreSummary> {
+  // Without its control file no server starts, so a restore that was killed can't be taken for a whole one.
+  const last = (entry: Entry) => entry.path === CONTROL_FILE
+  const summary = await reader.materialize(directory, { ...options, last, ownership: false })
+  refuseIncomplete(summary, directory)
+  return summary
 }
 
 /** From the files of the point to a directory that recovers by itself, or with binaries to a server that has. */

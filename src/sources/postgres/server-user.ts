@@ -48,3 +48,8 @@ export function parseAccount(passwd: string, name: string): ServerUser | null {
   }
   return null
 }
+
+/** Every uid that the text of /etc/passwd gives to somebody. */
+export function uidsIn(passwd: string): Set<number> {
+  return new Set(passwd.split('\n').map((line) => Number(line.split(':')[2])))
+}

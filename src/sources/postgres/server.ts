@@ -62,6 +62,8 @@ export interface StartOptions {
   scratch?: string
   /** The run folder lies in the data directory, so that nothing is left elsewhere of a server that is released. */
   inside?: boolean
+  /** Program and arguments that run the server's own, in its place: its process must stay the same one. */
+  wrapper?: readonly string[]
 }
 
 const FAST_STOP_MS = 30_000
@@ -137,7 +139,8 @@ async function launch(
   const log = await open(logFile, O_WRONLY | O_CREAT | O_APPEND | O_EXCL | O_NOFOLLOW, 0o600)
   try {
     // A session of its own: Ctrl-C on the terminal is for us, and we stop the server in order.
-    const child = spawn(join(binaries.directory, 'postgres'), arguments_, {
+    const [program = '', ...rest] = [...(options.wrapper ?? []), join(binaries.directory, 'postgres'), ...arguments_]
+    const child = spawn(program, rest, {
       cwd: '/',
       detached: true,
       stdio: ['ignore', log.fd, log.fd],

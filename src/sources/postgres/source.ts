@@ -17,6 +17,7 @@ import { sqlStateOf } from './connection-errors.ts'
 import { type ConnectionConfig, describeConnection, parseConnectionUrl } from './connection-url.ts'
 import { type IncrementalBase, prepareIncremental } from './incremental.ts'
 import { claimLog, storeHistory } from './log-identity.ts'
+import { createPartsRestore } from './parts/restore-parts.ts'
 import type { RecoveryPlan } from './plan.ts'
 import { PointLog } from './point-log.ts'
 import { toRecord } from './positions.ts'
@@ -39,6 +40,8 @@ export interface PostgresSourceContext {
   fetchCommand: readonly string[]
   /** Where server programs are looked for. */
   search: BinarySearch
+  /** What clients of PostgreSQL may take from our own environment: passwords, where they are kept. Default: nothing. */
+  clientEnvironment?: Readonly<Record<string, string>>
 }
 
 export interface PostgresSource extends Source {
@@ -64,6 +67,13 @@ export function createPostgresSource(source: PostgresSourceConfig, context: Post
         user: config.user,
         database: config.database,
       }),
+    parts: createPartsRestore({
+      store: context.log,
+      search: context.search,
+      user: config.user,
+      database: config.database,
+      environment: context.clientEnvironment ?? {},
+    }),
     plan: (points, at, signal) => planRecovery(points, context.log, at, signal),
   }
 }

@@ -22,6 +22,9 @@ export interface RecoveryRequest {
   store: LogStore
   user: ServerUser | null
   options: SourceOptions
+  /** Settings and wrapper of the server, as startServer takes them. */
+  settings?: Record<string, string>
+  wrapper?: readonly string[]
 }
 
 const LOOK_MS = 25
@@ -48,6 +51,8 @@ export async function recover(request: RecoveryRequest): Promise<{ server: Postg
       signal: options.signal,
       until: 'process',
       inside: true,
+      settings: request.settings ?? {},
+      wrapper: request.wrapper ?? [],
     })
     await untilRecovered(server, feeder, request)
     const report = readRecoveryLog(await server.log())

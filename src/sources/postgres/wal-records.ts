@@ -1,13 +1,15 @@
 import type { Lsn } from './lsn.ts'
 
 /**
- * Reads the few WAL records that say *when* something was: ends of transactions and named restore points. So a plan
- * knows before a restore whether its moment is in the log. Layout: src/include/access/xlog_internal.h and xlogrecord.h;
+ * Reads the few WAL records that a plan must know of before a restore: ends of transactions and named restore points, which
+ * say whether its moment is in the log, and new tablespaces. Layout: src/include/access/xlog_internal.h and xlogrecord.h;
  * the same from 13 to 18, little endian.
  */
 export type WalEvent =
   | { kind: 'transaction'; xid: number; timeMs: number; lsn: Lsn }
   | { kind: 'restore-point'; name: string; timeMs: number; lsn: Lsn }
+  /** A tablespace was made in a folder outside of the data directory. */
+  | { kind: 'tablespace'; location: string; lsn: Lsn }
 
 export interface WalScan {
   /** In the order of the log; `lsn` is where each record begins. */
@@ -25,8 +27,10 @@ const EPOCH_OFFSET_MS = 946_684_800_000
 
 const RM_XLOG = 0
 const RM_XACT = 1
+const RM_TABLESPACE = 5
 const XLOG_SWITCH = 0x40
 const XLOG_RESTORE_POINT = 0x70
+const XLOG_TBLSPC_CREATE = 0x00
 /** Low bits of xl_info of a transaction record; commit, abort, and both of a prepared transaction. */
 const XACT_MASK = 0x70
 const XACT_ENDS = [0x00, 0x20, 0x30, 0x40]
@@ -116,6 +120,12 @@ function parseRecord(record: Buffer, lsn: Lsn): WalEvent | 'switch' | null {
       timeMs: timeAt(data),
       lsn,
     }
+  }
+  if (manager === RM_TABLESPACE && (info & 0xf0) === XLOG_TBLSPC_CREATE) {
+    // xl_tblspc_create_rec: oid, path up to a zero; an empty one is "in place".
+    const data = mainData(record)
+    const end = data?.indexOf(0, 4) ?? -1
+    return data && end > 4 ? { kind: 'tablespace', location: data.toString('utf8', 4, end), lsn } : null
   }
   if (manager !== RM_XACT || !XACT_ENDS.includes(info & XACT_MASK)) return null
   const data = mainData(record)
