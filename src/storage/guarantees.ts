@@ -265,8 +265,9 @@ async function locking({ storage, prefix, options }: Place): Promise<string | nu
   if (!(await immutability.isLocked(name, options))) return 'an object that was to be locked is not'
   await immutability.extend(name, options)
   if (!(await immutability.isExtended(name, options))) return 'a lock was not extended'
-  for (const attempt of [storage.delete(name, options), storage.put(name, Buffer.from('other'), options)]) {
-    const error = await failure(attempt)
+  const attempts = [() => storage.delete(name, options), () => storage.put(name, Buffer.from('other'), options)]
+  for (const attempt of attempts) {
+    const error = await failure(attempt())
     if (error === null) return 'a locked object could be removed or replaced'
     if (error.code !== 'storage-locked') throw error
   }
