@@ -40,6 +40,33 @@ test('tablespaces go beside the copy, unlogged tables are empty, and the origina
   await following.stop()
 })
 
+test('a tablespace newer than the point keeps a copy from recovering beside its original, but not to a moment before', async (t) => {
+  const postgres = await startPostgres(t, { major: 17 })
+  const protection = await protect(t)
+  const following = protection.follow(postgres)
+  await protection.takePoint(postgres)
+  // Recovery to a time goes on to the next commit, so another one stands between.
+  const [before] = await writeRows(postgres, 1, 2)
+  const disk = testPostgres(t, postgres.binaries, join(await temporaryDirectory(t), 'disk'))
+  await mkdir(disk.directory)
+  await disk.giveToServer()
+  await postgres.query(`create tablespace fast location '${disk.directory}'`)
+  await postgres.query('create table placed tablespace fast as select generate_series(1, 1000) as n')
+  await following.caughtUp()
+  await following.stop()
+
+  const folder = await temporaryDirectory(t)
+  const refused = { code: 'precondition-failed', message: new RegExp(`${disk.directory} after the point`) }
+  for (const start of [true, false])
+    await assert.rejects(protection.restore(postgres, { kind: 'latest' }, join(folder, 'latest'), { start }), refused)
+  assert.equal(existsSync(join(folder, 'latest')), false)
+  const { postgres: byLsn } = await protection.recover(postgres, { kind: 'lsn', lsn: before?.lsn ?? '' })
+  assert.deepEqual(await readRows(byLsn), [1])
+  const { postgres: byTime } = await protection.recover(postgres, { kind: 'time', time: before?.at ?? '' })
+  assert.deepEqual(await readRows(byTime), [1])
+  assert.equal((await postgres.query<{ n: string }>('select count(*) as n from placed'))[0]?.n, '1000')
+})
+
 test('what a failed restore leaves of tablespaces is named with --start, and put away without', async (t) => {
   const postgres = await startPostgres(t, { major: 15 })
   const protection = await protect(t)

@@ -4,8 +4,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import type { PointReader } from '../../src/sources/contract.ts'
 import { withSql } from '../../src/sources/postgres/connection.ts'
-import { parseLsn } from '../../src/sources/postgres/lsn.ts'
-import { findNewTablespace } from '../../src/sources/postgres/parts/new-tablespace.ts'
+import { findNewTablespaces } from '../../src/sources/postgres/new-tablespaces.ts'
 import { withSandbox } from '../../src/sources/postgres/parts/sandbox.ts'
 import { uidsIn } from '../../src/sources/postgres/server-user.ts'
 import { startPostgres, temporaryDirectory, testPostgres } from '../support/postgres.ts'
@@ -92,9 +91,9 @@ test('the folder of a tablespace that was made after the point is not touched', 
   assert.equal(plan.point, point.id)
   // Who is not root has no such user, and is told before.
   const log = protection.repository.log('db')
-  assert.equal(await findNewTablespace(point, plan.timeline, plan.end, log, t.signal), disk.directory)
-  const early = parseLsn(String(point.positions.stopLsn))
-  assert.equal(await findNewTablespace(point, plan.timeline, early, log, t.signal), null)
+  assert.deepEqual(await findNewTablespaces(point, plan, log, t.signal), [disk.directory])
+  const early = await protection.plan({ kind: 'lsn', lsn: String(point.positions.stopLsn) })
+  assert.deepEqual(await findNewTablespaces(point, early, log, t.signal), [])
 
   const reader = await protection.repository.openPoint(point.id, { signal: t.signal })
   t.after(() => reader.close())

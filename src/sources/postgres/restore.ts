@@ -9,6 +9,7 @@ import {
   prepareDataDirectory,
   tablespacesDirectory,
 } from './data-directory.ts'
+import { refuseNewTablespaces } from './new-tablespaces.ts'
 import type { RecoveryPlan } from './plan.ts'
 import { type Positions, positionsOf } from './positions.ts'
 import { planRecovery } from './recovery-log.ts'
@@ -46,6 +47,7 @@ export async function restorePostgres(
   for (const note of plan.notes) options.warn(note)
   const binaries = target.start ? await findPostgres(positions.major, context.search) : null
   await checkTablespaceTarget(directory, positions)
+  await refuseNewTablespaces(reader.point, plan, context.store, options.signal)
 
   const summary = await layOut(reader, directory, options)
   try {

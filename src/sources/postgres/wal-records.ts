@@ -8,8 +8,8 @@ import type { Lsn } from './lsn.ts'
 export type WalEvent =
   | { kind: 'transaction'; xid: number; timeMs: number; lsn: Lsn }
   | { kind: 'restore-point'; name: string; timeMs: number; lsn: Lsn }
-  /** A tablespace was made in a folder outside of the data directory. */
-  | { kind: 'tablespace'; location: string; lsn: Lsn }
+  /** A tablespace was made in a folder outside of the data directory. `previous`: where the record before it begins. */
+  | { kind: 'tablespace'; location: string; lsn: Lsn; previous: Lsn }
 
 export interface WalScan {
   /** In the order of the log; `lsn` is where each record begins. */
@@ -125,7 +125,9 @@ function parseRecord(record: Buffer, lsn: Lsn): WalEvent | 'switch' | null {
     // xl_tblspc_create_rec: oid, path up to a zero; an empty one is "in place".
     const data = mainData(record)
     const end = data?.indexOf(0, 4) ?? -1
-    return data && end > 4 ? { kind: 'tablespace', location: data.toString('utf8', 4, end), lsn } : null
+    return data && end > 4
+      ? { kind: 'tablespace', location: data.toString('utf8', 4, end), lsn, previous: record.readBigUInt64LE(8) }
+      : null
   }
   if (manager !== RM_XACT || !XACT_ENDS.includes(info & XACT_MASK)) return null
   const data = mainData(record)

@@ -16,7 +16,8 @@ import { type BinarySearch, findPostgres, type PostgresBinaries } from '../binar
 import { withSql } from '../connection.ts'
 import { quoteLiteral } from '../connection-errors.ts'
 import type { ConnectionConfig } from '../connection-url.ts'
-import { type Lsn, parseLsn } from '../lsn.ts'
+import { parseLsn } from '../lsn.ts'
+import { findNewTablespaces } from '../new-tablespaces.ts'
 import type { RecoveryPlan } from '../plan.ts'
 import { positionsOf } from '../positions.ts'
 import { planRecovery } from '../recovery-log.ts'
@@ -24,7 +25,6 @@ import { type ClientPrograms, findClientPrograms } from './client-programs.ts'
 import { type DumpRequest, dumpToDatabase, dumpToFile, readDumpRoles } from './dump.ts'
 import { parseName } from './names.ts'
 import { findNeeds, findUnlogged, type Need } from './needs.ts'
-import { findNewTablespace } from './new-tablespace.ts'
 import { checkOutput, formatOf, writeOutput } from './output.ts'
 import type { NamedRoles } from './roles.ts'
 import { checkSandboxSpace, type Sandbox, withSandbox } from './sandbox.ts'
@@ -86,7 +86,7 @@ async function prepare(
       : plan.target.kind === 'lsn'
         ? parseLsn(plan.target.value)
         : plan.end
-  await refuseNewTablespace(point, plan, until, options, context)
+  await refuseNewTablespace(point, plan, options, context)
   const logBytes = Number(until - positions.startLsn)
   const space = await checkSandboxSpace(point, logBytes)
   if (database !== null) await checkTargetBefore(database, selection, options)
@@ -110,13 +110,12 @@ async function prepare(
 async function refuseNewTablespace(
   point: Point,
   plan: RecoveryPlan,
-  until: Lsn,
   { signal }: SourceOptions,
   { store }: PartsContext,
 ): Promise<void> {
   if (process.getuid?.() === 0) return
-  const location = await findNewTablespace(point, plan.timeline, until, store, signal)
-  if (location === null) return
+  const [location] = await findNewTablespaces(point, plan, store, signal)
+  if (location === undefined) return
   throw new RegainError(
     'precondition-failed',
     `A tablespace was made in ${location} after the point was taken. To replay that here could change what is in that folder now. Nothing was done.`,
