@@ -180,8 +180,9 @@ async function* one(entry: Entry): AsyncGenerator<Entry, void, undefined> {
 }
 
 /** As the source's driver has it (src/sources/contract.ts, addStream). */
-function chunkingOf(point: Point): 'pages' | 'content' {
-  return point.sourceType === 'postgres' ? 'pages' : 'content'
+function chunkingOf({ sourceType }: Point): 'pages' | 'content' | 'dump' {
+  if (sourceType === 'postgres') return 'pages'
+  return sourceType === 'postgres-dump' ? 'dump' : 'content'
 }
 
 /** Chunk ids mean nothing in another repository. */

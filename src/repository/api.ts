@@ -174,7 +174,7 @@ export interface PointSession {
   ): Promise<void>
   addStream(
     entry: Entry,
-    chunking: 'pages' | 'content',
+    chunking: 'pages' | 'content' | 'dump',
   ): Promise<{ write(bytes: Buffer): Promise<void>; end(): Promise<void> }>
   addUnchanged(entry: Entry, from: Entry): Promise<boolean>
   addPatched(

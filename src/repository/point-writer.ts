@@ -15,7 +15,7 @@ import { type OpenedPoint, openPointReader } from './open-point.ts'
 import { PackStore } from './pack-store.ts'
 import { type PatchContext, PatchWriter, patchableIds } from './patch-writer.ts'
 import type { RepositoryState } from './repository-state.ts'
-import { StreamWriter } from './stream-writer.ts'
+import { type StreamChunking, StreamWriters } from './stream-writer.ts'
 import { abortSession, beginSession, commitSession, giveUpSession, type WriteSession } from './write-session.ts'
 
 const MAX_MISSED_KEPT = 1000
@@ -91,7 +91,7 @@ class PointWriter implements PointSession {
   private readonly packs: PackStore
   private readonly content: ContentQueue
   private readonly listing: ListingWriter
-  private readonly streams: StreamWriter
+  private readonly streams: StreamWriters
   private readonly stopListening: () => void
   private readonly onAbort: () => void
   private readonly pace: SharedPace | null
@@ -128,7 +128,7 @@ class PointWriter implements PointSession {
       missed: (missed) => this.miss(missed),
       progress: (bytesDone, filesDone) => request.progress({ phase: 'reading', bytesDone, filesDone }),
     })
-    this.streams = new StreamWriter(this.content, state.keys)
+    this.streams = new StreamWriters(this.content, state.keys)
     this.listing = new ListingWriter(state.keys, {
       unordered: request.unordered === true,
       store: (page) => this.content.storeMetadata(page),
@@ -172,7 +172,7 @@ class PointWriter implements PointSession {
 
   async addStream(
     entry: Entry,
-    chunking: 'pages' | 'content',
+    chunking: StreamChunking,
   ): Promise<{ write(bytes: Buffer): Promise<void>; end(): Promise<void> }> {
     const room = this.room()
     if (room) await room

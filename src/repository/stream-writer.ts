@@ -1,7 +1,7 @@
 import { RegainError } from '../errors.ts'
 import { displayPath } from '../filesystem/names.ts'
 import type { Entry } from '../model.ts'
-import { Chunker, FILE_CHUNKS, gearTable, PAGE_CHUNK_BYTES } from './chunker.ts'
+import { Chunker, DUMP_CHUNKS, FILE_CHUNKS, gearTable, PAGE_CHUNK_BYTES } from './chunker.ts'
 import type { Chunking } from './compute/messages.ts'
 import type { ContentQueue } from './content-queue.ts'
 import type { Pending } from './entry-order.ts'
@@ -11,6 +11,8 @@ import { contentBytes } from './listing-reader.ts'
 /** Streams are collected in buffers of this size, which holds the largest chunk; small ones share one. */
 const BUFFER_BYTES = 4 * 1024 * 1024
 const BUFFERS_KEPT = 8
+/** Each open one holds a buffer. */
+const MAX_OPEN = 16
 /** Entries may not wait for a buffer that thousands of tiny streams would be needed to fill. */
 const MAX_PARTS = 1024
 
@@ -22,27 +24,72 @@ interface Part {
   chunking: Chunking
 }
 
-/** Gathers bytes that sources push, one stream after the other, into jobs for the threads. */
-export class StreamWriter {
+export type StreamChunking = Exclude<Chunking, 'one'>
+
+/**
+ * Gathers bytes that sources push into jobs for the threads. Each stream that is open beside others has a writer of its
+ * own, which the next one takes over: small streams one after the other share buffers.
+ */
+export class StreamWriters {
   private readonly content: ContentQueue
+  private readonly keys: DomainKeys
   private readonly spare: SharedArrayBuffer[] = []
+  private readonly writers: StreamWriter[] = []
+
+  constructor(content: ContentQueue, keys: DomainKeys) {
+    this.content = content
+    this.keys = keys
+  }
+
+  /** Calls must not overlap; what is opened may. */
+  open(entry: Entry, chunking: StreamChunking): ReturnType<StreamWriter['open']> {
+    let writer = this.writers.find(({ isOpen }) => !isOpen)
+    if (writer === undefined) {
+      if (this.writers.length === MAX_OPEN) throw new Error(`${MAX_OPEN} streams are open already`)
+      writer = new StreamWriter(this.content, this.keys, this.spare)
+      this.writers.push(writer)
+    }
+    return writer.open(entry, chunking)
+  }
+
+  /** Sends what ended streams have left behind. One that is open goes on by itself. */
+  async flush(): Promise<void> {
+    for (const writer of this.writers) if (!writer.isOpen) await writer.flush()
+  }
+
+  /** Sends what is left when no more streams come. */
+  async finish(): Promise<void> {
+    for (const writer of this.writers) await writer.finish()
+  }
+}
+
+/** One stream after the other. */
+class StreamWriter {
+  private readonly content: ContentQueue
+  private readonly spare: SharedArrayBuffer[]
   private buffer: Uint8Array | null = null
   private filled = 0
   private parts: Part[] = []
   private current: OpenStream | null = null
-  private readonly chunker: Chunker
+  private readonly chunkers: Readonly<Record<'content' | 'dump', Chunker>>
 
-  constructor(content: ContentQueue, keys: DomainKeys) {
+  constructor(content: ContentQueue, keys: DomainKeys, spare: SharedArrayBuffer[]) {
     this.content = content
-    this.chunker = new Chunker(gearTable(keys.chunker), FILE_CHUNKS)
+    this.spare = spare
+    const gear = gearTable(keys.chunker)
+    this.chunkers = { content: new Chunker(gear, FILE_CHUNKS), dump: new Chunker(gear, DUMP_CHUNKS) }
+  }
+
+  get isOpen(): boolean {
+    return this.current !== null
   }
 
   async open(
     entry: Entry,
-    chunking: 'pages' | 'content',
+    chunking: StreamChunking,
   ): Promise<{ write(bytes: Buffer): Promise<void>; end(): Promise<void> }> {
-    if (this.current) throw new Error('a stream is open already')
     if (this.parts.length >= MAX_PARTS) await this.flush()
+    if (chunking === 'pages' && entry.size === undefined) throw new Error('pages of a file of unknown size')
     const stream = new OpenStream(entry, chunking, this.content.addWaiting(entry))
     this.current = stream
     return {
@@ -69,7 +116,8 @@ export class StreamWriter {
   }
 
   private async write(stream: OpenStream, bytes: Buffer): Promise<void> {
-    if (stream.bytes + bytes.length > stream.announcedBytes) throw this.contradicts(stream, bytes.length)
+    if (stream.announcedBytes !== null && stream.bytes + bytes.length > stream.announcedBytes)
+      throw this.contradicts(stream, bytes.length)
     for (let at = 0; at < bytes.length; ) {
       const space = this.space(stream)
       if (space === 0) {
@@ -89,21 +137,21 @@ export class StreamWriter {
    */
   private async makeRoom(stream: OpenStream): Promise<void> {
     const part = this.parts.at(-1)
-    if (stream.chunking !== 'content' || part?.stream !== stream) return this.flush()
-    const undecided = this.takeUndecided(part)
+    if (stream.chunking === 'pages' || part?.stream !== stream) return this.flush()
+    const undecided = this.takeUndecided(part, this.chunkers[stream.chunking])
     await this.flush()
     this.space(stream)
     if (undecided.length > 0) this.take(stream, undecided)
   }
 
   /** Removes from the end of the last part what may belong to a chunk that goes on, and gives a copy of it. */
-  private takeUndecided(part: Part): Buffer {
+  private takeUndecided(part: Part, chunker: Chunker): Buffer {
     const buffer = this.buffer as Uint8Array
     let decided = this.filled - part.length
-    let end = this.chunker.cut(buffer, decided, this.filled, true)
+    let end = chunker.cut(buffer, decided, this.filled, true)
     while (end !== 0) {
       decided = end
-      end = this.chunker.cut(buffer, decided, this.filled, true)
+      end = chunker.cut(buffer, decided, this.filled, true)
     }
     const undecided = Buffer.from(buffer.subarray(decided, this.filled))
     this.filled = decided
@@ -118,7 +166,8 @@ export class StreamWriter {
 
   private async end(stream: OpenStream): Promise<void> {
     this.current = null
-    if (stream.bytes !== stream.announcedBytes) throw this.contradicts(stream, 0)
+    if (stream.announcedBytes === null) stream.entry.size = stream.bytes
+    else if (stream.bytes !== stream.announcedBytes) throw this.contradicts(stream, 0)
     stream.ended = true
     await this.settle(stream)
   }
@@ -142,7 +191,7 @@ export class StreamWriter {
     if (stream.chunking !== 'pages') return free
     const intoChunk = stream.bytes % PAGE_CHUNK_BYTES
     const wholeChunks = Math.floor((free + intoChunk) / PAGE_CHUNK_BYTES) * PAGE_CHUNK_BYTES
-    const left = stream.announcedBytes - stream.bytes
+    const left = (stream.announcedBytes ?? Number.POSITIVE_INFINITY) - stream.bytes
     return left <= free ? left : Math.max(0, wholeChunks - intoChunk)
   }
 
@@ -178,19 +227,20 @@ export class StreamWriter {
 
 class OpenStream {
   readonly entry: Entry
-  readonly chunking: Chunking
+  readonly chunking: StreamChunking
   readonly pending: Pending
   readonly ids: Buffer[] = []
-  readonly announcedBytes: number
+  /** Null: it shows at the end. */
+  readonly announcedBytes: number | null
   parts = 0
   stored = 0
   bytes = 0
   ended = false
   completed = false
 
-  constructor(entry: Entry, chunking: Chunking, pending: Pending) {
+  constructor(entry: Entry, chunking: StreamChunking, pending: Pending) {
     this.entry = entry
-    this.announcedBytes = contentBytes(entry)
+    this.announcedBytes = entry.size === undefined ? null : contentBytes(entry)
     this.chunking = chunking
     this.pending = pending
   }

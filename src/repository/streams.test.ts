@@ -14,7 +14,7 @@ import {
 import type { Entry } from '../model.ts'
 import { openMemoryStorage } from '../storage/memory.ts'
 import type { PointSession, StartPoint } from './api.ts'
-import { FILE_CHUNKS, PAGE_CHUNK_BYTES } from './chunker.ts'
+import { DUMP_CHUNKS, FILE_CHUNKS, PAGE_CHUNK_BYTES } from './chunker.ts'
 
 const SUMMARY = { kind: 'full', root: '/', positions: {}, sourceBytes: 0, missed: [] } as const
 
@@ -42,7 +42,7 @@ describe('content that arrives as streams', () => {
 
   it('keeps pages and content of every size, whatever the pieces it comes in', async () => {
     const sizes = [0, 1, 8192, PAGE_CHUNK_BYTES - 1, PAGE_CHUNK_BYTES, PAGE_CHUNK_BYTES + 1, 4 << 20, (9 << 20) + 77]
-    for (const chunking of ['pages', 'content'] as const)
+    for (const chunking of ['pages', 'content', 'dump'] as const)
       for (const pieces of [1000, 8192, 5 << 20]) {
         const session = await start({ source: `${chunking}-${pieces}` })
         await session.add({ ...file('', 0), type: 'directory', mode: 0o755 })
@@ -85,6 +85,51 @@ describe('content that arrives as streams', () => {
     const moved = await dump(Buffer.from('a new row'), someBytes('before', 3 << 20), 70_001)
     const limit = (3 << 20) + 2 * FILE_CHUNKS.maxBytes
     assert.ok(moved.bytes.new < limit, `${moved.bytes.new} new bytes`)
+  })
+
+  it('takes streams of unknown size side by side, each cut as if it were alone', async () => {
+    const sizes = [0, 1, 700_000, (9 << 20) + 77, 5 << 20]
+    const bytesOf = (size: number) => someBytes(`side ${size}`, size)
+    const alone = await start({ source: 'side' })
+    for (const size of sizes.toSorted((a, b) => a - b))
+      await stream(alone, withoutSize(name(size)), bytesOf(size), 'dump', 50_000)
+    await alone.commit({ ...SUMMARY, missed: [] })
+
+    const session = await start({ source: 'side' })
+    const open = []
+    for (const size of sizes.toSorted((a, b) => a - b))
+      open.push({ size, content: await session.addStream(withoutSize(name(size)), 'dump') })
+    await Promise.all(
+      open.map(async ({ size, content }) => {
+        const bytes = bytesOf(size)
+        const piece = 30_000 + (size % 1000)
+        for (let at = 0; at < size; at += piece) await content.write(bytes.subarray(at, at + piece))
+        await content.end()
+      }),
+    )
+    const point = await session.commit({ ...SUMMARY, missed: [] })
+    const { tree, missed } = await restore(made.repository, point.id)
+    assert.deepEqual(missed, [])
+    for (const size of sizes) assert.match(tree.get(name(size))!, digest(bytesOf(size)))
+    // Of data, nothing: only the listing's page may differ.
+    assert.ok(point.bytes.new < 32 * 1024, `${point.bytes.new} new bytes`)
+  })
+
+  it('stores of a dump little more than what an insertion touches', async () => {
+    const text = Buffer.concat(Array.from({ length: 8 }, (_, i) => someBytes(`rows ${i}`, 1 << 20)))
+    for (const insertion of ['', 'a new row']) {
+      const bytes = Buffer.concat([text.subarray(0, 3 << 20), Buffer.from(insertion), text.subarray(3 << 20)])
+      const session = await start({ source: 'rows' })
+      await stream(session, withoutSize('dump'), bytes, 'dump', 65_536)
+      const point = await session.commit({ ...SUMMARY, missed: [] })
+      if (insertion !== '') assert.ok(point.bytes.new < 3 * DUMP_CHUNKS.maxBytes, `${point.bytes.new} new bytes`)
+    }
+  })
+
+  it('refuses pages of unknown size', async () => {
+    const session = await start({ source: 'unknown' })
+    await assert.rejects(session.addStream(withoutSize('f'), 'pages'), /unknown size/)
+    await session.discard()
   })
 
   it('takes more than 256 chunks into lists, and reuses them by reference', async () => {
@@ -185,6 +230,11 @@ function file(path: string, size: number): Entry {
   return { path, type: 'file', mode: 0o600, uid: process.getuid!(), gid: process.getgid!(), mtime: '1', size }
 }
 
+function withoutSize(path: string): Entry {
+  const { size: _, ...rest } = file(path, 0)
+  return rest
+}
+
 /** Sorts by size. */
 function name(size: number): string {
   return String(size).padStart(9, '0')
@@ -202,7 +252,7 @@ async function stream(
   session: PointSession,
   entry: Entry,
   bytes: Buffer,
-  chunking: 'pages' | 'content',
+  chunking: 'pages' | 'content' | 'dump',
   piece: number,
 ): Promise<void> {
   const content = await session.addStream(entry, chunking)

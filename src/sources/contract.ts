@@ -111,11 +111,13 @@ export interface PointWriter {
   ): Promise<void>
 
   /**
-   * A file whose bytes arrive from elsewhere. Fixed-size, page-aligned chunks for database files, content-defined
-   * chunks otherwise. `entry.size` must be the number of bytes that will be written, or where `entry.extents` tells of
-   * holes, those ranges' sum; the writer checks it at `end`.
+   * A file whose bytes arrive from elsewhere. Fixed-size, page-aligned chunks for database files; content-defined ones
+   * otherwise, smaller for dumps, where what changes lies scattered. `entry.size` must be the number of bytes that will be
+   * written, or where `entry.extents` tells of holes, those ranges' sum; the writer checks it at `end`. It may be left out
+   * if nobody knows it yet (not of pages): then `end` sets it. Several streams may be open at once, up to 16, and their
+   * writes may overlap each other, as may no calls that add entries.
    */
-  addStream(entry: Entry, chunking: 'pages' | 'content'): Promise<ContentStream>
+  addStream(entry: Entry, chunking: 'pages' | 'content' | 'dump'): Promise<ContentStream>
 
   /**
    * An entry whose content is that of `from`, an entry of `base`: no byte is read, and `entry` is given what describes it.

@@ -128,6 +128,7 @@ export class RecordingWriter implements PointWriter {
       end: async () => {
         open = false
         const bytes = Buffer.concat(pieces)
+        entry.size ??= bytes.length
         assert.equal(bytes.length, entry.size, `${entry.path} has another length than said`)
         this.read.push(entry.path)
         this.content.set(entry.path, bytes)

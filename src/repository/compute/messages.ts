@@ -121,7 +121,7 @@ export interface StoredRange {
   bytesRead: number
 }
 
-export type Chunking = 'pages' | 'content' | 'one'
+export type Chunking = 'pages' | 'content' | 'dump' | 'one'
 
 /**
  * Store bytes: parts end to end in `buffer`. A shared one is the sender's again with the reply: buffers that are sent to

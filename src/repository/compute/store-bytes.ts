@@ -27,5 +27,6 @@ export async function storeBytes(store: SessionStore, job: BytesJob): Promise<St
 function cut(store: SessionStore, bytes: Uint8Array, start: number, chunking: Chunking): number {
   if (chunking === 'one') return bytes.length
   if (chunking === 'pages') return Math.min(start + PAGE_CHUNK_BYTES, bytes.length)
-  return store.chunker.cut(bytes, start, bytes.length, false)
+  const chunker = chunking === 'dump' ? store.dumpChunker : store.chunker
+  return chunker.cut(bytes, start, bytes.length, false)
 }

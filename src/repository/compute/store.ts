@@ -1,5 +1,5 @@
 import { ChunkTable } from '../chunk-table.ts'
-import { Chunker, FILE_CHUNKS, gearTable } from '../chunker.ts'
+import { Chunker, DUMP_CHUNKS, FILE_CHUNKS, gearTable } from '../chunker.ts'
 import { chunkId, type DomainKeys } from '../format/domain-keys.ts'
 import { type FinishedPack, PACK_BUFFER_BYTES, PackBuilder } from '../pack-builder.ts'
 import type { BeginSessionJob } from './messages.ts'
@@ -11,6 +11,7 @@ const MAX_PACKS_IN_FLIGHT = 2
 /** One thread's share of a writing session: chunk, identify, leave out what is known, hand the rest to packs. */
 export class SessionStore {
   readonly chunker: Chunker
+  readonly dumpChunker: Chunker
   /** Null: nothing is limited. */
   readonly pace: Pace | null
   private readonly keys: DomainKeys
@@ -33,6 +34,7 @@ export class SessionStore {
     this.keys = keys
     this.pace = job.pace && new Pace(job.pace)
     this.chunker = new Chunker(gearTable(keys.chunker), FILE_CHUNKS)
+    this.dumpChunker = new Chunker(gearTable(keys.chunker), DUMP_CHUNKS)
     this.base = ChunkTable.attach(job.base)
     this.claims = ChunkTable.attach(job.claims)
     const options = {
