@@ -357,6 +357,7 @@ test('a dollar sign is written twice where no reference is meant', async () => {
 test('what is shown holds references as written and no secret', async () => {
   const text = `${BASE}      old: { type: postgres, url: "postgres://regain:hunter2@old/shop?sslmode=require" }
       q: { type: postgres, url: "postgres://old/shop?user=a&password=hunter2" }
+      ha: { type: postgres, url: "postgres://regain:hunter2@one:1,other/shop?target_session_attrs=primary" }
 `
     .replace('keys:', 'keys:\n  second: { type: passphrase, passphrase: hunter2 }')
     .replace('    sources:', '    key: main\n    sources:')
@@ -364,6 +365,7 @@ test('what is shown holds references as written and no secret', async () => {
   assert.doesNotMatch(shown, /hunter2/)
   assert.match(shown, /url: \$\{SHOP_URL\}/)
   assert.match(shown, /postgres:\/\/regain:\*\*\*@old\/shop\?sslmode=require/)
+  assert.match(shown, /postgres:\/\/regain:\*\*\*@one:1,other\/shop\?target_session_attrs=primary/)
   assert.match(shown, /passphrase: "\*\*\*"/)
   assert.match(shown, /tail: 5s/)
 })
@@ -395,6 +397,7 @@ test('a secret written in the file is a warning; in the environment it is none',
       .length
   assert.equal(await warned('"${SHOP_URL}"'), 0)
   assert.equal(await warned('postgres://regain@db/shop'), 0)
+  assert.equal(await warned('"postgres://regain@db:1,other:2/shop"'), 0)
   assert.equal(await warned('postgres://regain:hunter2@db/shop'), 1)
   assert.equal(await warned('"postgres://db/shop?password=hunter2"'), 1)
 })

@@ -3,6 +3,7 @@ import { destinationSchema } from './destination-schema.ts'
 import { parseDuration } from './duration.ts'
 import { KEEP_ALL, RETENTION_PRESETS } from './retention.ts'
 import { duration, endpoint, rate, text } from './scalars.ts'
+import { parseUrlOfHosts } from './several-hosts.ts'
 import { parseWindow } from './window.ts'
 
 /**
@@ -106,7 +107,7 @@ const postgresSchema = z
     type: z.literal('postgres'),
     url: text
       .refine(isPostgresUrl, { error: 'is not a PostgreSQL URL: write postgres://USER@HOST:5432/DATABASE' })
-      .describe('Connection URL of a role with the REPLICATION attribute'),
+      .describe('Connection URL of a role with the REPLICATION attribute; may name several hosts, as of libpq'),
     log: z
       .enum(['continuous', 'none'])
       .default('continuous')
@@ -221,5 +222,5 @@ export const AVAILABLE = {
 function isPostgresUrl(value: string): boolean {
   // A reference that could not be resolved stays as written; whoever needs the value says so then.
   if (value.includes('${') || value.startsWith('file:')) return true
-  return /^postgres(?:ql)?:\/\//.test(value) && URL.canParse(value)
+  return /^postgres(?:ql)?:\/\//.test(value) && parseUrlOfHosts(value) !== null
 }

@@ -2,6 +2,7 @@ import { stringify } from 'yaml'
 import { pathText } from './mistakes.ts'
 import { isSecretSetting } from './references.ts'
 import type { WrittenConfiguration } from './schema.ts'
+import { parseUrlOfHosts, urlOfHostsText } from './several-hosts.ts'
 
 const MASK = '***'
 
@@ -30,16 +31,18 @@ export function shownText(shown: Record<string, unknown>): string {
 
 /** A URL without its password; anything else that is secret becomes the mask altogether. */
 function maskSecret(setting: string, text: string): string {
-  if (setting !== 'url' || !URL.canParse(text)) return MASK
-  const url = new URL(text)
+  const parsed = setting === 'url' ? parseUrlOfHosts(text) : null
+  if (parsed === null) return MASK
+  const { url } = parsed
   if (url.password !== '') url.password = MASK
   for (const parameter of ['password', 'sslpassword']) {
     if (url.searchParams.has(parameter)) url.searchParams.set(parameter, MASK)
   }
-  return url.toString()
+  return urlOfHostsText(parsed)
 }
 
 /** True if the secret setting's text carries the secret itself. */
 export function holdsSecret(setting: string, text: string): boolean {
-  return !URL.canParse(text) || maskSecret(setting, text) !== new URL(text).toString()
+  const parsed = parseUrlOfHosts(text)
+  return parsed === null || maskSecret(setting, text) !== urlOfHostsText(parsed)
 }

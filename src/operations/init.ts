@@ -1,5 +1,6 @@
 import { type FileHandle, mkdir, open, rm } from 'node:fs/promises'
 import { dirname, join, relative, resolve } from 'node:path'
+import { parseUrlOfHosts } from '../config/several-hosts.ts'
 import { configurationTemplate } from '../config/template.ts'
 import { RegainError } from '../errors.ts'
 import type { Ambient } from '../model.ts'
@@ -172,8 +173,9 @@ function shellWord(text: string): string {
 }
 
 function hasPassword(text: string): boolean {
-  if (!URL.canParse(text)) return false
-  const url = new URL(text)
+  const url = parseUrlOfHosts(text)?.url
+  // What can't be read may well hold one.
+  if (url === undefined) return true
   return url.password !== '' || url.searchParams.has('password')
 }
 

@@ -1,33 +1,11 @@
 import assert from 'node:assert/strict'
-import { cp, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { type TestContext, test } from 'node:test'
+import { test } from 'node:test'
 import { recoveryWindows } from '../../src/sources/postgres/recovery-log.ts'
-import { startPostgres, type TestPostgres, temporaryDirectory, testPostgres } from '../support/postgres.ts'
+import { startPostgres, startStandby } from '../support/postgres.ts'
 import { protect, readRows, writeRows } from '../support/postgres-protection.ts'
 
 function upTo(last: number): number[] {
   return Array.from({ length: last }, (_, i) => i + 1)
-}
-
-/** A streaming standby of `primary`, from a copy of its files. */
-async function startStandby(t: TestContext, primary: TestPostgres): Promise<TestPostgres> {
-  const directory = join(await temporaryDirectory(t), 'standby')
-  const port = primary.server().port
-  await primary.query(`select pg_create_physical_replication_slot('standby', true)`)
-  await primary.stop()
-  await cp(primary.directory, directory, { recursive: true, preserveTimestamps: true })
-  await primary.start()
-  assert.equal(primary.server().port, port)
-  await writeFile(join(directory, 'standby.signal'), '')
-  await writeFile(
-    join(directory, 'postgresql.auto.conf'),
-    `primary_conninfo = 'host=127.0.0.1 port=${port} user=postgres'\nprimary_slot_name = 'standby'\n`,
-  )
-  const standby = testPostgres(t, primary.binaries, directory)
-  await standby.giveToServer()
-  await standby.start()
-  return standby
 }
 
 test('a promotion while the log is followed: recovery across the fork, and to the old timeline before it', async (t) => {

@@ -23,7 +23,8 @@ export interface Protection {
   source(postgres: TestPostgres, fetchCommand?: string[]): PostgresSource
   /** Default: full. */
   takePoint(postgres: TestPostgres, kind?: PointKind): Promise<Point>
-  follow(postgres: TestPostgres, tailMs?: number): Following
+  /** With `url` what that names is followed, and `postgres` tells how far it should be. */
+  follow(postgres: TestPostgres, tailMs?: number, url?: string): Following
   plan(at: RestoreMoment): Promise<RecoveryPlan>
   /** As `regain restore`: chooses the point, restores it into `directory`. */
   restore(
@@ -114,7 +115,7 @@ export async function protect(t: TestContext): Promise<Protection> {
         throw error
       }
     },
-    follow: (postgres, tailMs = 200) => follow(t, postgres, log, tailMs, warnings),
+    follow: (postgres, tailMs = 200, url = postgres.url()) => follow(t, postgres, url, log, tailMs, warnings),
     async recover(postgres, at) {
       const directory = join(await temporaryDirectory(t), 'restored')
       const summary = await restore(postgres, at, directory, { start: true })
@@ -128,6 +129,7 @@ export async function protect(t: TestContext): Promise<Protection> {
 function follow(
   t: TestContext,
   postgres: TestPostgres,
+  url: string,
   log: ReturnType<Repository['log']>,
   tailMs: number,
   warnings: string[],
@@ -135,7 +137,7 @@ function follow(
   const stop = new AbortController()
   let latest: FollowerStatus = { durable: '0/0', server: '0/0', lagBytes: 0, durableUntil: null }
   let changed = Promise.withResolvers<void>()
-  const follower = createLogFollower({ url: postgres.url(), slot: SLOT, tailMs }, log, testAmbient())
+  const follower = createLogFollower({ url, slot: SLOT, tailMs }, log, testAmbient())
   const ended = follower.run({
     signal: AbortSignal.any([stop.signal, t.signal]),
     warn: (message) => void warnings.push(message),

@@ -1,4 +1,4 @@
-import { chmod, lchown, mkdtemp, readdir, rm } from 'node:fs/promises'
+import { chmod, cp, lchown, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -86,6 +86,25 @@ export async function startPostgres(t: TestScope, options: TestPostgresOptions =
   const postgres = testPostgres(t, binaries, directory, options.password)
   await postgres.start()
   return postgres
+}
+
+/** A streaming standby of `primary`, from a copy of its files. */
+export async function startStandby(t: TestScope, primary: TestPostgres): Promise<TestPostgres> {
+  const directory = join(await temporaryDirectory(t), 'standby')
+  const port = primary.server().port
+  await primary.query(`select pg_create_physical_replication_slot('standby', true)`)
+  await primary.stop()
+  await cp(primary.directory, directory, { recursive: true, preserveTimestamps: true })
+  await primary.start()
+  await writeFile(join(directory, 'standby.signal'), '')
+  await writeFile(
+    join(directory, 'postgresql.auto.conf'),
+    `primary_conninfo = 'host=127.0.0.1 port=${port} user=postgres application_name=standby'\nprimary_slot_name = 'standby'\n`,
+  )
+  const standby = testPostgres(t, primary.binaries, directory)
+  await standby.giveToServer()
+  await standby.start()
+  return standby
 }
 
 /** A data directory that exists (restored, copied): not started yet. */

@@ -5,11 +5,11 @@ import { type TestContext, test } from 'node:test'
 import { startPostgres, type TestPostgres } from '../../../test/support/postgres.ts'
 import type { Finding } from '../../model.ts'
 import { checkPostgres } from './check.ts'
-import { parseConnectionUrl } from './connection-url.ts'
+import { parseServerUrl } from './connection-url.ts'
 
 async function findings(t: TestContext, url: string): Promise<Map<string, Finding>> {
   const found = await checkPostgres({
-    config: parseConnectionUrl(url),
+    url: parseServerUrl(url),
     slot: 'regain_shop_db',
     continuous: true,
     signal: t.signal,

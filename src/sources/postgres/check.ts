@@ -1,13 +1,20 @@
 import type pg from 'pg'
 import { isRegainError } from '../../errors.ts'
 import type { Finding } from '../../model.ts'
+import { askServers, chooseServer, describeAnswer } from './choose-server.ts'
 import { connectReplication, withSql } from './connection.ts'
 import { quoteIdentifier, sqlStateOf } from './connection-errors.ts'
-import { type ConnectionConfig, describeConnection, isLoopback } from './connection-url.ts'
+import {
+  type ConnectionConfig,
+  describeConnection,
+  describeHost,
+  isLoopback,
+  type ServerUrl,
+} from './connection-url.ts'
 import { readServerFacts, type ServerFacts } from './server-facts.ts'
 
 export interface CheckRequest {
-  config: ConnectionConfig
+  url: ServerUrl
   slot: string
   /** Whether the log is to be followed. */
   continuous: boolean
@@ -16,9 +23,11 @@ export interface CheckRequest {
 
 /** What would keep a backup, the log or a restore from working, each with the command that mends it. Changes nothing. */
 export async function checkPostgres(request: CheckRequest): Promise<Finding[]> {
-  const { config, signal } = request
+  const { url, signal } = request
+  let config: ConnectionConfig
   let facts: ServerFacts
   try {
+    config = await chooseServer(url, signal)
     facts = await readServerFacts(config, signal)
   } catch (error) {
     return [asFinding('connection', error)]
@@ -29,8 +38,9 @@ export async function checkPostgres(request: CheckRequest): Promise<Finding[]> {
       'connection',
       `${describeConnection(config)} answers: PostgreSQL ${facts.version}${facts.standby ? ', a standby' : ''}.`,
     ),
+    ...(await checkHosts(url, config, signal)),
     checkTransport(config, settings),
-    await checkReplication(request),
+    await checkReplication(config, signal),
     checkWalLevel(settings),
     checkSenders(settings),
     ...checkSlots(request, settings),
@@ -85,6 +95,24 @@ async function readSettings(client: pg.Client): Promise<ServerSettings> {
   }
 }
 
+/** With several hosts: what each of them is, and that the one which is not used now could be. */
+async function checkHosts(url: ServerUrl, chosen: ConnectionConfig, signal: AbortSignal): Promise<Finding[]> {
+  if (url.candidates.length === 1) return []
+  const asked = await askServers(url, signal, null)
+  return asked.map((server): Finding => {
+    const where = describeHost(server.config)
+    const answer = describeAnswer(server)
+    if (server.config === chosen) return ok('host', `${where} is ${answer}, and the one that is backed up now.`)
+    if (server.answer !== null && !isRegainError(server.answer)) return ok('host', `${where} is ${answer}.`)
+    return {
+      severity: 'warning',
+      code: 'host',
+      message: `${where} could not take over now: ${answer}.`,
+      fix: (isRegainError(server.answer) ? server.answer.hint : '') || 'Start it, or take it out of the URL.',
+    }
+  })
+}
+
 function checkTransport(config: ConnectionConfig, settings: ServerSettings): Finding {
   if (settings.encrypted || isLoopback(config))
     return ok(
@@ -108,7 +136,7 @@ const REPLICATION_FIXES: Record<string, (config: ConnectionConfig) => string> = 
 }
 
 /** Rights and pg_hba.conf at once, by trying. */
-async function checkReplication({ config, signal }: CheckRequest): Promise<Finding> {
+async function checkReplication(config: ConnectionConfig, signal: AbortSignal): Promise<Finding> {
   try {
     const connection = await connectReplication(config, signal)
     await connection.query('IDENTIFY_SYSTEM').finally(() => connection.close())

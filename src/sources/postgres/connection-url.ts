@@ -39,19 +39,30 @@ const KNOWN = [
   'target_session_attrs',
 ] as const
 
+/** Which of several servers is wanted, as libpq's target_session_attrs says it. */
+export const SESSION_KINDS = ['any', 'read-write', 'read-only', 'primary', 'standby', 'prefer-standby'] as const
+export type SessionKind = (typeof SESSION_KINDS)[number]
+
+/** The servers of one cluster, in the order in which they are preferred, and which of them is wanted. */
+export interface ServerUrl {
+  /** At least one; they differ in host and port only. */
+  candidates: readonly ConnectionConfig[]
+  wanted: SessionKind
+}
+
+const MAX_HOSTS = 16
+
 /**
- * Reads a connection URL as libpq does, for one host: `postgres://user:password@host:port/database?sslmode=…`; a Unix
- * socket is `postgres:///database?host=/folder`. Rejects with `config-invalid`, never quoting the password.
+ * Reads a connection URL as libpq does: `postgres://user:password@host:port,host:port/database?target_session_attrs=…`; a
+ * Unix socket is `postgres:///database?host=/folder`. Rejects with `config-invalid`, never quoting the password.
  */
-export function parseConnectionUrl(text: string): ConnectionConfig {
-  const url = parseUrl(text)
+export function parseServerUrl(text: string): ServerUrl {
+  const { url, hosts } = parseUrl(text)
   const parameters = new Map<string, string>()
   for (const [name, value] of url.searchParams) {
     if (!KNOWN.some((known) => known === name)) throw invalid(`the parameter "${name}" is not known here`)
     parameters.set(name, value)
   }
-  const host = parameters.get('host') ?? (decode(url.hostname).replace(/^\[|\]$/g, '') || 'localhost')
-  if (host.includes(',')) throw invalid('it names several hosts; name the one to back up')
   const user = parameters.get('user') ?? (decode(url.username) || userInfo().username)
   const password = parameters.get('password') ?? decode(url.password)
   const database = parameters.get('dbname') ?? decode(url.pathname.replace(/^\//, ''))
@@ -59,9 +70,7 @@ export function parseConnectionUrl(text: string): ConnectionConfig {
   const rootCertificateFile = file('sslrootcert')
   const certificateFile = file('sslcert')
   const keyFile = file('sslkey')
-  return {
-    host,
-    port: portOf(parameters.get('port') ?? url.port),
+  const common = {
     user,
     ...(password === '' ? {} : { password }),
     database: database === '' ? 'postgres' : database,
@@ -72,13 +81,34 @@ export function parseConnectionUrl(text: string): ConnectionConfig {
     channelBinding: parameters.get('channel_binding') === 'require',
     connectTimeoutMs: timeoutOf(parameters.get('connect_timeout')),
   }
+  const places = placesOf(hosts, parameters.get('host'), parameters.get('port'))
+  return {
+    candidates: places.map((place) => ({ ...place, ...common })),
+    wanted: sessionKind(parameters.get('target_session_attrs')),
+  }
+}
+
+/** A connection URL of one server. Rejects with `config-invalid` also if it names several. */
+export function parseConnectionUrl(text: string): ConnectionConfig {
+  const { candidates } = parseServerUrl(text)
+  const [first, ...others] = candidates
+  if (first === undefined || others.length > 0) throw invalid('it names several hosts, and one is needed here')
+  return first
 }
 
 /** 'postgres://user@host:5432', for people: without password and parameters. */
 export function describeConnection(config: ConnectionConfig): string {
-  if (config.host.startsWith('/')) return `postgres://${config.user}@${config.host}:${config.port}`
-  const host = config.host.includes(':') ? `[${config.host}]` : config.host
-  return `postgres://${config.user}@${host}:${config.port}`
+  return `postgres://${config.user}@${describeHost(config)}`
+}
+
+/** 'postgres://user@one:5432,other:5432'. */
+export function describeServers({ candidates }: ServerUrl): string {
+  return `postgres://${candidates[0]?.user ?? ''}@${candidates.map(describeHost).join(',')}`
+}
+
+/** 'host:5432'. */
+export function describeHost({ host, port }: Pick<ConnectionConfig, 'host' | 'port'>): string {
+  return `${host.includes(':') && !host.startsWith('/') ? `[${host}]` : host}:${port}`
 }
 
 /** Whether bytes to the server stay on this machine. */
@@ -88,14 +118,49 @@ export function isLoopback(config: ConnectionConfig): boolean {
   )
 }
 
-function parseUrl(text: string): URL {
-  if (!/^postgres(ql)?:\/\//.test(text)) throw invalid('it does not begin with postgres://')
+/** The URL with a host that stands for all of them, and the hosts as they are written. */
+function parseUrl(text: string): { url: URL; hosts: string } {
+  // The last @ before the path ends what names the user, as in every URL.
+  const match = /^(postgres(?:ql)?:\/\/(?:[^/?#]*@)?)([^/?#@]*)(.*)$/s.exec(text)
+  if (!match) throw invalid('it does not begin with postgres://')
+  const [, before = '', hosts = '', behind = ''] = match
   try {
-    return new URL(text)
+    return { url: new URL(`${before}hosts${behind}`), hosts }
   } catch {
     // The parser's own error would quote the URL with its password.
     throw invalid('it does not read as a URL; special characters of a password must be percent-encoded')
   }
+}
+
+/** As libpq: parameters count instead of what stands before the path, and one port serves all hosts. */
+function placesOf(
+  written: string,
+  hostParameter: string | undefined,
+  portParameter: string | undefined,
+): { host: string; port: number }[] {
+  const parts = written.split(',').map(splitHost)
+  const hosts = hostParameter?.split(',') ?? parts.map(({ host }) => host)
+  const ports = portParameter?.split(',') ?? (hostParameter === undefined ? parts.map(({ port }) => port) : [''])
+  if (hosts.length > MAX_HOSTS) throw invalid(`it names more than ${MAX_HOSTS} hosts`)
+  if (ports.length !== 1 && ports.length !== hosts.length)
+    throw invalid(`it names ${hosts.length} hosts and ${ports.length} ports`)
+  return hosts.map((host, i) => ({
+    host: host === '' ? 'localhost' : host,
+    port: portOf(ports[ports.length === 1 ? 0 : i] ?? ''),
+  }))
+}
+
+function splitHost(text: string): { host: string; port: string } {
+  const match = /^(\[[^\]]*\]|[^:]*)(?::(.*))?$/.exec(text)
+  if (!match) throw invalid(`"${text}" is not a host; an IPv6 address stands in brackets`)
+  return { host: decode(match[1] ?? '').replace(/^\[|\]$/g, ''), port: match[2] ?? '' }
+}
+
+function sessionKind(text: string | undefined): SessionKind {
+  if (text === undefined || text === '') return 'any'
+  const kind = SESSION_KINDS.find((known) => known === text)
+  if (!kind) throw invalid(`target_session_attrs "${text}" is none of ${SESSION_KINDS.join(', ')}`)
+  return kind
 }
 
 function tlsMode(text: string | undefined, hasRoot: boolean): TlsMode {

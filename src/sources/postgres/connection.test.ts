@@ -39,6 +39,7 @@ test('URLs that cannot be used are refused without their password', () => {
     'postgres://u:secret@h/?sslmode=maybe',
     'postgres://u:secret@h/?unknown=1',
     'postgres://u:secret@/?host=a,b',
+    'postgres://u:secret@a,b/',
     'postgres://u:secret@h/?connect_timeout=never',
   ]) {
     assert.throws(

@@ -112,7 +112,9 @@ async function connectOnce(
     database: config.database,
     ssl,
     connectionTimeoutMillis: config.connectTimeoutMs,
+    // A backup only listens: without this a peer that lost its power is waited for for hours.
     keepAlive: true,
+    keepAliveInitialDelayMillis: 30_000,
     application_name: 'regain',
     enableChannelBinding: config.channelBinding,
     // Without a password here, pg looks at PGPASSWORD and ~/.pgpass, as every client of PostgreSQL does.

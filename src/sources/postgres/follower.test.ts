@@ -232,6 +232,20 @@ test('a store slower than wal_sender_timeout does not lose the connection, and f
   await following.caughtUp()
 })
 
+test('a server that falls silent without closing its connection is given up', async (t) => {
+  const postgres = await startPostgres(t)
+  const following = follow(t, postgres, new MemoryLog(), { silenceMs: 400 })
+  await following.caughtUp()
+  const [sender] = await postgres.query<{ pid: number }>('select pid from pg_stat_replication')
+  assert.ok(sender)
+  process.kill(sender.pid, 'SIGSTOP')
+  try {
+    await assert.rejects(following.ended, { code: 'source-unavailable', message: /said nothing for/ })
+  } finally {
+    process.kill(sender.pid, 'SIGCONT')
+  }
+})
+
 test('the same segment with other bytes is refused and noted, and later WAL still flows', async (t) => {
   const postgres = await startPostgres(t, { walSegmentMegabytes: 1 })
   const store = new MemoryLog()
@@ -281,6 +295,7 @@ test('a slot that the server gave up is made anew, and a point is asked for', as
   await write(postgres, 3000)
   await second.caughtUp()
   assert.match(second.warnings[0] ?? '', /gave up the replication slot/)
+  assert.match(second.warnings[1] ?? '', /no longer has the WAL from/)
   assert.ok(second.status().needsPoint)
 })
 

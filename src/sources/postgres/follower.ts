@@ -1,18 +1,20 @@
 import { isRegainError, RegainError, throwIfInterrupted } from '../../errors.ts'
 import type { Ambient } from '../../model.ts'
-import type { FollowerOptions, LogFollower, LogStore } from '../contract.ts'
+import type { FollowerOptions, LogFollower, LogListing, LogStore } from '../contract.ts'
+import { chooseServer } from './choose-server.ts'
 import { connectReplication } from './connection.ts'
 import { sqlStateOf } from './connection-errors.ts'
-import { type ConnectionConfig, describeConnection, parseConnectionUrl } from './connection-url.ts'
+import { type ConnectionConfig, describeConnection, parseServerUrl, type ServerUrl } from './connection-url.ts'
 import { claimLog, storeHistory } from './log-identity.ts'
 import { formatLsn, type Lsn, parseLsn } from './lsn.ts'
 import type { ReplicationConnection } from './replication-connection.ts'
-import { endBefore, positionAt, provingPosition, type ResumePosition, resumePosition } from './resume.ts'
+import { endBefore, leftBehind, positionAt, provingPosition, type ResumePosition, resumePosition } from './resume.ts'
 import { readServerFacts, type ServerFacts } from './server-facts.ts'
-import { checkSlotName, createSlot, dropSlot, readSlot, type Slot } from './slot.ts'
+import { checkSlotName, openSlot } from './slot.ts'
 import type { TimelineHistory } from './timeline.ts'
 import { branchName, historyName, segmentName, segmentNumber } from './wal.ts'
 import { type WalStatus, WalStream } from './wal-stream.ts'
+import { historiesIn } from './window.ts'
 
 export interface FollowerConfig {
   url: string
@@ -20,6 +22,8 @@ export interface FollowerConfig {
   slot: string
   /** How often the unfinished segment is shipped, in ms: what a crash may lose. Default 5000. */
   tailMs?: number
+  /** See WalStreamRequest; for tests. */
+  silenceMs?: number
 }
 
 const DEFAULT_TAIL_MS = 5000
@@ -31,22 +35,25 @@ const SLOT_UNUSABLE = '55000'
 
 /**
  * Follows a cluster's WAL into `store` with a physical replication slot, which makes the server keep what is not yet
- * durable in the repository. `run` goes on where the store ends. A break in the log (slot lost, WAL removed) is warned
- * about, shows as `needsPoint` in the status, and the log goes on behind it.
+ * durable in the repository. `run` chooses among the servers of the URL, makes its slot there if there is none, and goes on
+ * where the store ends, across timelines. A break in the log (the server no longer has what comes next) is warned about,
+ * shows as `needsPoint` in the status, and the log goes on behind it.
  */
 export function createLogFollower(config: FollowerConfig, store: LogStore, ambient: Ambient): LogFollower {
-  const connection = parseConnectionUrl(config.url)
-  const slot = checkSlotName(config.slot)
-  const tailMs = config.tailMs ?? DEFAULT_TAIL_MS
+  const url = parseServerUrl(config.url)
+  checkSlotName(config.slot)
   return {
-    run: (options) => new FollowerRun(connection, slot, tailMs, store, ambient, options).run(),
+    run: (options) => new FollowerRun(url, config, store, ambient, options).run(),
   }
 }
 
 class FollowerRun {
-  readonly #config: ConnectionConfig
+  readonly #url: ServerUrl
+  /** The server that is followed, once it is chosen. */
+  #config!: ConnectionConfig
   readonly #slot: string
   readonly #tailMs: number
+  readonly #silenceMs: number | undefined
   readonly #store: LogStore
   readonly #ambient: Ambient
   readonly #options: FollowerOptions
@@ -55,17 +62,11 @@ class FollowerRun {
   #stream: WalStream | null = null
   #needsPoint: string | undefined
 
-  constructor(
-    config: ConnectionConfig,
-    slot: string,
-    tailMs: number,
-    store: LogStore,
-    ambient: Ambient,
-    options: FollowerOptions,
-  ) {
-    this.#config = config
-    this.#slot = slot
-    this.#tailMs = tailMs
+  constructor(url: ServerUrl, config: FollowerConfig, store: LogStore, ambient: Ambient, options: FollowerOptions) {
+    this.#url = url
+    this.#slot = config.slot
+    this.#tailMs = config.tailMs ?? DEFAULT_TAIL_MS
+    this.#silenceMs = config.silenceMs
     this.#store = store
     this.#ambient = ambient
     this.#options = options
@@ -89,18 +90,36 @@ class FollowerRun {
   }
 
   async #follow(): Promise<void> {
+    this.#config = await chooseServer(this.#url, this.#hard.signal)
     const facts = await readServerFacts(this.#config, this.#hard.signal)
     const connection = await connectReplication(this.#config, this.#hard.signal)
     try {
       const system = await connection.queryRow('IDENTIFY_SYSTEM')
       await claimLog(this.#store, system?.systemid ?? '')
+      const listing = await this.#store.list()
       const history = await this.#storeHistories(connection, Number(system?.timeline))
-      const slot = await this.#openSlot(connection)
+      this.#sayWhereItStands(listing, history, facts)
+      const slot = await openSlot(connection, this.#slot, this.#options.warn, this.#hard.signal)
       const here = positionAt(slot.restartLsn ?? parseLsn(system?.xlogpos ?? ''), history, facts.segmentBytes)
       await this.#streamFrom(connection, facts, history, here)
     } finally {
       await connection.close()
     }
+  }
+
+  /** What a person must know of a server that is not the one that was followed before: its way may be another. */
+  #sayWhereItStands(before: LogListing, history: TimelineHistory, { segmentBytes }: ServerFacts): void {
+    const where = describeConnection(this.#config)
+    const newest = Math.max(0, ...historiesIn(before))
+    if (newest > history.timeline)
+      this.#options.warn(
+        `${where} is on timeline ${history.timeline}, and the repository holds log of timeline ${newest}, of a server of this cluster that was promoted since. If applications write to that one, correct the URL: what it writes is not protected now.`,
+      )
+    if (newest >= history.timeline) return
+    for (const { timeline, from, to } of leftBehind(before, history, segmentBytes))
+      this.#options.warn(
+        `A server of timeline ${history.timeline} has taken over without the last ${to - from} bytes of timeline ${timeline}: what was committed there from ${formatLsn(from)} to ${formatLsn(to)} is not in it. The repository keeps them, and can bring back that end of timeline ${timeline}.`,
+      )
   }
 
   /** Stores the history of the server's timeline, and of its ancestors where the server still has them. */
@@ -114,33 +133,6 @@ class FollowerRun {
       })
     }
     return history
-  }
-
-  async #openSlot(connection: ReplicationConnection): Promise<Slot> {
-    let slot = await readSlot(this.#config, this.#slot, this.#hard.signal)
-    if (slot?.active) {
-      throw new RegainError(
-        'source-unavailable',
-        `${describeConnection(this.#config)}: the replication slot "${this.#slot}" is in use by process ${slot.activePid ?? 'unknown'} of the server.`,
-        {
-          hint: 'Another follower of this source is running, or one that died has not been noticed yet: the server gives up after wal_sender_timeout.',
-        },
-      )
-    }
-    if (slot?.lost) {
-      this.#break(
-        `the server gave up the replication slot "${this.#slot}" (max_slot_wal_keep_size was reached), and WAL is lost`,
-      )
-      await dropSlot(connection, this.#slot)
-      slot = null
-    }
-    if (!slot) {
-      await createSlot(connection, this.#slot, false)
-      slot = await readSlot(this.#config, this.#slot, this.#hard.signal)
-    }
-    if (!slot)
-      throw new RegainError('source-unavailable', `The replication slot "${this.#slot}" vanished while it was made.`)
-    return slot
   }
 
   /** From what the slot keeps; or, if the store's log ends before that and the server still has what is between, from there. */
@@ -213,6 +205,7 @@ class FollowerRun {
       segmentBytes,
       tailMs: this.#tailMs,
       statusMs: await this.#statusMs(connection),
+      ...(this.#silenceMs === undefined ? {} : { silenceMs: this.#silenceMs }),
       untilMs: tail ? Date.parse(tail.meta.until) : 0,
       // The server's position was read after its clock.
       mark: { end: server.end, clockMs: Date.parse(server.facts.now) },

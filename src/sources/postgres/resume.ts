@@ -61,16 +61,46 @@ export function endBefore(
   kept: ResumePosition,
 ): ResumePosition | null {
   let newest: Lsn | null = null
-  for (const { name } of listing.segments) {
-    const segment = parseSegmentName(name, segmentBytes)
-    const left = segment ? leftAt(history, segment.timeline) : undefined
-    if (!segment || left === undefined) continue
-    const end = (segment.number + 1n) * BigInt(segmentBytes)
-    // What a timeline has behind the fork is not on the way; the fork's own segment comes again with the child.
-    if (left !== null && end > left) continue
-    if (newest === null || end > newest) newest = end
+  for (const { timeline, start, end, whole } of piecesOf(listing, segmentBytes)) {
+    const left = leftAt(history, timeline)
+    if (left === undefined) continue
+    // An unfinished segment comes again whole; one with a fork inside comes again with the child.
+    const isDone = whole && (left === null || end <= left)
+    const next = isDone ? BigInt(segmentBytes) + start : start
+    // What a timeline has behind the fork is not on the way.
+    if (left !== null && next > left) continue
+    if (newest === null || next > newest) newest = next
   }
   return newest === null || newest >= kept.start ? null : positionAt(newest, history, segmentBytes)
+}
+
+/** What the store has of an ancestor behind the position at which `history` left it. */
+export function leftBehind(
+  listing: LogListing,
+  history: TimelineHistory,
+  segmentBytes: number,
+): { timeline: number; from: Lsn; to: Lsn }[] {
+  const ends = new Map<number, Lsn>()
+  for (const { timeline, end } of piecesOf(listing, segmentBytes))
+    if (end > (ends.get(timeline) ?? 0n)) ends.set(timeline, end)
+  return history.ancestors.flatMap(({ timeline, end: from }) => {
+    const to = ends.get(timeline) ?? 0n
+    return to > from ? [{ timeline, from, to }] : []
+  })
+}
+
+function* piecesOf(
+  { segments, tails }: LogListing,
+  segmentBytes: number,
+): Generator<{ timeline: number; start: Lsn; end: Lsn; whole: boolean }> {
+  const pieces = [...segments.map(({ name }) => ({ name, available: null })), ...tails]
+  for (const { name, available } of pieces) {
+    const segment = parseSegmentName(name, segmentBytes)
+    if (!segment) continue
+    const start = segment.number * BigInt(segmentBytes)
+    const end = start + BigInt(available ?? segmentBytes)
+    yield { timeline: segment.timeline, start, end, whole: available === null }
+  }
 }
 
 /** The beginning of the segment that holds `lsn`, on the timeline which serves it. */

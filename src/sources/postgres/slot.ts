@@ -102,3 +102,39 @@ export async function createSlot(connection: ReplicationConnection, name: string
 export async function dropSlot(connection: ReplicationConnection, name: string): Promise<void> {
   await connection.query(`DROP_REPLICATION_SLOT "${name}"`)
 }
+
+/**
+ * The slot to follow a log with, made if there is none. Rejects with `source-unavailable` while another process uses it.
+ * One that the server gave up is made anew; whether log is lost with it shows when that is asked for, because the server
+ * may not have removed it yet.
+ */
+export async function openSlot(
+  connection: ReplicationConnection,
+  name: string,
+  warn: (message: string) => void,
+  signal: AbortSignal,
+): Promise<Slot> {
+  const { config } = connection
+  const found = await readSlot(config, name, signal)
+  if (found?.active) {
+    throw new RegainError(
+      'source-unavailable',
+      `${describeConnection(config)}: the replication slot "${name}" is in use by process ${found.activePid ?? 'unknown'} of the server.`,
+      {
+        hint: 'Another follower of this source is running, or one that died has not been noticed yet: the server gives up after wal_sender_timeout.',
+      },
+    )
+  }
+  if (found !== null && !found.lost) return found
+  if (found !== null) {
+    warn(
+      `The server gave up the replication slot "${name}": it kept more WAL for it than max_slot_wal_keep_size allows, or longer than it may. A new one is made.`,
+    )
+    await dropSlot(connection, name)
+  }
+  await createSlot(connection, name, false)
+  const made = await readSlot(config, name, signal)
+  if (made === null)
+    throw new RegainError('source-unavailable', `The replication slot "${name}" vanished while it was made.`)
+  return made
+}

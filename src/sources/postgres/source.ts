@@ -12,9 +12,16 @@ import type {
 import { type BaseBackup, takeBaseBackup } from './base-backup.ts'
 import type { BinarySearch } from './binaries.ts'
 import { checkPostgres } from './check.ts'
+import { chooseServer } from './choose-server.ts'
 import { connectReplication } from './connection.ts'
 import { sqlStateOf } from './connection-errors.ts'
-import { type ConnectionConfig, describeConnection, parseConnectionUrl } from './connection-url.ts'
+import {
+  type ConnectionConfig,
+  describeConnection,
+  describeServers,
+  parseServerUrl,
+  type ServerUrl,
+} from './connection-url.ts'
 import { type IncrementalBase, prepareIncremental } from './incremental.ts'
 import { claimLog, storeHistory } from './log-identity.ts'
 import { createPartsRestore } from './parts/restore-parts.ts'
@@ -51,27 +58,28 @@ export interface PostgresSource extends Source {
 
 /** A whole PostgreSQL cluster, 13 to 18, over the replication protocol. */
 export function createPostgresSource(source: PostgresSourceConfig, context: PostgresSourceContext): PostgresSource {
-  const config = parseConnectionUrl(source.url)
+  const url = parseServerUrl(source.url)
+  const { user, database } = url.candidates[0]!
   const slot = checkSlotName(source.slot)
   return {
     type: 'postgres',
     unordered: true,
-    description: describeConnection(config),
-    check: ({ signal }) => checkPostgres({ config, slot, continuous: source.log === 'continuous', signal }),
-    backup: (writer, options) => backup(config, slot, context, writer, options),
+    description: describeServers(url),
+    check: ({ signal }) => checkPostgres({ url, slot, continuous: source.log === 'continuous', signal }),
+    backup: (writer, options) => backup(url, slot, context, writer, options),
     restore: (reader, target, options) =>
       restorePostgres(reader, target, options, {
         store: context.log,
         fetchCommand: context.fetchCommand,
         search: context.search,
-        user: config.user,
-        database: config.database,
+        user,
+        database,
       }),
     parts: createPartsRestore({
       store: context.log,
       search: context.search,
-      user: config.user,
-      database: config.database,
+      user,
+      database,
       environment: context.clientEnvironment ?? {},
     }),
     plan: (points, at, signal) => planRecovery(points, context.log, at, signal),
@@ -79,12 +87,13 @@ export function createPostgresSource(source: PostgresSourceConfig, context: Post
 }
 
 async function backup(
-  config: ConnectionConfig,
+  url: ServerUrl,
   slot: string,
   context: PostgresSourceContext,
   writer: PointWriter,
   options: BackupOptions,
 ): Promise<SourceSummary> {
+  const config = await chooseServer(url, options.signal)
   const facts = await readServerFacts(config, options.signal)
   checkSameCluster(writer, facts)
   await claimLog(context.log, facts.systemId)

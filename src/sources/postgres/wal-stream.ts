@@ -25,6 +25,8 @@ export interface WalStreamRequest {
   tailMs: number | null
   /** How often we report to the server, in ms; well below its wal_sender_timeout. */
   statusMs: number
+  /** A server that answers nothing for so long is taken for gone, in ms. Default 60 s, as a standby's wal_receiver_timeout. */
+  silenceMs?: number
   /** ms since the epoch up to which the log before `start` is known to be complete. */
   untilMs: number
   /** Known before the stream begins: up to this end the log is complete until this time. */
@@ -49,6 +51,7 @@ export type WalStreamEnd = { kind: 'stopped' } | { kind: 'timeline-end'; timelin
 /** Whole segments that wait for the store; while one more would, the socket is held. */
 const MAX_PENDING = 1
 const STOP_MS = 10_000
+const SILENCE_MS = 60_000
 /** An idle log's `until` in the store is at most so many tail intervals old: a minute by default. */
 const IDLE_TAILS = 12
 
@@ -84,6 +87,8 @@ export class WalStream {
   #pending: Segment[] = []
   readonly #spare: Buffer[] = []
   #held = false
+  /** Questions since the server last said anything. */
+  #unanswered = 0
   #tailDue = false
   #finishing = false
   /** We are leaving: WAL that still arrives is not ours to keep. */
@@ -121,7 +126,7 @@ export class WalStream {
   /** Once only. Rejects when the connection or the store fails; what had been received was shipped as far as possible. */
   async run(): Promise<WalStreamEnd> {
     const { connection, statusMs, tailMs } = this.#request
-    const timers = [setInterval(() => this.#sendStatus(true), statusMs)]
+    const timers = [setInterval(() => this.#askStatus(), statusMs)]
     if (tailMs !== null) timers.push(setInterval(() => this.shipTail(), tailMs))
     const storing = this.#storeAll().catch((error: Error) => {
       connection.abandon(error)
@@ -196,7 +201,21 @@ export class WalStream {
     return `START_REPLICATION ${slot === null ? '' : `SLOT "${slot}" `}PHYSICAL ${formatLsn(start)} TIMELINE ${timeline}`
   }
 
+  /**
+   * A machine that lost its power closes no connection, and TCP alone needs a quarter of an hour to notice. Questions are
+   * counted, not time: while this process sleeps it asks none. While the store holds the stream up nothing is read at all.
+   */
+  #askStatus(): void {
+    this.#sendStatus(true)
+    if (!this.#copying || this.#held) return
+    const { connection, statusMs, silenceMs = SILENCE_MS } = this.#request
+    if (this.#unanswered++ * statusMs < silenceMs) return
+    const silent = `The server has said nothing for ${Math.round(silenceMs / 1000)} s, though it was asked: it is taken for gone.`
+    connection.abandon(new RegainError('source-unavailable', silent))
+  }
+
   #onHeader(message: WalHeader | Keepalive): void {
+    this.#unanswered = 0
     if (this.#stopping) return
     this.#server = laterLsn(this.#server, message.serverEnd)
     this.#clock.onMessage(message.serverEnd, message.clockMs)
@@ -283,6 +302,7 @@ export class WalStream {
         this.#spare.push(segment.buffer)
         if (this.#held && this.#pending.length <= MAX_PENDING) {
           this.#held = false
+          this.#unanswered = 0
           this.#request.connection.resume()
         }
       } else if (this.#tailDue) {
