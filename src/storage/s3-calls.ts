@@ -17,14 +17,20 @@ import type { Bytes } from './contract.ts'
 import { wholeOf } from './pieces.ts'
 import { createS3Client, type S3Config } from './s3-client.ts'
 import { s3Error, s3ErrorName, statusOf } from './s3-errors.ts'
+import {
+  everyVersion,
+  type Marker,
+  type NamedVersion,
+  type Version,
+  type VersionPage,
+  type VersionPages,
+  versionsOf,
+} from './s3-version-pages.ts'
 
 /** Smaller objects cost more in the classes that are cheaper, which bill at least so many bytes. */
 const STORAGE_CLASS_FROM_BYTES = 128 * 1024
-
-export interface Version {
-  id: string
-  sizeBytes: number
-}
+/** The most that S3 gives in one answer; a store may give fewer. */
+const LISTED_AT_ONCE = 1000
 
 export interface WriteCall {
   /** If-None-Match: only if the name is free, where the store honours that. */
@@ -138,8 +144,7 @@ export class S3Calls {
       return isWhole ? bytes.subarray(range.offset, range.offset + range.length) : bytes
     } catch (error) {
       throwIfInterrupted(call.signal)
-      const code = s3ErrorName(error)
-      if (code === 'NoSuchKey' || code === 'NoSuchVersion') return null
+      if (isGone(error)) return null
       if (range !== undefined && statusOf(error) === 416) return Buffer.alloc(0)
       throw s3Error(error, `Object ${name} could not be read from ${this.description}`, call.signal)
     }
@@ -154,6 +159,7 @@ export class S3Calls {
           new ListObjectsV2Command({
             ...this.#bucket(),
             Prefix: this.#config.prefix + prefix,
+            MaxKeys: LISTED_AT_ONCE,
             ...(token === undefined ? {} : { ContinuationToken: token }),
           }),
           abort(call),
@@ -165,38 +171,36 @@ export class S3Calls {
   }
 
   /** Every version under the prefix; those of one name together, the newest first. Delete markers are left out. */
-  async *listVersions(prefix: string, call: Call): AsyncGenerator<{ name: string } & Version> {
-    let marker: { KeyMarker?: string; VersionIdMarker?: string } | null = {}
-    while (marker !== null) {
-      throwIfInterrupted(call.signal)
-      const from: { KeyMarker?: string; VersionIdMarker?: string } = marker
-      const page = await this.#listing(prefix, call, () =>
-        this.#client.send(
-          new ListObjectVersionsCommand({ ...this.#bucket(), Prefix: this.#config.prefix + prefix, ...from }),
-          abort(call),
-        ),
-      )
-      for (const { Key, VersionId, Size } of page.Versions ?? [])
-        yield { name: this.#name(Key), id: VersionId ?? 'null', sizeBytes: Size ?? 0 }
-      const { IsTruncated, NextKeyMarker, NextVersionIdMarker } = page
-      marker = !IsTruncated
-        ? null
-        : {
-            ...(NextKeyMarker === undefined ? {} : { KeyMarker: NextKeyMarker }),
-            ...(NextVersionIdMarker === undefined ? {} : { VersionIdMarker: NextVersionIdMarker }),
-          }
-    }
+  listVersions(prefix: string, call: Call): AsyncGenerator<NamedVersion> {
+    return everyVersion(this.#pages(call), prefix)
   }
 
   /** Of one name, the newest first. */
-  async versions(name: string, call: Call): Promise<Version[]> {
-    const found: Version[] = []
-    for await (const version of this.listVersions(name, call)) {
-      // Sorted by key, so what only begins with the name comes after all of its own.
-      if (version.name !== name) break
-      found.push({ id: version.id, sizeBytes: version.sizeBytes })
+  versions(name: string, call: Call): Promise<Version[]> {
+    return versionsOf(this.#pages(call), name)
+  }
+
+  #pages(call: Call): VersionPages {
+    return {
+      description: this.description,
+      page: (prefix, from) => this.#versionPage(prefix, from, call),
     }
-    return found
+  }
+
+  async #versionPage(prefix: string, from: Marker | null, call: Call): Promise<VersionPage> {
+    throwIfInterrupted(call.signal)
+    const place = { ...this.#bucket(), Prefix: this.#config.prefix + prefix, MaxKeys: LISTED_AT_ONCE }
+    const behind = from ? { KeyMarker: this.#config.prefix + from.name, VersionIdMarker: from.id } : {}
+    const page = await this.#listing(prefix, call, () =>
+      this.#client.send(new ListObjectVersionsCommand({ ...place, ...behind }), abort(call)),
+    )
+    const { Versions = [], IsTruncated, NextKeyMarker, NextVersionIdMarker } = page
+    return {
+      versions: Versions.map(({ Key, VersionId, Size }) => ({
+        ...{ name: this.#name(Key), id: VersionId ?? 'null', sizeBytes: Size ?? 0 },
+      })),
+      next: IsTruncated ? { name: this.#name(NextKeyMarker), id: NextVersionIdMarker } : null,
+    }
   }
 
   /** Of a bucket with versions: that version for good, if no lock is on it. */
@@ -205,34 +209,38 @@ export class S3Calls {
       const version = versionId === undefined ? {} : { VersionId: versionId }
       await this.#client.send(new DeleteObjectCommand({ ...this.#object(name), ...version }), abort(call))
     } catch (error) {
-      if (['NoSuchKey', 'NoSuchVersion'].includes(s3ErrorName(error))) return
+      if (isGone(error)) return
       throw s3Error(error, `Object ${name} could not be removed from ${this.description}`, call.signal)
     }
   }
 
-  /** Milliseconds since the epoch; null if no lock is on it. */
+  /** Milliseconds since the epoch; 0 if no lock is on it, null if there is no such version. */
   async lockedUntil(name: string, versionId: string, call: Call): Promise<number | null> {
     try {
       const answer = await this.#client.send(
         new GetObjectRetentionCommand({ ...this.#object(name), VersionId: versionId }),
         abort(call),
       )
-      return answer.Retention?.RetainUntilDate?.getTime() ?? null
+      return answer.Retention?.RetainUntilDate?.getTime() ?? 0
     } catch (error) {
+      if (isGone(error)) return null
       if (/^(NoSuchObjectLockConfiguration|ObjectLockConfigurationNotFound|InvalidRequest)/.test(s3ErrorName(error)))
-        return null
+        return 0
       throw s3Error(error, `The lock of object ${name} in ${this.description} could not be read`, call.signal)
     }
   }
 
-  async lock(name: string, versionId: string, untilMs: number, call: Call): Promise<void> {
+  /** False: there is no such version. */
+  async lock(name: string, versionId: string, untilMs: number, call: Call): Promise<boolean> {
     try {
       const Retention = { Mode: 'COMPLIANCE', RetainUntilDate: new Date(untilMs) } as const
       await this.#client.send(
         new PutObjectRetentionCommand({ ...this.#object(name), VersionId: versionId, Retention }),
         abort(call),
       )
+      return true
     } catch (error) {
+      if (isGone(error)) return false
       throw s3Error(error, `Object ${name} in ${this.description} could not be locked`, call.signal)
     }
   }
@@ -264,6 +272,11 @@ export class S3Calls {
       )
     }
   }
+}
+
+/** There is no such object, or no such version of it. */
+function isGone(error: unknown): boolean {
+  return ['NoSuchKey', 'NoSuchVersion'].includes(s3ErrorName(error))
 }
 
 function abort(call: Call): { abortSignal?: AbortSignal } {

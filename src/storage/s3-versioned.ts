@@ -5,11 +5,12 @@ import { isCurrentLock, lockUntil } from './lock-period.ts'
 import { checkObjectName, checkPrefix, isObjectName } from './names.ts'
 import { markNotApplied, markUnclear } from './not-applied.ts'
 import { checkRange } from './ranges.ts'
-import type { S3Calls, Version } from './s3-calls.ts'
+import type { S3Calls } from './s3-calls.ts'
+import type { NamedVersion, Version } from './s3-version-pages.ts'
 
 /** Versions remembered: some 200 bytes each. */
 const MAX_REMEMBERED = 50_000
-/** A version that was looked up is gone when it is asked for: it was replaced. So often in a row would be a bug. */
+/** Every version of a listing was gone when it was asked for: all were replaced since. So often in a row would be a bug. */
 const MAX_LOOKS = 10
 
 /**
@@ -53,12 +54,20 @@ export class VersionedS3Storage implements Storage {
 
   async put(name: string, bytes: Bytes, options: WriteOptions = {}): Promise<void> {
     begin(name, options)
+    // What is locked itself could not be taken back, and would be in the way when the lock of the one below has ended.
+    if (options.keep && this.#periodMs !== null) await beforeWriting(() => this.#refuseIfLocked(name, options))
     const { versionId } = await this.#write(name, bytes, options, false)
     await afterWriting(async () => {
       const versions = await this.#calls.versions(name, options)
       const own = versions.findIndex(({ id }) => id === versionId)
       // Not there: another put came after this one and has removed it already.
-      if (own >= 0) await this.#remove(name, versions.slice(own + 1), options)
+      if (own < 0) return
+      try {
+        await this.#remove(name, versions.slice(own + 1), options)
+      } catch (error) {
+        if (isRegainError(error, 'storage-locked')) await this.#takeBack(name, versions[own]!.id)
+        throw error
+      }
     })
     this.#oldest.delete(name)
   }
@@ -83,32 +92,25 @@ export class VersionedS3Storage implements Storage {
     begin(name, options)
     const isEmptyRange = range?.length === 0
     const asked = isEmptyRange ? { offset: 0, length: 1 } : range
-    for (let look = 0; look < MAX_LOOKS; look++) {
-      const version = await this.#find(name, options)
-      if (version === null)
-        throw new RegainError('storage-not-found', `There is no object ${name} in ${this.description}.`)
-      const bytes = await this.#calls.get(name, asked, version.id, options)
-      if (bytes !== null) return isEmptyRange ? Buffer.alloc(0) : bytes
-      this.#oldest.delete(name)
-    }
-    throw new RegainError(
-      'storage-unavailable',
-      `Object ${name} in ${this.description} changes faster than it can be read.`,
-    )
+    const bytes = await this.#withOldest(name, options, ({ id }) => this.#calls.get(name, asked, id, options))
+    if (bytes === null) throw this.#notFound(name)
+    return isEmptyRange ? Buffer.alloc(0) : bytes
   }
 
   async size(name: string, options: CallOptions = {}): Promise<number | null> {
     begin(name, options)
     // What is remembered may be gone: that is only noticed by reading it.
-    this.#oldest.delete(name)
-    return (await this.#find(name, options))?.sizeBytes ?? null
+    const oldest = (await this.#calls.versions(name, options)).at(-1)
+    if (oldest === undefined) this.#oldest.delete(name)
+    else this.#remember(name, oldest)
+    return oldest?.sizeBytes ?? null
   }
 
   async *list(prefix: string, options: CallOptions = {}): AsyncGenerator<StoredObject> {
     checkPrefix(prefix)
     throwIfInterrupted(options.signal)
     // The newest comes first: the last one of a name is the object.
-    let last: ({ name: string } & Version) | null = null
+    let last: NamedVersion | null = null
     for await (const version of this.#calls.listVersions(prefix, options)) {
       if (last !== null && last.name !== version.name) yield* this.#listed(last)
       last = version
@@ -155,7 +157,17 @@ export class VersionedS3Storage implements Storage {
 
   async #whyNotRemoved(denied: RegainError, name: string, id: string, options: CallOptions): Promise<RegainError> {
     const untilMs = await this.#calls.lockedUntil(name, id, options).catch(() => null)
-    if (untilMs === null || untilMs <= this.#now()) return denied
+    return untilMs === null || untilMs <= this.#now() ? denied : this.#lockedError(name, untilMs)
+  }
+
+  async #refuseIfLocked(name: string, options: CallOptions): Promise<void> {
+    for (const { id } of await this.#calls.versions(name, options)) {
+      const untilMs = await this.#calls.lockedUntil(name, id, options)
+      if (untilMs !== null && untilMs > this.#now()) throw this.#lockedError(name, untilMs)
+    }
+  }
+
+  #lockedError(name: string, untilMs: number): RegainError {
     const until = new Date(untilMs).toISOString()
     return new RegainError(
       'storage-locked',
@@ -173,15 +185,44 @@ export class VersionedS3Storage implements Storage {
     }
   }
 
-  async #find(name: string, options: CallOptions): Promise<Version | null> {
+  /**
+   * What `work` gives for the object, or null if there is none. `work` gives null if the version is gone. Then those that
+   * came after it are tried, of the same listing: nothing older can come, so the first of them that is there is the object
+   * now. (A new listing each time would starve a reader in step with a writer: it would always see the version that is
+   * about to go.)
+   */
+  async #withOldest<T>(
+    name: string,
+    options: CallOptions,
+    work: (version: Version) => Promise<T | null>,
+  ): Promise<T | null> {
     const known = this.#oldest.get(name)
-    if (known !== undefined) return known
-    const oldest = (await this.#calls.versions(name, options)).at(-1) ?? null
-    if (oldest !== null) this.#remember(name, oldest)
-    return oldest
+    if (known !== undefined) {
+      const done = await work(known)
+      if (done !== null) return done
+      if (this.#oldest.get(name)?.id === known.id) this.#oldest.delete(name)
+    }
+    for (let look = 0; look < MAX_LOOKS; look++) {
+      const versions = await this.#calls.versions(name, options)
+      if (versions.length === 0) return null
+      for (const version of versions.toReversed()) {
+        const done = await work(version)
+        if (done === null) continue
+        this.#remember(name, version)
+        return done
+      }
+    }
+    throw new RegainError(
+      'storage-unavailable',
+      `Object ${name} in ${this.description} changes faster than it can be read.`,
+    )
   }
 
-  *#listed({ name, id, sizeBytes }: { name: string } & Version): Generator<StoredObject> {
+  #notFound(name: string): RegainError {
+    return new RegainError('storage-not-found', `There is no object ${name} in ${this.description}.`)
+  }
+
+  *#listed({ name, id, sizeBytes }: NamedVersion): Generator<StoredObject> {
     if (!isObjectName(name)) return
     this.#remember(name, { id, sizeBytes })
     yield { name, size: sizeBytes }
@@ -195,18 +236,15 @@ export class VersionedS3Storage implements Storage {
 
   async #extend(name: string, periodMs: number, options: CallOptions = {}): Promise<void> {
     begin(name, options)
-    const version = await this.#find(name, options)
-    if (version === null)
-      throw new RegainError('storage-not-found', `There is no object ${name} in ${this.description}.`)
-    await this.#calls.lock(name, version.id, lockUntil(this.#now(), periodMs), options)
+    const untilMs = lockUntil(this.#now(), periodMs)
+    const lock = async ({ id }: Version) => ((await this.#calls.lock(name, id, untilMs, options)) ? true : null)
+    if ((await this.#withOldest(name, options, lock)) === null) throw this.#notFound(name)
   }
 
-  /** 0 if there is no lock, or no object. Looked up, not remembered: it may have been removed. */
+  /** 0 if there is no lock, or no object. */
   async #lockedUntil(name: string, options: CallOptions = {}): Promise<number> {
     begin(name, options)
-    this.#oldest.delete(name)
-    const version = await this.#find(name, options)
-    return (version && (await this.#calls.lockedUntil(name, version.id, options))) ?? 0
+    return (await this.#withOldest(name, options, ({ id }) => this.#calls.lockedUntil(name, id, options))) ?? 0
   }
 
   /** The store's clock decides when a lock ends, so it also decides what is asked for. */

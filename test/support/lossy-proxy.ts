@@ -11,6 +11,8 @@ export type ProxyFault = 'lost answer' | 'busy' | 'busy afterwards'
 export interface LossyProxy {
   readonly endpoint: string
   next(fault: ProxyFault): void
+  /** Runs `work` each time the server has answered such a request, before the client gets the answer. */
+  whenAnswered(isMeant: (request: IncomingMessage) => boolean, work: () => Promise<void>): void
   /** How often an object whose key ends so was sent. */
   puts(keyEnd: string): number
   stop(): Promise<void>
@@ -21,6 +23,7 @@ const BUSY = '<?xml version="1.0"?><Error><Code>SlowDown</Code></Error>'
 /** Between a client and a real S3 server, on loopback. Signatures hold: the host that the client named is passed on. */
 export async function startLossyProxy(target: string): Promise<LossyProxy> {
   const puts: string[] = []
+  const waiting: { isMeant(request: IncomingMessage): boolean; work(): Promise<void> }[] = []
   let fault: ProxyFault | null = null
   let isBusy = false
 
@@ -35,7 +38,10 @@ export async function startLossyProxy(target: string): Promise<LossyProxy> {
       return
     }
     if (now === 'busy afterwards') isBusy = true
-    forward(incoming, outgoing, target, now === 'lost answer')
+    const meanwhile = async () => {
+      for (const { isMeant, work } of waiting) if (isMeant(incoming)) await work()
+    }
+    forward(incoming, outgoing, target, now === 'lost answer' ? null : meanwhile)
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -43,6 +49,9 @@ export async function startLossyProxy(target: string): Promise<LossyProxy> {
     endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     next(wanted) {
       fault = wanted
+    },
+    whenAnswered(isMeant, work) {
+      waiting.push({ isMeant, work })
     },
     puts: (keyEnd) => puts.filter((path) => path.endsWith(`/${keyEnd}`)).length,
     async stop() {
@@ -53,11 +62,21 @@ export async function startLossyProxy(target: string): Promise<LossyProxy> {
   }
 }
 
-function forward(incoming: IncomingMessage, outgoing: ServerResponse, target: string, loseAnswer: boolean): void {
+/** Without `meanwhile` the answer is lost. */
+function forward(
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  target: string,
+  meanwhile: (() => Promise<void>) | null,
+): void {
   const { method, headers } = incoming
   const onward = request(new URL(incoming.url!, target), { method: method!, headers }, (answer) => {
-    if (loseAnswer) answer.resume().once('end', () => outgoing.destroy())
-    else answer.pipe(outgoing.writeHead(answer.statusCode!, answer.headers))
+    if (!meanwhile) answer.resume().once('end', () => outgoing.destroy())
+    else
+      meanwhile().then(
+        () => answer.pipe(outgoing.writeHead(answer.statusCode!, answer.headers)),
+        () => outgoing.destroy(),
+      )
   })
   onward.once('error', () => outgoing.destroy())
   incoming.pipe(onward)

@@ -31,6 +31,8 @@ const STEP_TIMEOUT_MS = 60_000
 const DISK_BYTES = 64 * 1024 ** 3
 const MEMORY_BYTES = 939_524_096
 const START_ATTEMPTS = 3
+/** Entries of a page of a listing, where S3 has 1,000: so that tests need not make as many objects to have two pages. */
+export const LISTED_AT_ONCE = 100
 
 export async function startRadosgw(): Promise<TestS3> {
   for (let attempt = 1; ; attempt++) {
@@ -261,5 +263,6 @@ rgw data = ${directory}/rgw
 [client.rgw.a]
 rgw frontends = beast endpoint=127.0.0.1:${port}
 rgw crypt require ssl = false
+rgw max listing results = ${LISTED_AT_ONCE}
 `
 }
