@@ -80,7 +80,7 @@ export const ERRORS = {
   'storage-full': {
     exit: 1,
     retryable: true,
-    hint: 'Free space at the destination; committed points are not affected.',
+    hint: 'Free space at the destination, for example by shorter retention and regain prune; committed points are not affected.',
   },
   'storage-denied': { exit: 5, retryable: false, hint: 'Give this user the right to read and write the destination.' },
   'storage-locked': {

@@ -43,5 +43,7 @@ async function folderExistsOrMade(folder: string): Promise<boolean> {
 /** 'ENOENT' and the like, for an error of the operating system; undefined for any other, Node's own 'ERR_…' included. */
 export function errnoName(error: unknown): string | undefined {
   if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string') return undefined
+  // libuv has no name for it, and Node then says 'Unknown system error -122' (Linux' EDQUOT; the number is of all its machines here).
+  if ('errno' in error && error.errno === -122) return 'EDQUOT'
   return /^E[A-Z0-9]+$/.test(error.code) ? error.code : undefined
 }

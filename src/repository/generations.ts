@@ -59,7 +59,7 @@ export async function createGeneration(
     { generation, tombstones: [...tombstones] },
     state.ambient.randomBytes(32),
   )
-  return state.storage.create(name, sealed, { signal })
+  return state.storage.create(name, sealed, { signal, fromReserve: true })
 }
 
 /** What a later one has taken over. */

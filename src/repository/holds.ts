@@ -21,7 +21,7 @@ export async function holdPoint(state: RepositoryState, id: string, reason: stri
   const name = holdName(id)
   const record: HoldRecord = { point: id, reason, heldAt: new Date(state.ambient.now()).toISOString() }
   const sealed = sealRecord(state.keys, 'D', name, record, state.ambient.randomBytes(32))
-  if (!(await state.storage.create(name, sealed))) return false
+  if (!(await state.storage.create(name, sealed, { fromReserve: true }))) return false
   if ((await state.storage.size(expiredName(id))) === null && (await counts(state, id))) return true
   await state.storage.delete(name)
   throw new RegainError('point-not-found', `The recovery point ${id} was removed, or is just being removed.`)

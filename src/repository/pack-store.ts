@@ -19,6 +19,7 @@ export class PackStore {
   private readonly state: RepositoryState
   /** Of the backup, or of its giving up: a store that does not answer must not hold up either. */
   private readonly signal: AbortSignal
+  private readonly fromReserve: boolean
   private readonly givenUp = new AbortController()
   private readonly failed: (error: unknown) => void
   private readonly puts = new Set<Promise<void>>()
@@ -26,8 +27,15 @@ export class PackStore {
   storedBytes = 0
   newBytes = 0
 
-  constructor(state: RepositoryState, signal: AbortSignal, failed: (error: unknown) => void) {
+  /** `fromReserve`: as of a store's writes. */
+  constructor(
+    state: RepositoryState,
+    signal: AbortSignal,
+    failed: (error: unknown) => void,
+    { fromReserve = false }: { fromReserve?: boolean } = {},
+  ) {
     this.state = state
+    this.fromReserve = fromReserve
     this.signal = AbortSignal.any([signal, this.givenUp.signal])
     this.failed = failed
   }
@@ -79,7 +87,8 @@ export class PackStore {
     for (let attempt = 1; ; attempt++) {
       const object = packName(name.toString('hex'))
       try {
-        await this.state.storage.put(object, sealed, { keep: true, signal: this.signal })
+        const { signal, fromReserve } = this
+        await this.state.storage.put(object, sealed, { keep: true, signal, fromReserve })
         return name
       } catch (error) {
         if (!isRegainError(error, 'storage-unavailable')) throw error
@@ -106,7 +115,7 @@ export class PackStore {
     const packs = this.stored
     if (packs.length === 0) return
     this.stored = []
-    this.storedBytes += await putIndexSegment(this.state, packs, signal)
+    this.storedBytes += await putIndexSegment(this.state, packs, signal, this.fromReserve)
   }
 }
 
@@ -115,10 +124,11 @@ export async function putIndexSegment(
   state: RepositoryState,
   packs: readonly IndexedPack[],
   signal: AbortSignal | undefined,
+  fromReserve = false,
 ): Promise<number> {
   const sealed = sealObject(state.keys, 'I', '', encodeIndexSegment(packs), state.ambient.randomBytes(32))
   const name = indexName(createHash('sha256').update(sealed).digest('hex'))
-  await state.storage.put(name, sealed, signal ? { signal } : {})
+  await state.storage.put(name, sealed, { fromReserve, ...(signal ? { signal } : {}) })
   return sealed.length
 }
 

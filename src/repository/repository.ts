@@ -68,6 +68,7 @@ export async function createRepository(
   const sealed = encodeClear(keyring.keys, REPOSITORY, record)
   if (!(await storage.create(REPOSITORY, sealed))) throw exists(storage.description)
   await createFirstGeneration(state)
+  await storage.setRoomAside?.()
   return new OpenRepository(state)
 }
 

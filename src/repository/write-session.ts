@@ -34,6 +34,11 @@ export interface WriteSession {
 }
 
 export async function beginSession(state: RepositoryState, source: string, signal: AbortSignal): Promise<WriteSession> {
+  if ((await state.storage.setRoomAside?.({ signal })) === false)
+    state.ambient.log(
+      'warning',
+      `${state.storage.description} is so full that no room could be set aside for the removal of old data. Run: regain prune`,
+    )
   for (let start = 0; start < MAX_STARTS; start++) {
     throwIfInterrupted(signal)
     const generation = await newestGeneration(state, signal)
@@ -121,7 +126,8 @@ export async function abortSession(
   const name = endName(id)
   const record: EndRecord = { session: id, end: 'aborted', reason }
   const sealed = sealRecord(state.keys, 'E', name, record, state.ambient.randomBytes(32))
-  await state.storage.create(name, sealed, { signal })
+  // A backup that found the store full must not be one that every prune waits for.
+  await state.storage.create(name, sealed, { signal, fromReserve: true })
   const committed = (await readCommit(state, id, signal)) !== null
   // A commit whose session was fenced and cleared away counts for nothing, and never will: the session does not come back.
   if (committed && (await state.storage.size(sessionName(id), { signal })) !== null) return

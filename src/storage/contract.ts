@@ -49,9 +49,18 @@ export interface Storage {
   /** Removes an object; absent is fine. When it resolves, no later get or list sees it. */
   delete(name: string, options?: CallOptions): Promise<void>
 
+  /**
+   * Only of stores that can be full to the last byte, disks: sets some room aside for writes `fromReserve`, or what of it is
+   * missing; cheap when none is. False: there is too little left for all of it.
+   */
+  setRoomAside?(options?: CallOptions): Promise<boolean>
+
   /** Releases handles. No call may follow. */
   close(): Promise<void>
 }
+
+/** What `setRoomAside` sets aside: enough for marks of 60,000 packs (2 TB), or records of 1,000 removed points. */
+export const ROOM_ASIDE_BYTES = 4 * 1024 * 1024
 
 /** One piece, or several to be written end to end. Not changed by the callee, and not kept after the call settles. */
 export type Bytes = Uint8Array | readonly Uint8Array[]
@@ -69,6 +78,8 @@ export interface CallOptions {
 export interface WriteOptions extends CallOptions {
   /** What points and logs consist of: where the store has immutability, the object is locked from the moment it exists. */
   keep?: boolean
+  /** What removal must write before it can free anything: where all else is full it gets the room that was set aside. */
+  fromReserve?: boolean
 }
 
 /**

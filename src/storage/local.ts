@@ -5,11 +5,13 @@ import { promisify } from 'node:util'
 import { RegainError, throwIfInterrupted } from '../errors.ts'
 import { errnoName, makeFolders, syncFolder } from '../filesystem/durable.ts'
 import type { Ambient } from '../model.ts'
-import type { Bytes, CallOptions, Storage, StoredObject } from './contract.ts'
+import type { Bytes, CallOptions, Storage, StoredObject, WriteOptions } from './contract.ts'
 import { linkError, saysAbsent, storageError } from './local-errors.ts'
 import { readRegularFile, writeNewFile } from './local-files.ts'
+import { fillReserve, isFull, takeFromReserve } from './local-reserve.ts'
 import { removeStaleTemporaries, TEMPORARY_FOLDER, temporaryName } from './local-temporaries.ts'
 import { checkObjectName, checkPrefix, isObjectName, isPrefix } from './names.ts'
+import { lengthOf } from './pieces.ts'
 import { checkRange } from './ranges.ts'
 
 /**
@@ -76,14 +78,14 @@ class LocalStorage implements Storage {
     this.#root = root
   }
 
-  async put(name: string, bytes: Bytes, options?: CallOptions): Promise<void> {
+  async put(name: string, bytes: Bytes, options?: WriteOptions): Promise<void> {
     await this.#publish(name, bytes, options, async (temporary, target) => {
       await rename(temporary, target)
       return true
     })
   }
 
-  async create(name: string, bytes: Bytes, options?: CallOptions): Promise<boolean> {
+  async create(name: string, bytes: Bytes, options?: WriteOptions): Promise<boolean> {
     return this.#publish(name, bytes, options, async (temporary, target) => {
       const made = await linkIfAbsent(temporary, target, this.description)
       await unlinkIfPresent(temporary)
@@ -136,6 +138,16 @@ class LocalStorage implements Storage {
     await this.#reading(name, undefined, () => syncFolder(dirname(path)))
   }
 
+  async setRoomAside(options?: CallOptions): Promise<boolean> {
+    throwIfInterrupted(options?.signal)
+    await this.#checkRoot()
+    try {
+      return await fillReserve(this.localDirectory)
+    } catch (error) {
+      throw storageError(error, `No room could be set aside in ${this.description}`, NOTHING_CHANGED)
+    }
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
@@ -146,23 +158,45 @@ class LocalStorage implements Storage {
   async #publish(
     name: string,
     bytes: Bytes,
-    options: CallOptions | undefined,
+    options: WriteOptions | undefined,
     place: (temporary: string, target: string) => Promise<boolean>,
   ): Promise<boolean> {
     checkObjectName(name)
-    throwIfInterrupted(options?.signal)
     const target = this.#path(name)
-    const temporary = join(this.localDirectory, TEMPORARY_FOLDER, temporaryName())
     try {
-      await this.#inFolder(dirname(temporary), () => writeNewFile(temporary, bytes, options?.signal))
-      throwIfInterrupted(options?.signal)
-      const placed = await this.#inFolder(dirname(target), () => place(temporary, target))
+      const placed = await this.#place(target, bytes, options, place)
       await syncFolder(dirname(target))
       return placed
     } catch (error) {
-      await removeIfPossible(temporary)
       throw storageError(error, `Object ${name} could not be written to ${this.description}`, NO_HALF_OBJECT)
     }
+  }
+
+  /** Where nothing got its name for want of room, and this is what the reserve is for, once more with room from there. */
+  async #place(
+    target: string,
+    bytes: Bytes,
+    options: WriteOptions | undefined,
+    place: (temporary: string, target: string) => Promise<boolean>,
+  ): Promise<boolean> {
+    for (;;) {
+      throwIfInterrupted(options?.signal)
+      const temporary = join(this.localDirectory, TEMPORARY_FOLDER, temporaryName())
+      try {
+        await this.#inFolder(dirname(temporary), () => writeNewFile(temporary, bytes, options?.signal))
+        throwIfInterrupted(options?.signal)
+        return await this.#inFolder(dirname(target), () => place(temporary, target))
+      } catch (error) {
+        await removeIfPossible(temporary)
+        // Ends with the reserve: each turn takes some of it.
+        if (!options?.fromReserve || !isFull(error) || !(await this.#takeFromReserve(bytes))) throw error
+      }
+    }
+  }
+
+  /** A reserve that cannot be had is none: what is told is that the disk is full. */
+  async #takeFromReserve(bytes: Bytes): Promise<boolean> {
+    return takeFromReserve(this.localDirectory, lengthOf(bytes)).catch(() => false)
   }
 
   /** Does `work`, which needs `folder`, making it first; once more if the folder vanished since it was last seen. */

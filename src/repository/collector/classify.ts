@@ -17,6 +17,11 @@ export function classify(catalog: Catalog, marks: Marks, older: ReadonlySet<stri
   return planned
 }
 
+/** Of the pack as stored: compression is taken for even. */
+export function neededBytes({ bytes, needed }: PlannedPack): number {
+  return Math.ceil(bytes * needed)
+}
+
 function reason(pack: CatalogPack, isUsable: boolean, needed: boolean, share: number): PlannedPack['why'] | null {
   if (pack.marked) return 'marked'
   if (!pack.directory) return 'unindexed'

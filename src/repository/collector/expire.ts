@@ -59,7 +59,8 @@ async function record(state: RepositoryState, id: string, reason: string, signal
     expiredAt: new Date(state.ambient.now()).toISOString(),
     reason,
   }
-  await state.storage.create(name, sealRecord(state.keys, 'X', name, expired, state.ambient.randomBytes(32)))
+  const sealed = sealRecord(state.keys, 'X', name, expired, state.ambient.randomBytes(32))
+  await state.storage.create(name, sealed, { fromReserve: true })
 }
 
 /** Null also where it can't be read: a person gave up what is lost. */

@@ -4,7 +4,7 @@ import { lastComponent, PREFIX, sessionName } from '../format/object-names.ts'
 import { readHolds } from '../holds.ts'
 import { isPinGone } from '../liveness.ts'
 import type { RepositoryState } from '../repository-state.ts'
-import { classify } from './classify.ts'
+import { classify, neededBytes } from './classify.ts'
 import { readNewest } from './generation.ts'
 import { expiredIds, hasHistory, type Roots, readExpired } from './roots.ts'
 import { openSessions } from './sessions.ts'
@@ -131,11 +131,6 @@ async function logToTrim(state: RepositoryState, { trimLog, signal }: PruneReque
     planned.push({ source, branch, from, to, segments, bytes: sum(objects.map(({ size }) => size)) })
   }
   return planned
-}
-
-/** Of the pack as stored: compression is taken for even. */
-function neededBytes({ bytes, needed }: PlannedPack): number {
-  return Math.ceil(bytes * needed)
 }
 
 function sum(numbers: readonly number[]): number {

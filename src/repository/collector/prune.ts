@@ -1,23 +1,17 @@
-import { RegainError } from '../../errors.ts'
+import { isRegainError, RegainError } from '../../errors.ts'
 import type { Progress } from '../../model.ts'
 import type { LogRange, PrunePlan, PruneReport } from '../api.ts'
 import { readCommit, readCommits } from '../commits.ts'
-import { isRekeying, oldUsers } from '../epochs.ts'
 import { sessionName } from '../format/object-names.ts'
-import { retireGenerations } from '../generations.ts'
 import { isPinGone } from '../liveness.ts'
 import { isLocked } from '../locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { clearEnds, clearExpired, clearPins } from './clean.ts'
 import { expirePoint } from './expire.ts'
-import { publishGeneration, readNewest } from './generation.ts'
-import { mergeIndex } from './merge-index.ts'
-import { removeMarked } from './remove-packs.ts'
-import { repackSparse } from './repack.ts'
+import { PackRemoval } from './pack-removal.ts'
 import { readPins } from './roots.ts'
 import { fenceSession, openSessions } from './sessions.ts'
 import { trimLog } from './trim-log.ts'
-import { waitsFor } from './waits.ts'
 
 interface Options {
   signal: AbortSignal
@@ -41,17 +35,43 @@ export async function prune(state: RepositoryState, plan: PrunePlan, options: Op
     bytesLater: 0,
     waits: [],
   }
+  try {
+    await carryOut(state, plan, report, options)
+  } catch (error) {
+    throw isRegainError(error, 'storage-full') ? noRoomAtAll(error) : error
+  }
+  report.waits = [...new Set(report.waits)]
+  return report
+}
+
+async function carryOut(state: RepositoryState, plan: PrunePlan, report: PruneReport, options: Options): Promise<void> {
   const { signal } = options
+  // What was marked earlier may go without another word being written. All else writes first, so where there is no room it takes
+  // what was set aside, little as that is.
+  const isFull = !(await setsRoomAside(state, signal))
+  const packs = new PackRemoval(state, plan, report, options)
+  if (isFull) await packs.removeMarkedBefore()
   await expirePoints(state, plan, report, signal)
   report.pins = await clearPins(state, plan.pins, signal)
   await fenceGone(state, plan, report, signal)
   await trimLogs(state, plan, report, signal)
-  await removePacks(state, plan, report, options)
+  await packs.run({ isFull })
   await clearEnds(state, signal)
   await clearExpired(state, signal)
-  report.bytesFreed += await mergeIndex(state, { looksForGone: report.packs.removed > 0, signal })
-  report.waits = [...new Set(report.waits)]
-  return report
+  await packs.mergeIndex()
+  if (!(await setsRoomAside(state, signal)))
+    report.waits.push('The destination is still so full that no room could be set aside for the next prune.')
+}
+
+function noRoomAtAll(error: RegainError): RegainError {
+  return new RegainError(
+    'storage-full',
+    `Not even the records that removal writes first found room. ${error.message}`,
+    {
+      cause: error,
+      hint: 'Move or delete something else on that disk, a megabyte is enough, then run: regain prune',
+    },
+  )
 }
 
 async function expirePoints(
@@ -135,56 +155,7 @@ function bySource(ranges: readonly LogRange[]): Map<string, LogRange[]> {
   return grouped
 }
 
-async function removePacks(
-  state: RepositoryState,
-  plan: PrunePlan,
-  report: PruneReport,
-  options: Options,
-): Promise<void> {
-  const { signal, progress } = options
-  if (isRekeying(state) && (await oldUsers(state, signal)).length > 0) {
-    report.waits.push(
-      'A backup or a restore that began before the last rekey is running: packs are removed when it has ended.',
-    )
-    return
-  }
-  const sizes = new Map([...plan.packs.remove, ...plan.packs.repack].map(({ name, bytes }) => [name, bytes]))
-  if (sizes.size === 0) return
-  const planned = new Set(sizes.keys())
-  const remove = async (generation: Parameters<typeof removeMarked>[1]) => {
-    const locked = () =>
-      report.waits.push('Some data is locked: it is removed by the first prune after its lock has ended.')
-    for (const { name, sizeBytes } of await removeMarked({ state, signal, progress, locked }, generation, planned)) {
-      sizes.delete(name)
-      report.packs.removed++
-      report.bytesFreed += sizeBytes
-    }
-  }
-
-  const open = await openSessions(state, signal)
-  const wanted = new Set(plan.packs.remove.map(({ name }) => name))
-  if (open.length === 0) {
-    const repacked = await repackSparse({ state, signal, progress }, plan.packs.repack)
-    report.packs.repacked = repacked.packs.length
-    report.bytesFreed -= repacked.bytesWritten
-    for (const name of repacked.packs) wanted.add(name)
-  } else {
-    // Those that began since the newest generation use nothing of it: what it marks can go now, all else is marked.
-    const newest = await readNewest(state, signal)
-    const since = await openSessions(state, signal)
-    if (since.every(({ generation }) => generation >= newest.number)) await remove(newest)
-    for (const { name, why } of plan.packs.remove) if (why === 'unindexed') wanted.delete(name)
-  }
-  const generation = await publishGeneration(state, wanted, signal)
-  if (!generation) {
-    report.waits.push('Another prune runs at the same time: it removes what this one would have.')
-  } else {
-    const blocking = (await openSessions(state, signal)).filter((session) => session.generation < generation.number)
-    report.waits.push(...waitsFor(blocking))
-    if (blocking.length === 0) {
-      await remove(generation)
-      await retireGenerations(state, generation.number, signal)
-    }
-  }
-  for (const [name, bytes] of sizes) if (wanted.has(name)) report.bytesLater += bytes
+/** True where the store can't be full to the last byte. */
+async function setsRoomAside(state: RepositoryState, signal: AbortSignal): Promise<boolean> {
+  return (await state.storage.setRoomAside?.({ signal })) ?? true
 }

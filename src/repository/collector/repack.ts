@@ -28,11 +28,12 @@ interface NeededChunk {
 /**
  * Writes what is needed of sparse packs into new ones, and their index entries. That done, the old copies are no better than
  * any other that is there twice: whoever calls this goes on as a collector that marks and removes them, by all its steps.
- * Resolves with the packs of which nothing is needed any more.
+ * Resolves with the packs of which nothing is needed any more. `fromReserve`: as of a store's writes.
  */
 export async function repackSparse(
   removal: Removal,
   planned: readonly PlannedPack[],
+  { fromReserve = false }: { fromReserve?: boolean } = {},
 ): Promise<{ packs: string[]; bytesWritten: number }> {
   if (planned.length === 0) return { packs: [], bytesWritten: 0 }
   const { state, signal } = removal
@@ -40,7 +41,7 @@ export async function repackSparse(
   const { catalog, marks } = await survey(state, { tombstones, signal, progress: removal.progress })
   const wanted = new Set(planned.map(({ name }) => name))
   const chosen = catalog.byNumber.filter(({ name }) => wanted.has(name))
-  return new Repack(removal, catalog, marks).run(chosen)
+  return new Repack(removal, catalog, marks, fromReserve).run(chosen)
 }
 
 class Repack {
@@ -51,14 +52,15 @@ class Repack {
   private readonly store: PackStore
   private failure: { error: unknown } | null = null
 
-  constructor(removal: Removal, catalog: Catalog, marks: Marks) {
+  constructor(removal: Removal, catalog: Catalog, marks: Marks, fromReserve: boolean) {
     this.removal = removal
     this.catalog = catalog
     this.marks = marks
     this.session = removal.state.pool.newSession()
-    this.store = new PackStore(removal.state, removal.signal, (error) => {
+    const failed = (error: unknown) => {
       this.failure ??= { error }
-    })
+    }
+    this.store = new PackStore(removal.state, removal.signal, failed, { fromReserve })
   }
 
   async run(packs: readonly CatalogPack[]): Promise<{ packs: string[]; bytesWritten: number }> {

@@ -31,7 +31,8 @@ export async function openSessions(state: RepositoryState, signal: AbortSignal):
 export async function fenceSession(state: RepositoryState, id: string, reason: string): Promise<boolean> {
   const name = endName(id)
   const record: EndRecord = { session: id, end: 'aborted', reason }
-  return state.storage.create(name, sealRecord(state.keys, 'E', name, record, state.ambient.randomBytes(32)))
+  const sealed = sealRecord(state.keys, 'E', name, record, state.ambient.randomBytes(32))
+  return state.storage.create(name, sealed, { fromReserve: true })
 }
 
 /** First the session, then its end: a writer that wakes up later may commit, and its point will not count. Only what was aborted. */

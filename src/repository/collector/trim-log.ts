@@ -61,7 +61,7 @@ async function recordTrim(
   const union = joinRanges([...known, ...ranges.map(({ branch, from, to }) => ({ branch, from, to }))])
   const name = `${trimPrefix(source)}${state.ambient.randomBytes(16).toString('hex')}`
   const sealed = sealRecord(state.keys, 'T', name, { ranges: union }, state.ambient.randomBytes(32))
-  await state.storage.create(name, sealed, { signal })
+  await state.storage.create(name, sealed, { signal, fromReserve: true })
   await requireCurrentEpoch(state, signal)
   for (const before of older.keys()) await state.storage.delete(before, { signal })
 }
