@@ -17,7 +17,13 @@ interface Rule {
 }
 
 const SHARED = ['src/model.ts', 'src/errors.ts', 'src/filesystem/']
-const CONTRACTS = ['src/storage/contract.ts', 'src/keys/contract.ts', 'src/sources/contract.ts']
+const CONTRACTS = [
+  'src/storage/contract.ts',
+  'src/keys/contract.ts',
+  'src/sources/contract.ts',
+  'src/sources/fingerprint.ts',
+]
+const SOURCE_SEAM = ['src/sources/contract.ts', 'src/sources/fingerprint.ts', ...SHARED]
 const ENGINE = ['src/repository/repository.ts', 'src/repository/api.ts']
 
 export const RULES: readonly Rule[] = [
@@ -36,9 +42,17 @@ export const RULES: readonly Rule[] = [
   { of: 'src/storage/', modules: SHARED, packages: [], builtins: true },
   { of: 'src/keys/aws-kms.ts', modules: ['src/keys/', ...SHARED], packages: ['@aws-sdk/client-kms'], builtins: true },
   { of: 'src/keys/', modules: SHARED, packages: [], builtins: true },
-  { of: 'src/sources/postgres/', modules: ['src/sources/contract.ts', ...SHARED], packages: ['pg'], builtins: true },
+  { of: 'src/sources/postgres/', modules: SOURCE_SEAM, packages: ['pg'], builtins: true },
+  {
+    of: 'src/sources/postgres-dump/',
+    // The same server by the same wire: how to reach it, its programs, what it holds.
+    modules: ['src/sources/postgres/', ...SOURCE_SEAM],
+    packages: ['pg'],
+    builtins: true,
+  },
   { of: 'src/sources/files/', modules: ['src/sources/contract.ts', ...SHARED], packages: [], builtins: true },
   { of: 'src/sources/contract.ts', modules: ['src/model.ts', 'src/errors.ts'], packages: [], builtins: false },
+  { of: 'src/sources/fingerprint.ts', modules: ['src/model.ts'], packages: [], builtins: false },
   { of: 'src/repository/zstd.ts', modules: [], packages: ['koffi'], builtins: false },
   {
     of: 'src/repository/',

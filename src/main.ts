@@ -201,6 +201,7 @@ async function postgresConfig({ service }: SourceRequest, source: PostgresConfig
     url: source.unresolved === undefined ? source.url : 'postgres://postgres@localhost/postgres',
     log: source.log,
     slot: source.slot ?? defaultSlotName(service.name, source.name),
+    fingerprint: source.fingerprint,
   }
 }
 

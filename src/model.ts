@@ -111,6 +111,44 @@ export interface Point {
   previous?: { id: string; sha256: string }
   /** Of a copy from another repository: where the point was first taken. Its times and positions are that one's. */
   origin?: PointOrigin
+  /** Of databases, where it could be taken: what a restore can be compared with. */
+  fingerprint?: Fingerprint
+}
+
+/** What databases held, each in one snapshot: to compare with what a restore or a drill brings back (sources/fingerprint.ts). */
+export interface Fingerprint {
+  /** RFC 3339 UTC, by the server's clock, when the first of them was looked at. */
+  at: string
+  /** Where the log stood then; a restore to this moment holds these counts. Absent: the source has no log. */
+  lsn?: string
+  databases: DatabaseFingerprint[]
+}
+
+export interface DatabaseFingerprint {
+  name: string
+  /** Why it could not be looked at, for people; then all else is empty. Absent: it was. */
+  problem?: string
+  /** 64 hex digits that stand for all definitions but texts of expressions, owners and privileges. */
+  schema: string
+  /** Tables and partitions, those of extensions left out. */
+  tables: number
+  largeObjects: number
+  /** Of the largest tables, largest first; bounded. */
+  counts: TableCount[]
+  /** All other tables together, by the server's statistics. */
+  others: { tables: number; rows: number }
+}
+
+export interface TableCount {
+  /** SCHEMA.TABLE, quoted as SQL needs it. */
+  table: string
+  /** Null: nobody knows. */
+  rows: number | null
+  /**
+   * `sampled`: counted in some blocks and scaled. `estimated`: by the server's statistics, because the role may not read it
+   * or time was up. `left-out`: its rows are not in the point, on purpose.
+   */
+  how: 'exact' | 'sampled' | 'estimated' | 'left-out'
 }
 
 /** Tells what was taken once and is kept in several repositories. */

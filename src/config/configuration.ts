@@ -176,6 +176,7 @@ export interface PostgresConfiguration extends Unresolved {
   slot?: string
   tailMs: number
   programs?: string
+  fingerprint: boolean
 }
 
 export interface FilesConfiguration extends Unresolved {

@@ -64,6 +64,7 @@ test('a small configuration: paths absolute, defaults filled in, references reso
     type: 'postgres',
     url: ENVIRONMENT.SHOP_URL,
     log: 'continuous',
+    fingerprint: true,
     tailMs: 5000,
   })
 })

@@ -102,6 +102,11 @@ export const retentionSchema = z
   ])
   .describe('Which points are kept: rules, the name of a preset, or keep-all')
 
+const fingerprint = z
+  .boolean()
+  .default(true)
+  .describe('Keep counts of tables and a hash of the definitions with each point, to compare restores with')
+
 const postgresSchema = z
   .strictObject({
     type: z.literal('postgres'),
@@ -119,6 +124,7 @@ const postgresSchema = z
       .describe('Physical replication slot of the log follower; by default named after service and source'),
     tail: duration.default('5s').describe('How often the unfinished segment of the log is shipped'),
     programs: text.optional().describe("Directory of PostgreSQL's own programs, for restores that start a server"),
+    fingerprint,
     retention: retentionSchema.optional().describe('Instead of the rules of the service'),
   })
   .describe('A PostgreSQL cluster, over the replication protocol')

@@ -1,5 +1,5 @@
 import type { KeyProvider, WrappedKey } from '../keys/contract.ts'
-import type { Ambient, ByteCounts, Entry, Missed, Point, PointKind, Progress } from '../model.ts'
+import type { Ambient, ByteCounts, Entry, Fingerprint, Missed, Point, PointKind, Progress } from '../model.ts'
 import type { Storage } from '../storage/contract.ts'
 import type { PaceLimits } from './compute/pace.ts'
 
@@ -197,6 +197,7 @@ export interface CommitSummary {
   sourceBytes: number
   /** Of the driver; the engine adds what its own readers missed. */
   missed: Missed[]
+  fingerprint?: Fingerprint
 }
 
 /** Structurally a PointReader of src/sources/contract.ts, with random access and an end. */

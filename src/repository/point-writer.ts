@@ -349,6 +349,7 @@ class PointWriter implements PointSession {
       bytes,
       listing,
       ...(request.label === undefined ? {} : { label: request.label }),
+      ...(summary.fingerprint === undefined ? {} : { fingerprint: summary.fingerprint }),
       tool: request.tool,
       ...previous,
     }

@@ -1,5 +1,5 @@
 import type { RegainError } from '../errors.ts'
-import type { Entry, Finding, Missed, Point, PointKind, Progress } from '../model.ts'
+import type { Entry, Finding, Fingerprint, Missed, Point, PointKind, Progress } from '../model.ts'
 
 /**
  * A source: one thing of a service that holds data. A driver turns it into entries (backup), and entries back into it
@@ -78,6 +78,7 @@ export interface SourceSummary {
   /** Bytes of the source as it stands. */
   sourceBytes: number
   missed: Missed[]
+  fingerprint?: Fingerprint
   /**
    * The point is whole, but its source was not left as it was found and a person must see to that. The point is committed
    * all the same, and then the run is reported as failed with this error.

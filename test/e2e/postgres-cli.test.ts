@@ -3,7 +3,11 @@ import { mkdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import pg from 'pg'
+import type { Fingerprint } from '../../src/model.ts'
+import { compareFingerprints } from '../../src/sources/fingerprint.ts'
+import { parseConnectionUrl } from '../../src/sources/postgres/connection-url.ts'
 import { ABSENT_EXIT } from '../../src/sources/postgres/fetch.ts'
+import { takeFingerprint } from '../../src/sources/postgres/fingerprint/take-fingerprint.ts'
 import { RUN_FOLDER } from '../../src/sources/postgres/run-directory.ts'
 import { findRunningServer, stopRunningServer } from '../../src/sources/postgres/running-server.ts'
 import { jsonLines, LAUNCHER, runCommand, startCommand } from '../support/command.ts'
@@ -88,6 +92,16 @@ test("Debian's PostgreSQL 15: protected, a table dropped, and brought back to be
   await other.end()
   const backup = await regain(place, 'backup', 'shop')
   assert.equal(backup.status, 0, JSON.stringify(backup.last))
+  const { last: listed } = await regain(place, 'points', 'shop')
+  const [source] = listed.sources as { points: { fingerprint: Fingerprint }[] }[]
+  const fingerprint = source!.points[0]!.fingerprint
+  assert.deepEqual(
+    fingerprint.databases.map(({ name, counts }) => [name, counts]),
+    [
+      ['on_disk', [{ table: 'public.elsewhere', rows: 0, how: 'exact' }]],
+      ['postgres', [{ table: 'public.words', rows: 1, how: 'exact' }]],
+    ],
+  )
 
   const daemon = startCommand(LAUNCHER, ['serve'], { cwd, env: environment })
   try {
@@ -135,6 +149,13 @@ test("Debian's PostgreSQL 15: protected, a table dropped, and brought back to be
     })
     assert.equal(before.status, 0, JSON.stringify(before.last))
     assert.deepEqual(await rowsAt(before.last.connection), ['after', 'before'])
+    // What a drill would see: since the point a row was added and a table dropped.
+    const config = parseConnectionUrl(String(before.last.connection))
+    const there = await takeFingerprint({ config, signal: t.signal, now: Date.now, like: fingerprint })
+    assert.deepEqual(
+      compareFingerprints(fingerprint, there, { sameMoment: true }).map(({ database, what }) => `${database}: ${what}`),
+      ['on_disk: schema', 'on_disk: table-missing', 'postgres: rows'],
+    )
 
     const restore = await regain(place, 'restore', 'shop', '--to', restored, '--at', good, '--start')
     // Looked up now: hooks run in order, and the one that removes the directory comes before this one.

@@ -178,6 +178,7 @@ export class RecordingWriter implements PointWriter {
       bytes: { source: summary.sourceBytes, read: bytes, new: bytes, stored: bytes },
       listing: '00'.repeat(32),
       tool: 'test',
+      ...(summary.fingerprint === undefined ? {} : { fingerprint: summary.fingerprint }),
     }
     return new RecordedPoint(point, entries, this.content)
   }

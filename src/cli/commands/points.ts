@@ -42,6 +42,7 @@ function sourceShape({ points, holds, ...source }: SourcePoints): object {
     files: point.entries,
     missedCount: point.missedCount,
     tool: point.tool,
+    ...(point.fingerprint === undefined ? {} : { fingerprint: point.fingerprint }),
     ...(holds[point.id] === undefined ? {} : { hold: holds[point.id] }),
   }))
   return { ...source, points: shaped }
