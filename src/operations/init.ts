@@ -173,6 +173,8 @@ function shellWord(text: string): string {
 }
 
 function hasPassword(text: string): boolean {
+  // A reference: what it stands for is elsewhere.
+  if (text.startsWith('${') || text.startsWith('file:')) return false
   const url = parseUrlOfHosts(text)?.url
   // What can't be read may well hold one.
   if (url === undefined) return true
