@@ -54,6 +54,7 @@ export const RULES: readonly Rule[] = [
   { of: 'src/sources/contract.ts', modules: ['src/model.ts', 'src/errors.ts'], packages: [], builtins: false },
   { of: 'src/sources/fingerprint.ts', modules: ['src/model.ts'], packages: [], builtins: false },
   { of: 'src/repository/zstd.ts', modules: [], packages: ['koffi'], builtins: false },
+  { of: 'src/repository/hmac.ts', modules: [], packages: ['koffi'], builtins: false },
   {
     of: 'src/repository/',
     // RFC 3394 is part of the format as well: it wraps the identity key.

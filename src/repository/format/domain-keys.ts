@@ -1,4 +1,5 @@
-import { createHmac, hkdfSync } from 'node:crypto'
+import { hkdfSync } from 'node:crypto'
+import { Hmac } from '../hmac.ts'
 
 /**
  * docs/format.md, Keys. Everything a key domain needs, derived from random 32-byte keys, one for each epoch: HKDF-SHA-256
@@ -77,8 +78,15 @@ export function deriveIdentityWrap({ epoch, key }: EpochKey, domain: Buffer): Bu
 
 /** 32 bytes. Proves both the content and that it was stored by a holder of the key. */
 export function chunkId(keys: DomainKeys, bytes: Uint8Array): Buffer {
-  return createHmac('sha256', keys.id).update(bytes).digest()
+  let hmac = hmacs.get(keys)
+  if (!hmac) {
+    hmac = new Hmac(keys.id)
+    hmacs.set(keys, hmac)
+  }
+  return hmac.digest(bytes)
 }
+
+const hmacs = new WeakMap<DomainKeys, Hmac>()
 
 function derive(from: Buffer, salt: Buffer, label: string): Buffer {
   return Buffer.from(hkdfSync('sha256', from, salt, `regain v1 ${label}`, KEY_BYTES))
