@@ -4,7 +4,7 @@ import { access, statfs } from 'node:fs/promises'
 import { join, posix } from 'node:path'
 import { runCli } from './cli/cli.ts'
 import type { Host } from './cli/host.ts'
-import type { DestinationConfiguration, PostgresConfiguration } from './config/configuration.ts'
+import type { Configuration, DestinationConfiguration, PostgresConfiguration } from './config/configuration.ts'
 import { ERRORS, RegainError } from './errors.ts'
 import type { Ambient } from './model.ts'
 import type { Drivers, SourceRequest, StorageRequest } from './operations/context.ts'
@@ -89,13 +89,17 @@ export const drivers: Drivers = {
       return createFilesSource(source, ambient, { skip: ownFolders(request) })
     }
     const { createPostgresSource } = await import('./sources/postgres/source.ts')
-    return createPostgresSource(await postgresConfig(request, source), {
-      log: request.log,
-      ambient,
-      fetchCommand: fetchLogCommand(request),
-      search: { directories: source.programs === undefined ? [] : [source.programs], path: process.env.PATH },
-      clientEnvironment: clientEnvironment(process.env),
-    })
+    const slotsInUse = await slotsOf(request.config)
+    return createPostgresSource(
+      { ...(await postgresConfig(request, source)), slotsInUse },
+      {
+        log: request.log,
+        ambient,
+        fetchCommand: fetchLogCommand(request),
+        search: { directories: source.programs === undefined ? [] : [source.programs], path: process.env.PATH },
+        clientEnvironment: clientEnvironment(process.env),
+      },
+    )
   },
 
   async createFollower(request) {
@@ -104,6 +108,13 @@ export const drivers: Drivers = {
     const { createLogFollower } = await import('./sources/postgres/follower.ts')
     const config = { ...(await postgresConfig(request, source)), tailMs: source.tailMs }
     return createLogFollower(config, request.log, request.ambient)
+  },
+
+  async createLogGuard({ service, source }) {
+    if (source.type !== 'postgres' || source.log !== 'continuous') return null
+    const { createLogGuard } = await import('./sources/postgres/log-guard.ts')
+    const { FEW_BYTES } = await import('./policy/kept-log.ts')
+    return createLogGuard({ ...(await postgresConfig({ service }, source)), askSizeFromBytes: FEW_BYTES })
   },
 
   async fetchLog(source, request) {
@@ -194,7 +205,7 @@ async function openRemote(
   }
 }
 
-async function postgresConfig({ service }: SourceRequest, source: PostgresConfiguration) {
+async function postgresConfig({ service }: Pick<SourceRequest, 'service'>, source: PostgresConfiguration) {
   const { defaultSlotName } = await import('./sources/postgres/slot.ts')
   return {
     // Only a restore gets here without what the URL refers to, and it does not connect.
@@ -203,6 +214,17 @@ async function postgresConfig({ service }: SourceRequest, source: PostgresConfig
     slot: source.slot ?? defaultSlotName(service.name, source.name),
     fingerprint: source.fingerprint,
   }
+}
+
+async function slotsOf({ services }: Configuration): Promise<string[]> {
+  const { defaultSlotName } = await import('./sources/postgres/slot.ts')
+  return Object.values(services).flatMap((service) =>
+    Object.values(service.sources).flatMap((source) =>
+      source.type === 'postgres' && source.log === 'continuous'
+        ? [source.slot ?? defaultSlotName(service.name, source.name)]
+        : [],
+    ),
+  )
 }
 
 /** What a backup of files must never take in: what it writes itself, which would grow while it is read. */

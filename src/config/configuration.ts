@@ -1,3 +1,4 @@
+import type { KeptLogLimit } from '../policy/kept-log.ts'
 import type { Window } from '../policy/schedule.ts'
 import type { Retention } from './retention.ts'
 
@@ -174,6 +175,7 @@ export interface PostgresConfiguration extends Unresolved {
   url: string
   log: 'continuous' | 'none'
   slot?: string
+  slotLimit: KeptLogLimit
   tailMs: number
   programs?: string
   fingerprint: boolean

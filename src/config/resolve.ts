@@ -87,11 +87,12 @@ export function resolveConfiguration(input: Input): Configuration {
           const { retention: _, ...rest } = settings
           return { ...common, ...rest, paths: settings.paths.map((path) => resolve(directory, path)) }
         }
-        const { tail, programs, retention: _, ...rest } = settings
+        const { tail, slotLimit, programs, retention: _, ...rest } = settings
         return {
           ...common,
           ...rest,
           tailMs: parseDuration(tail)!,
+          slotLimit: slotLimit === 'auto' || slotLimit === 'never' ? slotLimit : parseByteCount(slotLimit)!,
           ...(programs === undefined ? {} : { programs: resolve(directory, programs) }),
         }
       }),

@@ -13,6 +13,14 @@ export const duration = z
   .refine((value) => parseDuration(value) !== null, { error: NOT_A_DURATION })
   .meta({ pattern: '^([0-9]+(ms|s|m|h|d|w))+$' })
 
+const NOT_A_SLOT_LIMIT = 'is neither a size (write 500MB, 20GB) nor auto nor never'
+export const slotLimit = z
+  .string({ error: NOT_A_SLOT_LIMIT })
+  .refine((value) => value === 'auto' || value === 'never' || parseByteCount(value) !== null, {
+    error: NOT_A_SLOT_LIMIT,
+  })
+  .meta({ pattern: '^(auto|never|[1-9][0-9]*(KB|MB|GB))$' })
+
 const NOT_A_RATE = 'is not a rate: write 500KB, 20MB or 1GB, for so many bytes a second'
 export const rate = z
   .string({ error: NOT_A_RATE })

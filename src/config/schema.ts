@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { destinationSchema } from './destination-schema.ts'
 import { parseDuration } from './duration.ts'
 import { KEEP_ALL, RETENTION_PRESETS } from './retention.ts'
-import { duration, endpoint, rate, text } from './scalars.ts'
+import { duration, endpoint, rate, slotLimit, text } from './scalars.ts'
 import { parseUrlOfHosts } from './several-hosts.ts'
 import { parseWindow } from './window.ts'
 
@@ -122,6 +122,11 @@ const postgresSchema = z
       .regex(/^[a-z0-9_]{1,63}$/, { error: 'is not a slot name: use a to z, 0 to 9 and _' })
       .optional()
       .describe('Physical replication slot of the log follower; by default named after service and source'),
+    slotLimit: slotLimit
+      .default('auto')
+      .describe(
+        'Log that the server may keep for Regain while it can not be stored; then the slot is dropped. auto: by its disk, or by the size of the data; never',
+      ),
     tail: duration.default('5s').describe('How often the unfinished segment of the log is shipped'),
     programs: text.optional().describe("Directory of PostgreSQL's own programs, for restores that start a server"),
     fingerprint,

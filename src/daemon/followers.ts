@@ -1,17 +1,23 @@
 import type { Ambient } from '../model.ts'
+import type { KeptLogLimit } from '../policy/kept-log.ts'
 import { delay } from './delays.ts'
 import { type SupervisorOptions, superviseFollower } from './follower.ts'
+import { superviseGuard } from './guard.ts'
 import { type DaemonWork, nameOf, type SourceName } from './work.ts'
 
 export interface FollowersOptions {
   ambient: Ambient
   signal: AbortSignal
   save: SupervisorOptions['save']
-  needsPoint(name: SourceName, reason: string): void
+  needsPoint(follower: WantedFollower, reason: string): void
 }
 
 /** A source whose log is followed, with a text that changes when its follower must be started anew. */
 export interface WantedFollower extends SourceName {
+  /** Names of the destinations that its log goes to. */
+  destinations: readonly string[]
+  /** How much its source may keep meanwhile. */
+  limit: KeptLogLimit
   fingerprint: string
 }
 
@@ -37,11 +43,11 @@ export class Followers {
     for (const [key, running] of this.#running) {
       if (byName.get(key)?.fingerprint !== running.fingerprint) this.#end(key, running)
     }
-    for (const [key, { service, source, fingerprint }] of byName) {
+    for (const [key, follower] of byName) {
       if (this.#running.has(key)) continue
       const controller = new AbortController()
-      const ended = this.#start({ service, source }, work, controller.signal)
-      this.#running.set(key, { fingerprint, controller, ended })
+      const ended = this.#start(follower, work, controller.signal)
+      this.#running.set(key, { fingerprint: follower.fingerprint, controller, ended })
     }
   }
 
@@ -59,13 +65,18 @@ export class Followers {
     this.#leaving.set(key, left)
   }
 
-  async #start(name: SourceName, work: DaemonWork, own: AbortSignal): Promise<void> {
+  async #start(follower: WantedFollower, work: DaemonWork, own: AbortSignal): Promise<void> {
+    const { service, source, limit } = follower
+    const name = { service, source }
     // One follower of a source at a time: its predecessor ships its tail before it begins.
     await this.#leaving.get(nameOf(name))
     const { ambient, save } = this.#options
     const signal = AbortSignal.any([this.#options.signal, own])
-    const needsPoint = (reason: string) => this.#options.needsPoint(name, reason)
+    const needsPoint = (reason: string) => this.#options.needsPoint(follower, reason)
     const options = { ambient, signal, save, delay, needsPoint }
-    await superviseFollower(name, (following) => work.follow(name, following), options)
+    await Promise.all([
+      superviseFollower(name, (following) => work.follow(name, following), options),
+      superviseGuard(name, () => work.guard(name), { ambient, signal, limit, delay }),
+    ])
   }
 }

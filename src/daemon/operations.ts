@@ -1,17 +1,15 @@
 import { type Catalog, openCatalog } from '../catalog/catalog.ts'
 import { describeError, recordBackup, recordPrune } from '../catalog/record.ts'
-import type { DestinationConfiguration, ServiceConfiguration, SourceConfiguration } from '../config/configuration.ts'
+import type { ServiceConfiguration } from '../config/configuration.ts'
 import { RegainError } from '../errors.ts'
 import { bringPoint, type OneBackup, type PointElsewhere } from '../operations/backup.ts'
 import type { Application } from '../operations/context.ts'
 import { pruneRepository } from '../operations/prune.ts'
 import { withRepository } from '../operations/repositories.ts'
 import { requireRetention } from '../operations/require-retention.ts'
-import { sourceRequest } from '../operations/sources.ts'
+import { withSourceLog } from '../operations/source-log.ts'
 import { destinationsOf, selectTarget } from '../operations/targets.ts'
 import type { ScheduleRule } from '../policy/schedule.ts'
-import type { FollowerOptions, LogStore } from '../sources/contract.ts'
-import { EveryDestination } from './every-destination.ts'
 import type { WantedFollower } from './followers.ts'
 import type { PruneRule } from './pruner.ts'
 import type { DaemonPlan } from './serve.ts'
@@ -76,7 +74,8 @@ function followersOf(application: Application, service: ServiceConfiguration): W
     const key = config.keys[service.key]
     // A follower holds its repository open with what it was given: when any of that changes it starts anew.
     const fingerprint = JSON.stringify([source, destinationsOf(config, service), key])
-    return { service: service.name, source: source.name, fingerprint }
+    const limit = source.type === 'postgres' ? source.slotLimit : 'auto'
+    return { service: service.name, source: source.name, destinations: service.destinations, limit, fingerprint }
   })
 }
 
@@ -108,7 +107,18 @@ function workOf(application: Application): DaemonWork {
     },
     async follow(name, options) {
       const { service, source } = find(application, name)
-      await followInto(application, service, source, destinationsOf(config, service), [], options)
+      await withSourceLog(application, service, source, destinationsOf(config, service), async (opened) => {
+        const follower = await application.drivers.createFollower(opened.request)
+        if (follower === null) throw new RegainError('internal', `${nameOf(name)} has no log to follow.`)
+        const needsPoint = await opened.uncovered()
+        const known = needsPoint === undefined ? {} : { needsPoint }
+        await follower.run({ ...options, status: (status) => options.status({ ...known, ...status }) })
+      })
+    },
+    async guard(name) {
+      const { service, source } = find(application, name)
+      const { ambient, launcher } = application
+      return application.drivers.createLogGuard({ service, source, ambient, config, launcher })
     },
     async prune(serviceName, destinationName, signal) {
       const { service } = selectTarget(config, serviceName)
@@ -148,34 +158,6 @@ function takenElsewhere(
     if (other !== undefined) return { destination: other, point: run.point }
   }
   return null
-}
-
-/** Opens the repository of each destination, one inside the other, and follows the log into all of them. */
-async function followInto(
-  application: Application,
-  service: ServiceConfiguration,
-  source: SourceConfiguration,
-  destinations: readonly DestinationConfiguration[],
-  logs: readonly LogStore[],
-  options: FollowerOptions,
-): Promise<void> {
-  const destination = destinations[logs.length]
-  if (destination !== undefined) {
-    await withRepository(application, service, destination, (repository) =>
-      followInto(application, service, source, destinations, [...logs, repository.log(source.name)], options),
-    )
-    return
-  }
-  const [first] = destinations
-  const [only] = logs
-  if (first === undefined || only === undefined)
-    throw new RegainError('internal', `${service.name} has no destination.`)
-  if (source.unresolved !== undefined) throw new RegainError('config-invalid', source.unresolved)
-  const log = logs.length === 1 ? only : new EveryDestination(logs)
-  const request = sourceRequest(application, { service, source, destination: first, log })
-  const follower = await application.drivers.createFollower(request)
-  if (follower === null) throw new RegainError('internal', `${service.name}/${source.name} has no log to follow.`)
-  await follower.run(options)
 }
 
 async function withCatalog<T>(application: Application, use: (catalog: Catalog) => Promise<T>): Promise<T> {

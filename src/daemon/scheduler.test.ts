@@ -37,6 +37,7 @@ test('a run is ended when its window closes, and is not called a failure', async
         throw new RegainError('interrupted', 'The backup was interrupted.')
       },
       follow: async () => {},
+      guard: async () => null,
       prune: () => Promise.reject(new RegainError('internal', 'No prune was expected.')),
       points: async () => [],
     },

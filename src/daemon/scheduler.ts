@@ -1,7 +1,7 @@
 import type { Catalog, LearnedPoint } from '../catalog/catalog.ts'
 import { describeError } from '../catalog/record.ts'
 import { isRegainError } from '../errors.ts'
-import type { Ambient, Point } from '../model.ts'
+import type { Ambient, Point, PointKind } from '../model.ts'
 import { type Decision, planSchedule, type RunFact, type ScheduleRule } from '../policy/schedule.ts'
 import type { JobQueue } from './job-queue.ts'
 import { type DaemonWork, nameOf, type SourceName } from './work.ts'
@@ -10,9 +10,14 @@ export interface Scheduler {
   /** Starts what is due; resolves to the milliseconds until it should be asked again, at most a minute. */
   turn(): Promise<number>
   /** A point of this source is needed now, whatever its schedule says; taken with the next turns until it succeeds. */
-  demand(name: SourceName, reason: string): void
+  demand(job: BackupJob, reason: string): void
   /** Takes the rules and the work of a new configuration; what runs goes on. */
   replace(rules: readonly ScheduleRule[], work: DaemonWork): void
+}
+
+/** A source, and one destination of its points. */
+export interface BackupJob extends SourceName {
+  destination: string
 }
 
 export interface SchedulerOptions {
@@ -46,11 +51,11 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const said = new Map<string, string>()
   const pausedUntil = new Map<string, number>()
   /** Why a point is needed now, by source and destination. */
-  const demanded = new Map<string, string>()
+  const demanded = new Map<string, { job: BackupJob; reason: string }>()
 
   return {
-    demand(name, reason) {
-      for (const rule of rules) if (nameOf(rule) === nameOf(name)) demanded.set(jobOf(rule), reason)
+    demand(job, reason) {
+      demanded.set(jobOf(job), { job, reason })
     },
     replace(newRules, newWork) {
       rules = newRules
@@ -63,12 +68,9 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       const now = ambient.now()
       const { decisions, wakeAt } = planSchedule(known, facts(known), now)
       for (const decision of decisions) act(decision)
-      for (const rule of known) {
-        const reason = demanded.get(jobOf(rule))
-        // The log can't wait for a window.
-        if (reason !== undefined)
-          act({ rule: { ...rule, kind: 'incremental' }, state: 'due', at: now, reason, windowChangesAt: null })
-      }
+      // The log can't wait for a window, nor for a schedule where there is none.
+      for (const { job, reason } of demanded.values())
+        act({ rule: { ...job, kind: 'incremental' }, state: 'due', at: now, reason, windowChangesAt: null })
       return Math.max(0, Math.min(LONGEST_WAIT_MS, (wakeAt ?? Infinity) - now))
     },
   }
@@ -110,7 +112,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     options.catalog().tryLockSource(service, source, 'regain serve, looking')?.release()
   }
 
-  function act({ rule, state, at, reason, windowChangesAt }: Decision): void {
+  function act({ rule, state, at, reason, windowChangesAt }: DueBackup): void {
     const name = nameOf(rule)
     const key = jobOf(rule)
     if (state !== 'due' || (pausedUntil.get(key) ?? 0) > ambient.now()) return
@@ -131,6 +133,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
           return
         }
         pausedUntil.set(key, ambient.now() + PAUSE_AFTER_FAILURE_MS)
+        // The source is no longer in the configuration.
+        if (isRegainError(error, 'usage')) demanded.delete(key)
         // Someone runs it by hand at this moment: that run serves as well, or the next turn finds it still owed.
         const level = isRegainError(error, 'precondition-failed') || signal.aborted ? 'warning' : 'error'
         ambient.log(level, `The backup did not succeed: ${message}`, { ...about, code })
@@ -162,7 +166,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   }
 }
 
-function jobOf(rule: ScheduleRule): string {
+/** Of a decision of the policy, what a backup is begun with. */
+type DueBackup = Omit<Decision, 'rule'> & { rule: BackupJob & { kind: PointKind } }
+
+function jobOf(rule: BackupJob): string {
   return `${nameOf(rule)}@${rule.destination}`
 }
 

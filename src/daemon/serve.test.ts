@@ -67,6 +67,7 @@ function daemon(overrides: Partial<DaemonPlan> = {}, state = join(scratch, `stat
       if (!signal.aborted) await once(signal, 'abort')
       happened(`tail shipped ${nameOf(name)}`)
     },
+    guard: async () => null,
     async prune(service, destination) {
       const catalog = open()
       try {
@@ -148,7 +149,8 @@ const YEARLY = {
   window: null,
   jitterMs: 0,
 } as const
-const FOLLOWER = { service: 'shop', source: 'db', fingerprint: '1' }
+const INTO = { destinations: ['local'], limit: 'auto' as const }
+const FOLLOWER = { service: 'shop', source: 'db', ...INTO, fingerprint: '1' }
 const RELOADED = 'The configuration was read again and is in effect.'
 const REFUSED = 'THE NEW CONFIGURATION WAS REFUSED, THE OLD ONE STAYS IN EFFECT: '
 
@@ -227,10 +229,10 @@ test('while the repository cannot be asked, no backup is started blindly', async
   )
 })
 
-test('a break in the log brings a new point at once, though none is due', async () => {
-  const running = daemon({ rules: [YEARLY], followers: [FOLLOWER] })
+test('a break in the log brings a new point at once, also where there is no schedule', async () => {
+  const running = daemon({ rules: [], followers: [FOLLOWER] })
   const { stop, ended, until, plan, reload, work } = running
-  await until('The backup is complete.')
+  await until('following shop/db')
   const broken: DaemonWork = {
     ...work,
     async follow(_name, { signal, status }) {
@@ -242,17 +244,17 @@ test('a break in the log brings a new point at once, though none is due', async 
   reload(async () => ({ ...plan, work: broken, followers: [{ ...FOLLOWER, fingerprint: '2' }] }))
   await until('A new point is needed: the slot was lost')
   await until('backup shop/db incremental')
-  await until('The backup is complete.', 2)
+  await until('The backup is complete.')
   // Asked for changes, the source read everything, and the log says so.
-  await until('point of kind full', 2)
+  await until('point of kind full')
   stop.abort()
   await ended
 })
 
 test('a reload keeps unchanged followers, restarts changed ones, and ends those that are gone', async () => {
-  const kept = { service: 'shop', source: 'kept', fingerprint: '1' }
-  const changed = { service: 'shop', source: 'changed', fingerprint: '1' }
-  const gone = { service: 'shop', source: 'gone', fingerprint: '1' }
+  const kept = { service: 'shop', source: 'kept', ...INTO, fingerprint: '1' }
+  const changed = { service: 'shop', source: 'changed', ...INTO, fingerprint: '1' }
+  const gone = { service: 'shop', source: 'gone', ...INTO, fingerprint: '1' }
   const running = daemon({ followers: [kept, changed, gone] })
   const { stop, ended, until, seen, plan, reload } = running
   for (const { source } of [kept, changed, gone]) await until(`following shop/${source}`)
@@ -341,6 +343,7 @@ function daemonWorkOf(): DaemonWork {
   return {
     backup: () => Promise.reject(new RegainError('internal', 'No backup was expected.')),
     follow: () => Promise.reject(new RegainError('internal', 'No follower was expected.')),
+    guard: async () => null,
     prune: () => Promise.reject(new RegainError('internal', 'No prune was expected.')),
     points: async () => [],
   }

@@ -9,7 +9,7 @@ import { JobQueue } from './job-queue.ts'
 import { createPruner, type PruneRule } from './pruner.ts'
 import { createScheduler } from './scheduler.ts'
 import { DaemonState } from './state.ts'
-import type { DaemonWork, SourceName } from './work.ts'
+import type { DaemonWork } from './work.ts'
 
 /** What a configuration asks of the daemon. */
 export interface DaemonPlan {
@@ -88,8 +88,8 @@ async function run(options: ServeOptions, first: DaemonPlan, state: DaemonState)
     onEnd,
   })
   const save = (row: FollowerRow) => state.note((catalog) => catalog.saveFollower(row))
-  const needsPoint = (name: SourceName, reason: string) => {
-    scheduler.demand(name, reason)
+  const needsPoint = ({ service, source, destinations }: WantedFollower, reason: string) => {
+    for (const destination of destinations) scheduler.demand({ service, source, destination }, reason)
     alarm.ring()
   }
   const followers = new Followers({ ambient, signal: stop, save, needsPoint })

@@ -1,7 +1,7 @@
 import type { TakenPoint } from '../catalog/record.ts'
 import type { Point, PointKind } from '../model.ts'
 import type { PruneReport } from '../operations/prune.ts'
-import type { FollowerOptions } from '../sources/contract.ts'
+import type { FollowerOptions, LogGuard } from '../sources/contract.ts'
 
 /** A source by its names in the configuration. */
 export interface SourceName {
@@ -31,6 +31,8 @@ export interface DaemonWork {
   ): Promise<TakenPoint>
   /** Follows the source's log into all its destinations until the signal fires; rejects when it cannot go on. */
   follow(name: SourceName, options: FollowerOptions): Promise<void>
+  /** Watches what the source keeps for its log; null: nothing, because it is not followed. */
+  guard(name: SourceName): Promise<LogGuard | null>
   /**
    * Removes what retention does not keep of a service's repository, noted in the catalog and under its lock. Rejects with
    * `precondition-failed` when another process is at it; ends within seconds when the signal fires.

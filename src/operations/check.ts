@@ -1,6 +1,7 @@
-import type { DestinationConfiguration } from '../config/configuration.ts'
-import { RegainError, throwIfInterrupted } from '../errors.ts'
+import type { DestinationConfiguration, ServiceConfiguration, SourceConfiguration } from '../config/configuration.ts'
+import { isRegainError, RegainError, throwIfInterrupted } from '../errors.ts'
 import type { Finding } from '../model.ts'
+import { judgeKeptLog } from '../policy/kept-log.ts'
 import type { LogStore } from '../sources/contract.ts'
 import type { Application, Reporting } from './context.ts'
 import { daemonFindings } from './daemon-findings.ts'
@@ -78,9 +79,40 @@ async function checkTarget(
     try {
       const driver = await openSource(application, { service, source, destination, log: NO_LOG })
       for (const finding of await driver.check(reporting)) report({ ...about, source: source.name, ...finding })
+      for (const finding of await keptLog(application, service, source, reporting.signal))
+        report({ ...about, source: source.name, ...finding })
     } catch (error) {
       report({ ...about, source: source.name, ...fromError(error, 'source') })
     }
+  }
+}
+
+/** What the source keeps for its log now, and what regain serve makes of that. */
+async function keptLog(
+  { drivers, ambient, config, launcher }: Application,
+  service: ServiceConfiguration,
+  source: SourceConfiguration,
+  signal: AbortSignal,
+): Promise<Finding[]> {
+  if (source.type !== 'postgres' || source.unresolved !== undefined) return []
+  try {
+    const guard = await drivers.createLogGuard({ service, source, ambient, config, launcher })
+    const kept = (await guard?.look(signal)) ?? []
+    return kept.map((log): Finding => {
+      const { state, reason } = judgeKeptLog(log, source.slotLimit)
+      const message = `for the log that is not stored yet, ${log.server} keeps what it may need: ${reason}`
+      if (state === 'fine') return { severity: 'ok', code: 'kept-log', message }
+      return {
+        severity: 'warning',
+        code: 'kept-log',
+        message,
+        fix: 'See why it is not stored: is regain serve running, can it write to every destination?',
+      }
+    })
+  } catch (error) {
+    // A server that can't be reached has been told as that.
+    if (isRegainError(error, 'source-unavailable')) return []
+    return [fromError(error, 'kept-log')]
   }
 }
 

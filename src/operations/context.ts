@@ -8,7 +8,7 @@ import type {
 import type { KeyProvider } from '../keys/contract.ts'
 import type { Ambient, Point } from '../model.ts'
 import type { OpenPoint } from '../repository/api.ts'
-import type { LogFollower, LogStore, RestoreMoment, Source, SourceOptions } from '../sources/contract.ts'
+import type { LogFollower, LogGuard, LogStore, RestoreMoment, Source, SourceOptions } from '../sources/contract.ts'
 import type { Storage } from '../storage/contract.ts'
 
 /** What every operation is handed; made in src/main.ts, by the daemon, or by a test. */
@@ -57,6 +57,8 @@ export interface Drivers {
   createSource(request: SourceRequest): Promise<Source>
   /** Null: the source has no log, or its configuration does not ask for one. */
   createFollower(request: SourceRequest): Promise<LogFollower | null>
+  /** Null: the source has no log, or its configuration does not ask for one. */
+  createLogGuard(request: Omit<SourceRequest, 'log' | 'destination'>): Promise<LogGuard | null>
   /** Brings one file of a source's log to where its recovering server wants it. False if there is none of that name. */
   fetchLog(source: SourceConfiguration, request: FetchLog): Promise<boolean>
   /**

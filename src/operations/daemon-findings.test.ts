@@ -50,6 +50,17 @@ const cases: [string, Parameters<typeof judgeDaemon>[0], string[]][] = [
     ['ok daemon', 'ok log'],
   ],
   [
+    'runs, and is far behind',
+    {
+      daemon: DAEMON,
+      followers: [{ ...FOLLOWER, durableUntil: '2026-11-20T11:50:00Z' }],
+      followed: ['db'],
+      now: NOW,
+      config: 'c',
+    },
+    ['ok daemon', 'warning log'],
+  ],
+  [
     'of another configuration',
     { daemon: DAEMON, followers: [], followed: ['db'], now: NOW, config: 'd' },
     ['warning daemon'],

@@ -9,6 +9,8 @@ import type { Application } from './context.ts'
 
 /** The daemon says that it lives every five seconds; a busy machine may delay that. */
 const HEARTBEAT_LIMIT_MS = 60_000
+/** An idle log is never so far behind, and a busy one should not be. */
+const LAG_LIMIT_MS = 120_000
 const STATE_FILE = 'state.db'
 
 export type DaemonFinding = Finding & { source?: string }
@@ -76,7 +78,13 @@ function judgeFollower(row: FollowerRow | undefined): Finding {
       fix: 'See what regain serve reports.',
     }
   const until = row.durableUntil === null ? 'nothing of it is durable yet' : `all until ${row.durableUntil} is durable`
-  if (row.state === 'streaming') return { severity: 'ok', code: 'log', message: `its log is followed: ${until}` }
+  if (row.state === 'streaming') {
+    const lagMs = row.durableUntil === null ? 0 : Math.max(0, row.updatedAt - Date.parse(row.durableUntil))
+    const message = `its log is followed: ${until}, ${Math.round(lagMs / 1000)} s and ${row.lagBytes ?? 0} bytes behind`
+    if (lagMs <= LAG_LIMIT_MS) return { severity: 'ok', code: 'log', message }
+    const fix = 'The destination takes less than the server writes, or stands still: see what regain serve reports.'
+    return { severity: 'warning', code: 'log', message, fix }
+  }
   const why = row.error === null ? 'it is connecting' : row.error.message
   return {
     severity: 'warning',

@@ -274,6 +274,31 @@ export interface LogFollower {
   run(options: FollowerOptions): Promise<void>
 }
 
+/**
+ * Watches what a source keeps for a log that could not be stored yet, whether or not a follower runs. Works without the
+ * repository: it is there for the time when that is away.
+ */
+export interface LogGuard {
+  /** What is kept now, by server; empty: nothing is. Changes nothing. */
+  look(signal: AbortSignal): Promise<KeptLog[]>
+  /** Lets a server forget what it keeps. What it forgets is missing from the log; a follower goes on behind it. */
+  giveUp(kept: KeptLog, signal: AbortSignal): Promise<void>
+}
+
+export interface KeptLog {
+  /** For people: 'db.example:5432'. */
+  server: string
+  /** False: the log is followed from another server of the same source, so nothing is missed if this one forgets. */
+  isFollowed: boolean
+  keptBytes: number
+  /** Size from which the source itself gives the log up; null: it never does. */
+  ownLimitBytes: number | null
+  /** Size of the data, asked for only when much is kept. */
+  dataBytes: number | null
+  /** Of the file system that the log is on; null: it can't be seen from here. */
+  disk: { freeBytes: number; totalBytes: number } | null
+}
+
 export interface FollowerOptions {
   signal: AbortSignal
   warn(message: string): void

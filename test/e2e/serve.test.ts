@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import pg from 'pg'
@@ -19,11 +19,11 @@ interface Setting {
   config: string
   catalog: Catalog
   regain(...args: string[]): ReturnType<typeof runCommand>
-  writeConfig(changes?: { files?: string; broken?: boolean; second?: boolean }): Promise<void>
+  writeConfig(changes?: { files?: string; broken?: boolean; second?: boolean; slotLimit?: string }): Promise<void>
 }
 
-async function prepare(t: TestContext): Promise<Setting> {
-  const postgres = await startPostgres(t, { password: 'secret of this test' })
+async function prepare(t: TestContext, settings: Record<string, string> = {}): Promise<Setting> {
+  const postgres = await startPostgres(t, { password: 'secret of this test', settings })
   await postgres.query('create table events (id int primary key)')
   const directory = await temporaryDirectory(t, 'regain-serve-')
   await mkdir(join(directory, 'uploads'))
@@ -31,7 +31,8 @@ async function prepare(t: TestContext): Promise<Setting> {
   await writeFile(join(directory, 'uploads', 'a'), 'content')
   await writeFile(join(directory, 'url'), postgres.url(), { mode: 0o600 })
   const config = join(directory, 'regain.yaml')
-  const writeConfig: Setting['writeConfig'] = async ({ files = 'uploads', broken = false, second = false } = {}) => {
+  const writeConfig: Setting['writeConfig'] = async (changes = {}) => {
+    const { files = 'uploads', broken = false, second = false, slotLimit = 'auto' } = changes
     await writeFile(
       config,
       `version: 1
@@ -41,7 +42,7 @@ keys: { main: { type: file, path: main.key } }
 services:
   shop:
     sources:
-      db: { type: postgres, url: "file:url", log: continuous, tail: 1s${broken ? ', slots: 7' : ''} }
+      db: { type: postgres, url: "file:url", log: continuous, tail: 1s, slotLimit: ${slotLimit}${broken ? ', slots: 7' : ''} }
       ${files}: { type: files, paths: [${files}] }
     schedule: { full: "0 0 1 1 *" }
     retention: keep-all
@@ -234,4 +235,52 @@ test('survives a crash of the server, its own, and a broken configuration, witho
   assert.equal((await second.result).status, 0)
   assert.ok(!second.lines.some(({ message }) => String(message).startsWith('A new point is needed')))
   assert.deepEqual(await restoredEvents(setting, 'restored'), [1, 2, 3, 4])
+})
+
+test('the repository is away while the server writes: the slot goes before the disk is full, and a new point begins anew', async (t) => {
+  const setting = await prepare(t, { max_wal_size: '32MB', min_wal_size: '32MB', wal_keep_size: '0' })
+  const { postgres, directory, writeConfig } = setting
+  await writeConfig({ slotLimit: '60MB' })
+  const first = serve(t, setting)
+  await first.logged('The backup is complete.', 2)
+  await follower(t, setting, 'streaming', ({ state }) => state === 'streaming')
+  await postgres.query('insert into events values (1)')
+  first.child.kill('SIGTERM')
+  await first.result
+
+  const write = async () => {
+    await postgres.query(
+      `create table filler as select repeat(md5(g::text), 20) as x from generate_series(1, 100000) g`,
+    )
+    await postgres.query('drop table filler')
+    await postgres.query('checkpoint')
+  }
+  const kept = async () => {
+    const [row] = await postgres.query<{ bytes: string }>('select sum(size) as bytes from pg_ls_waldir()')
+    return Number(row?.bytes)
+  }
+  await rename(join(directory, 'backups'), join(directory, 'away'))
+  await write()
+  await postgres.query('insert into events values (2)')
+  assert.ok((await kept()) > 60e6)
+  const second = serve(t, setting)
+  await second.logged('THE SERVER IS TOLD TO FORGET LOG')
+  await second.logged('The replication slot was dropped.')
+  await write()
+  // The server is rid of it.
+  assert.ok((await kept()) < 60e6, String(await kept()))
+  second.child.kill('SIGTERM')
+  await second.result
+
+  await rename(join(directory, 'away'), join(directory, 'backups'))
+  const third = serve(t, setting)
+  await third.logged('A new point is needed: the server no longer has the WAL from')
+  await third.logged('The backup is complete.')
+  await postgres.query('insert into events values (3)')
+  third.child.kill('SIGTERM')
+  await third.result
+  assert.deepEqual(await restoredEvents(setting, 'restored'), [1, 2, 3])
+  // No silent gap: the first window says why it ends.
+  const told = await setting.regain('points', 'shop/db')
+  assert.match(told.stdout + told.stderr, /the log from .* to .* is missing/)
 })

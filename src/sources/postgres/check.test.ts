@@ -8,14 +8,19 @@ import { checkPostgres } from './check.ts'
 import { parseServerUrl } from './connection-url.ts'
 
 async function findings(t: TestContext, url: string): Promise<Map<string, Finding>> {
+  return new Map((await findingsOf(t, url)).map((finding) => [finding.code, finding]))
+}
+
+async function findingsOf(t: TestContext, url: string): Promise<Finding[]> {
   const found = await checkPostgres({
     url: parseServerUrl(url),
     slot: 'regain_shop_db',
+    slotsInUse: ['regain_shop_db', 'regain_other'],
     continuous: true,
     signal: t.signal,
   })
   for (const { severity, code, fix } of found) assert.ok(severity === 'ok' || fix, code)
-  return new Map(found.map((finding) => [finding.code, finding]))
+  return found
 }
 
 const asRole = (postgres: TestPostgres, role: string): string => postgres.url().replace('postgres@', `${role}@`)
@@ -33,6 +38,17 @@ test('a server that is fit says so, with what could be better', async (t) => {
   )
   assert.match(found.get('slot-limit')?.fix ?? '', /max_slot_wal_keep_size/)
   assert.match(found.get('summarize-wal')?.fix ?? '', /summarize_wal = on/)
+})
+
+test('slots of sources that are gone are named, with what they keep', async (t) => {
+  const postgres = await startPostgres(t, { major: 16, dataChecksums: true })
+  for (const name of ['regain_shop_db', 'regain_other', 'regain_gone', 'theirs'])
+    await postgres.query(`select pg_create_physical_replication_slot('${name}', true)`)
+  const found = (await findingsOf(t, postgres.url())).filter(({ code }) => code === 'slot-left-over')
+  assert.deepEqual(
+    found.map(({ fix }) => fix?.replace(/^.*: /, '')),
+    ["SELECT pg_drop_replication_slot('regain_gone');"],
+  )
 })
 
 test('a role of its own with only REPLICATION can do everything that is needed', async (t) => {

@@ -3,7 +3,7 @@ import { isRegainError } from '../../errors.ts'
 import type { Finding } from '../../model.ts'
 import { askServers, chooseServer, describeAnswer } from './choose-server.ts'
 import { connectReplication, withSql } from './connection.ts'
-import { quoteIdentifier, sqlStateOf } from './connection-errors.ts'
+import { quoteIdentifier, quoteLiteral, sqlStateOf } from './connection-errors.ts'
 import {
   type ConnectionConfig,
   describeConnection,
@@ -12,10 +12,13 @@ import {
   type ServerUrl,
 } from './connection-url.ts'
 import { readServerFacts, type ServerFacts } from './server-facts.ts'
+import { SLOT_PREFIX } from './slot.ts'
 
 export interface CheckRequest {
   url: ServerUrl
   slot: string
+  /** Slots of all sources of this configuration whose log is followed. */
+  slotsInUse: readonly string[]
   /** Whether the log is to be followed. */
   continuous: boolean
   signal: AbortSignal
@@ -44,6 +47,7 @@ export async function checkPostgres(request: CheckRequest): Promise<Finding[]> {
     checkWalLevel(settings),
     checkSenders(settings),
     ...checkSlots(request, settings),
+    ...checkLeftOver(request, settings),
     checkChecksums(facts),
     ...checkSummaries(facts, settings),
     ...checkSenderTimeout(settings),
@@ -53,7 +57,7 @@ export async function checkPostgres(request: CheckRequest): Promise<Finding[]> {
 interface ServerSettings {
   values: Map<string, string>
   senders: number
-  slots: { name: string; type: string; active: boolean; status: string | null }[]
+  slots: { name: string; type: string; active: boolean; temporary: boolean; status: string | null; kept: number }[]
   encrypted: boolean
 }
 
@@ -77,8 +81,16 @@ async function readSettings(client: pg.Client): Promise<ServerSettings> {
     slot_name: string
     slot_type: string
     active: boolean
+    temporary: boolean
     wal_status: string | null
-  }>(`select slot_name, slot_type, active, wal_status from pg_catalog.pg_replication_slots`)
+    kept: string | null
+  }>(
+    `select slot_name, slot_type, active, temporary, wal_status,
+            pg_catalog.pg_wal_lsn_diff(
+              case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn()
+                   else pg_catalog.pg_current_wal_lsn() end, restart_lsn)::text as kept
+       from pg_catalog.pg_replication_slots`,
+  )
   const tls = await client.query<{ ssl: boolean }>(
     'select ssl from pg_catalog.pg_stat_ssl where pid = pg_catalog.pg_backend_pid()',
   )
@@ -89,7 +101,9 @@ async function readSettings(client: pg.Client): Promise<ServerSettings> {
       name: row.slot_name,
       type: row.slot_type,
       active: row.active,
+      temporary: row.temporary,
       status: row.wal_status,
+      kept: Number(row.kept ?? 0),
     })),
     encrypted: tls.rows[0]?.ssl === true,
   }
@@ -172,6 +186,20 @@ function checkSenders(settings: ServerSettings): Finding {
   }
 }
 
+/** Slots that were made for a source which is gone, or no longer followed: they keep log for nobody, without an end. */
+function checkLeftOver({ slotsInUse }: CheckRequest, settings: ServerSettings): Finding[] {
+  return settings.slots
+    .filter(({ name, type, active, temporary }) => {
+      return name.startsWith(SLOT_PREFIX) && type === 'physical' && !active && !temporary && !slotsInUse.includes(name)
+    })
+    .map(({ name, kept }) => ({
+      severity: 'warning',
+      code: 'slot-left-over',
+      message: `The replication slot "${name}" belongs to no source of this configuration, nobody uses it now, and the server keeps ${(kept / 1e6).toFixed(0)} MB of log for it, and ever more.`,
+      fix: `If no other installation of Regain follows this cluster with it: SELECT pg_drop_replication_slot(${quoteLiteral(name)});`,
+    }))
+}
+
 function checkSlots({ slot, continuous }: CheckRequest, settings: ServerSettings): Finding[] {
   const findings: Finding[] = []
   const limit = Number(settings.values.get('max_replication_slots') ?? 0)
@@ -192,6 +220,13 @@ function checkSlots({ slot, continuous }: CheckRequest, settings: ServerSettings
       message: `The server has given up the slot "${slot}": the log has a break.`,
       fix: 'Take a new point: regain backup',
     })
+  } else if (own?.status === 'unreserved') {
+    findings.push({
+      severity: 'warning',
+      code: 'slot-unreserved',
+      message: `The server keeps more log for the slot "${slot}" than max_slot_wal_keep_size allows, and gives it up with its next checkpoint.`,
+      fix: 'See why the log is not stored (regain check, the log of regain serve), or raise max_slot_wal_keep_size.',
+    })
   }
   if (free >= wanted) findings.push(ok('slots', `${free} of ${limit} replication slots are free.`))
   else {
@@ -208,7 +243,7 @@ function checkSlots({ slot, continuous }: CheckRequest, settings: ServerSettings
       severity: 'warning',
       code: 'slot-limit',
       message:
-        'max_slot_wal_keep_size is unlimited: while the log cannot be stored, the server keeps it all and may fill its own disk.',
+        'max_slot_wal_keep_size is unlimited: while the log cannot be stored, the server keeps it all. regain serve drops the slot before that fills the disk (slotLimit), but not while it is not running.',
       fix: "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; SELECT pg_reload_conf();",
     })
   }

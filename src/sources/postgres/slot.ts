@@ -21,13 +21,16 @@ const SLOT_NAME = /^[a-z0-9_]{1,63}$/
 /** SQLSTATE configuration_limit_exceeded: max_replication_slots are in use. */
 const LIMIT_EXCEEDED = '53400'
 
+/** Of every slot that is not named by its source's configuration. */
+export const SLOT_PREFIX = 'regain_'
+
 /**
  * The slot of one source of one repository. `owner` distinguishes repositories that follow the same server (two
  * destinations, a test beside production). The name tells what it is for, and a hash keeps distinct what the alphabet
  * or the length would merge.
  */
 export function defaultSlotName(service: string, source: string, owner = ''): string {
-  const plain = `regain_${service}_${source}`
+  const plain = `${SLOT_PREFIX}${service}_${source}`
   if (owner === '' && SLOT_NAME.test(plain)) return plain
   const hash = createHash('sha256')
     .update(JSON.stringify([service, source, owner]))

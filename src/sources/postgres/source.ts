@@ -41,6 +41,8 @@ export interface PostgresSourceConfig {
   slot: string
   /** Whether counts and definitions are taken down with each point. Default: no. */
   fingerprint?: boolean
+  /** Of all followers of the configuration. Default: this one. */
+  slotsInUse?: readonly string[]
 }
 
 export interface PostgresSourceContext {
@@ -68,7 +70,14 @@ export function createPostgresSource(source: PostgresSourceConfig, context: Post
     type: 'postgres',
     unordered: true,
     description: describeServers(url),
-    check: ({ signal }) => checkPostgres({ url, slot, continuous: source.log === 'continuous', signal }),
+    check: ({ signal }) =>
+      checkPostgres({
+        url,
+        slot,
+        slotsInUse: source.slotsInUse ?? [slot],
+        continuous: source.log === 'continuous',
+        signal,
+      }),
     backup: (writer, options) => backup(url, source, context, writer, options),
     restore: (reader, target, options) =>
       restorePostgres(reader, target, options, {
