@@ -129,10 +129,10 @@ export const drivers: Drivers = {
     return planRecovery(points, log, at, signal)
   },
 
-  async besideTarget(source, point, directory) {
-    if (source.type !== 'postgres') return []
-    const { besideTarget } = await import('./sources/postgres/data-directory.ts')
-    return besideTarget(point, directory)
+  async planTarget(source, point, request) {
+    if (source.type !== 'postgres') return { beside: [], steps: [], notes: [] }
+    const { planTarget } = await import('./sources/postgres/restore.ts')
+    return planTarget(point, request)
   },
 
   async unneededLog({ source, log }, points) {

@@ -49,6 +49,7 @@ export function restoreShape(outcome: RestoreOutcome): object {
     durationMs,
     missed,
     connection,
+    over,
   } = outcome
   return {
     operation: 'restore',
@@ -63,6 +64,7 @@ export function restoreShape(outcome: RestoreOutcome): object {
     startedAt,
     durationMs,
     missed,
+    ...(over === undefined ? {} : { inPlace: over }),
     ...(connection === undefined ? {} : { connection }),
   }
 }

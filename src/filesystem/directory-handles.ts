@@ -11,6 +11,7 @@ const UNITS_PER_CALL = 1300
  */
 export class DirectoryHandles {
   readonly #root: number
+  readonly #places: ReadonlyMap<EntryPath, number>
   readonly #limit: number
   // Least recently used first (a Map keeps the order of insertion).
   readonly #open = new Map<EntryPath, number>()
@@ -19,9 +20,16 @@ export class DirectoryHandles {
   // Unset by the first ENOSYS or EPERM: before Linux 5.6, or a seccomp filter that does not know the call.
   #haveOpenat2: boolean
 
-  /** Takes over `root`, an O_PATH handle. */
-  constructor(root: number, options: { limit?: number; openat2?: boolean } = {}) {
+  /**
+   * Takes over `root`, an O_PATH handle, and those of `places`: directories that lie elsewhere and stand, with all below
+   * them, for the paths given, whatever may be there beneath the root.
+   */
+  constructor(
+    root: number,
+    options: { limit?: number; openat2?: boolean; places?: ReadonlyMap<EntryPath, number> } = {},
+  ) {
     this.#root = root
+    this.#places = options.places ?? new Map()
     this.#lastFd = root
     this.#limit = options.limit ?? 64
     this.#haveOpenat2 = options.openat2 ?? true
@@ -33,7 +41,7 @@ export class DirectoryHandles {
    */
   get(path: EntryPath): number {
     if (path === this.#lastPath) return this.#lastFd
-    const fd = path === '' ? this.#root : this.#lookUp(path)
+    const fd = path === '' ? this.#root : (this.#places.get(path) ?? this.#lookUp(path))
     this.#lastPath = path
     this.#lastFd = fd
     return fd
@@ -53,6 +61,7 @@ export class DirectoryHandles {
   close(): void {
     for (const fd of this.#open.values()) close(fd)
     this.#open.clear()
+    for (const fd of this.#places.values()) close(fd)
     close(this.#root)
   }
 
@@ -72,7 +81,7 @@ export class DirectoryHandles {
   #openFromNearest(path: EntryPath): number {
     let slash = path.lastIndexOf('/')
     while (slash !== -1) {
-      const ancestor = this.#open.get(path.slice(0, slash))
+      const ancestor = this.#places.get(path.slice(0, slash)) ?? this.#open.get(path.slice(0, slash))
       if (ancestor !== undefined) return this.#descend(ancestor, path.slice(slash + 1))
       slash = path.lastIndexOf('/', slash - 1)
     }

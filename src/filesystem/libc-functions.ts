@@ -73,6 +73,7 @@ export const native = {
     whence: number,
   ) => number | bigint,
   syncfs: libc.func('syncfs', 'int', ['int']) as (fd: number) => number,
+  flock: libc.func('flock', 'int', ['int', 'int']) as (fd: number, operation: number) => number,
   fallocate: libc.func('fallocate', 'int', ['int', 'int', 'int64_t', 'int64_t']) as (
     fd: number,
     mode: number,
@@ -114,6 +115,7 @@ export const native = {
     size: number,
     flags: number,
   ) => number,
+  lremovexattr: libc.func('lremovexattr', 'int', ['void *', 'void *']) as (path: Address, name: Address) => number,
   fsetxattr: libc.func('fsetxattr', 'int', ['int', 'void *', 'void *', 'size_t', 'int']) as (
     fd: number,
     name: Address,

@@ -37,6 +37,9 @@ const SEEK_HOLE = 4
 
 const UTIME_OMIT = 0x3ffffffen
 
+const LOCK_EX = 2
+const LOCK_NB = 4
+
 const SYS_OPENAT2 = 437
 const SYS_MKNODAT = process.arch === 'arm64' ? 33 : 259
 
@@ -202,6 +205,16 @@ export function syncFilesystemOf(fd: number): void {
   if (native.syncfs(fd) !== 0) fail('syncfs', '')
 }
 
+/**
+ * Takes the file's lock for this handle, if no other handle has it; false if one has. It ends with the handle, and so with
+ * the process. Throws where the file system has no locks.
+ */
+export function tryLockFile(fd: number): boolean {
+  if (native.flock(fd, LOCK_EX | LOCK_NB) === 0) return true
+  if (lastErrno() === osConstants.errno.EWOULDBLOCK) return false
+  return fail('flock', '')
+}
+
 /** Reserves disk space for [offset, offset + length) and grows the file to hold it. ENOTSUP where the file system cannot. */
 export function allocate(fd: number, offset: number, length: number): void {
   if (native.fallocate(fd, 0, offset, length) !== 0) fail('fallocate', '')
@@ -261,6 +274,12 @@ function valueGot(length: number, syscall: string, path: Name): Buffer | null {
 export function setXattr(path: Name, name: Name, value: Uint8Array): void {
   const result = native.lsetxattr(cString(0, path, 'lsetxattr'), cString(1, name, 'lsetxattr'), value, value.length, 0)
   if (result !== 0) fail('lsetxattr', path)
+}
+
+/** Absent is fine; never follows a symbolic link at the end of `path`. */
+export function removeXattr(path: Name, name: Name): void {
+  const result = native.lremovexattr(cString(0, path, 'lremovexattr'), cString(1, name, 'lremovexattr'))
+  if (result !== 0 && lastErrno() !== osConstants.errno.ENODATA) fail('lremovexattr', path)
 }
 
 export function setXattrHandle(fd: number, name: Name, value: Uint8Array): void {

@@ -1,6 +1,19 @@
-import { closeSync, mkdirSync, openSync, readdirSync, rmdirSync, unlinkSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import { RegainError } from '../errors.ts'
+import { tryLockFile } from './libc.ts'
 import { errorCode } from './system-error.ts'
 
 /**
@@ -12,19 +25,97 @@ export const CLAIM_NAME = '.regain-restore-unfinished'
 
 const TEXT = 'A restore by Regain is at work here, or was cut short. Do not use what lies here.\n'
 
+/** Held by the process that restores; nothing else may write to the directory meanwhile. */
+export interface TargetClaim {
+  /** The directory was not there. */
+  made: boolean
+  /** What an earlier restore was cut short in is gone on with; what that was of, as it was told. Null: none was. */
+  resumes: string | null
+  /** The claim itself stays until the restore is whole (materialize of the engine). Safe to repeat. */
+  release(): void
+}
+
 /**
  * Makes the directory if it is not there, and claims it. Of any number that try at once exactly one succeeds. Rejects
- * with `target-not-empty`, having written nothing that stays, if anything is in it or another has it. `made`: the
- * directory was not there. Whoever brings back the last of the content removes the claim (materialize of the engine).
+ * with `target-not-empty`, having written nothing that stays, if anything is in it or another has it. `of` says what is
+ * restored. Whoever brings back the last of the content removes the claim (materialize of the engine).
  */
-export function claimTarget(directory: string): { made: boolean } {
+export function claimTarget(directory: string, of = ''): TargetClaim {
   const made = makeTarget(directory)
   if (holdsOthers(directory)) throw notEmpty(directory)
-  createClaim(directory)
+  const fd = createClaim(directory, of)
   // One that was at work may have finished, and removed its claim, between the look and the claim.
-  if (!holdsOthers(directory)) return { made }
+  if (!holdsOthers(directory)) return held(fd, { made, resumes: null })
   unlinkSync(join(directory, CLAIM_NAME))
+  closeSync(fd)
   throw notEmpty(directory)
+}
+
+/**
+ * Claims a directory for a restore over what is in it. What an earlier restore left that was cut short is taken over:
+ * whether that still runs, its lock tells. The claim is durable when this returns.
+ */
+export function claimInPlace(directory: string, of: string): TargetClaim {
+  const made = makeTarget(directory)
+  const path = join(directory, CLAIM_NAME)
+  const left = orRefuse(directory, () => openLeft(path))
+  if (left === null) {
+    const fd = createClaim(directory, of)
+    fsyncSync(fd)
+    syncNames(directory)
+    return held(fd, { made, resumes: null })
+  }
+  try {
+    // The lock of a claim that is no longer there is nobody's.
+    if (!tryLockFile(left) || fstatSync(left).ino !== statSync(path, { throwIfNoEntry: false })?.ino)
+      throw taken(directory)
+    const resumes = readOf(readFileSync(left, 'utf8'))
+    return held(left, { made: false, resumes })
+  } catch (error) {
+    closeSync(left)
+    throw error
+  }
+}
+
+/** What a claim that lies in the directory is of; null if there is none. */
+export function claimedOf(directory: string): string | null {
+  try {
+    return readOf(readFileSync(join(directory, CLAIM_NAME), 'utf8'))
+  } catch {
+    // None, or not for us: whoever claims will be told.
+    return null
+  }
+}
+
+function readOf(text: string): string {
+  return /^Of: (.*)$/m.exec(text)?.[1] ?? ''
+}
+
+function held(fd: number, claim: Omit<TargetClaim, 'release'>): TargetClaim {
+  let isOpen = true
+  const release = (): void => {
+    if (isOpen) closeSync(fd)
+    isOpen = false
+  }
+  return { ...claim, release }
+}
+
+function openLeft(path: string): number | null {
+  try {
+    return openSync(path, 'r+')
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return null
+    throw error
+  }
+}
+
+function syncNames(directory: string): void {
+  const fd = openSync(directory, 'r')
+  try {
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
 }
 
 /**
@@ -38,6 +129,17 @@ export function giveUpClaim(directory: string, { made }: { made: boolean }): voi
     if (made) rmdirSync(directory)
   } catch {
     // The directory or its claim is gone already, or cannot be removed: then the claim stays and says what it must.
+  }
+}
+
+/** The same of claimInPlace: the caller knows that nothing was changed, in this restore or one that it went on with. */
+export function giveUpInPlace(directory: string, claim: TargetClaim): void {
+  if (claim.resumes !== null) return
+  try {
+    unlinkSync(join(directory, CLAIM_NAME))
+    if (claim.made) rmdirSync(directory)
+  } catch {
+    // As above.
   }
 }
 
@@ -59,27 +161,44 @@ function holdsOthers(directory: string): boolean {
   return orRefuse(directory, () => readdirSync(directory).some((name) => name !== CLAIM_NAME))
 }
 
-function createClaim(directory: string): void {
+function createClaim(directory: string, of: string): number {
   const fd = orRefuse(directory, () => {
     try {
       return openSync(join(directory, CLAIM_NAME), 'wx', 0o600)
     } catch (error) {
       if (errorCode(error) !== 'EEXIST') throw error
-      throw new RegainError(
-        'target-not-empty',
-        `Another restore into ${directory} is under way, or was cut short. Nothing was written.`,
-        { hint: 'Wait for it; or, if none is running, empty the directory or name another one with --to.' },
-      )
+      throw taken(directory)
     }
   })
   try {
-    orRefuse(directory, () => writeSync(fd, TEXT))
+    orRefuse(directory, () => {
+      writeSync(fd, `${TEXT}Of: ${of.replaceAll('\n', ' ')}\n`)
+      // Another one took it for left behind, in the moment since it was made: it has it now.
+      if (!lockIfPossible(fd)) throw taken(directory)
+    })
+    return fd
   } catch (error) {
-    unlinkSync(join(directory, CLAIM_NAME))
-    throw error
-  } finally {
     closeSync(fd)
+    if (!(error instanceof RegainError)) unlinkSync(join(directory, CLAIM_NAME))
+    throw error
   }
+}
+
+/** A file system without locks is good enough for a new claim: then one that was left is never taken over. */
+function lockIfPossible(fd: number): boolean {
+  try {
+    return tryLockFile(fd)
+  } catch {
+    return true
+  }
+}
+
+function taken(directory: string): RegainError {
+  return new RegainError(
+    'target-not-empty',
+    `Another restore into ${directory} is under way, or was cut short. Nothing was written.`,
+    { hint: 'Wait for it; or, if none is running, empty the directory or name another one with --to.' },
+  )
 }
 
 function notEmpty(directory: string): RegainError {

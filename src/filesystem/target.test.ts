@@ -248,7 +248,7 @@ test('works in a worker thread, whose end finds no handle that node does not kno
      const warnings = []
      process.on('warning', (warning) => warnings.push(warning.message))
      const { TargetTree } = await import(workerData.module)
-     const tree = TargetTree.open(workerData.directory)
+     const tree = TargetTree.open({ directory: workerData.directory, places: [] })
      const fd = tree.createFile('from-worker')
      writeSync(fd, 'hello')
      tree.closeFile(fd)
@@ -271,7 +271,7 @@ test('no space and no permission are said in the words of a restore', (t) => {
     )
   })
   assert.throws(
-    () => TargetTree.open(join(directory, 'none')),
+    () => TargetTree.open({ directory: join(directory, 'none'), places: [] }),
     (error) => isRegainError(error, 'precondition-failed'),
   )
   if (isRoot) {

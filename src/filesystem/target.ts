@@ -5,6 +5,7 @@ import { DirectoryHandles } from './directory-handles.ts'
 import { validateEntryPath } from './entry-path.ts'
 import {
   AT_FDCWD,
+  chmodHandle,
   close,
   errorCode,
   linkAt,
@@ -26,6 +27,13 @@ import {
 import { displayPath } from './names.ts'
 import { type ApplyOptions, applyToHandle, applyToName } from './target-attributes.ts'
 
+/** Where a restore writes. */
+export interface TargetRoot {
+  directory: string
+  /** What lies elsewhere: the directory of the entry at `path`, and all below it. Nothing links there by itself. */
+  places: readonly { path: EntryPath; directory: string }[]
+}
+
 /**
  * The tree that a restore writes. Whatever a listing says and whoever swaps a folder for a symbolic link meanwhile,
  * nothing is created or changed outside the directory: paths are checked, every parent is a handle that was reached
@@ -38,32 +46,38 @@ import { type ApplyOptions, applyToHandle, applyToName } from './target-attribut
  * ENAMETOOLONG or EFBIG in the cause).
  */
 export class TargetTree {
-  readonly directory: string
   readonly #handles: DirectoryHandles
+  readonly #places: readonly EntryPath[]
 
-  private constructor(directory: string, handles: DirectoryHandles) {
-    this.directory = directory
+  private constructor(handles: DirectoryHandles, places: readonly EntryPath[]) {
     this.#handles = handles
+    this.#places = places
   }
 
-  /** The directory must exist; a symbolic link given for it is followed, since a person named it. Close the tree. */
-  static open(directory: string, options: { handleLimit?: number; openat2?: boolean } = {}): TargetTree {
-    try {
-      const root = openAt(AT_FDCWD, directory, O_PATH | O_DIRECTORY)
-      const handles = new DirectoryHandles(root, {
-        ...(options.handleLimit === undefined ? {} : { limit: options.handleLimit }),
-        ...(options.openat2 === undefined ? {} : { openat2: options.openat2 }),
-      })
-      return new TargetTree(directory, handles)
-    } catch (error) {
-      throw targetError(error, directory)
-    }
+  /**
+   * The directories must exist; a symbolic link given for one is followed, since a person named it. Close the tree.
+   */
+  static open(root: TargetRoot, options: { handleLimit?: number; openat2?: boolean } = {}): TargetTree {
+    return new TargetTree(
+      openTarget(root, options),
+      root.places.map(({ path }) => path),
+    )
   }
 
-  /** With mode 0700. That it exists is fine only for the root, `''`. */
+  /** With mode 0700. That it exists is fine only for the root, `''`, and for places. */
   makeDirectory(path: EntryPath): void {
-    if (path === '') return
+    if (path === '' || this.#places.includes(path)) return
     this.#at(path, (parent, name) => mkdirAt(parent, name, 0o700))
+  }
+
+  /** The same for a restore over what is there: a directory that exists is this user's alone from now on. */
+  takeDirectory(path: EntryPath): void {
+    try {
+      this.makeDirectory(path)
+    } catch (error) {
+      if (causeCode(error) !== 'EEXIST') throw error
+      this.#withDirectory(path, (fd) => chmodHandle(fd, 0o700))
+    }
   }
 
   /** A new regular file, mode 0600, opened for writing. Close it with closeFile. */
@@ -74,6 +88,26 @@ export class TargetTree {
   /** A regular file that createFile made, to write another part of it. Close it with closeFile. */
   openFile(path: EntryPath): number {
     return this.#at(path, (parent, name) => openRegular(parent, name, O_WRONLY))
+  }
+
+  /** The one or the other. */
+  openOrCreateFile(path: EntryPath): number {
+    try {
+      return this.openFile(path)
+    } catch (error) {
+      if (causeCode(error) !== 'ENOENT') throw error
+      return this.createFile(path)
+    }
+  }
+
+  /** A regular file that is there, to be read; null if there is none, or this user may not read it. Close it with closeFile. */
+  openExisting(path: EntryPath): number | null {
+    try {
+      return this.#at(path, (parent, name) => openRegular(parent, name, O_RDONLY))
+    } catch (error) {
+      if (['ENOENT', 'EACCES'].includes(causeCode(error))) return null
+      throw error
+    }
   }
 
   closeFile(fd: number): void {
@@ -158,9 +192,9 @@ export class TargetTree {
     this.#withDirectory(path, fsyncSync)
   }
 
-  /** Makes everything durable that was written to the file system of the root, in one call: cheaper than each by itself. */
+  /** Makes everything durable that was written to the file systems of root and places, in one call each: cheaper than each file by itself. */
   syncFilesystem(): void {
-    this.#withDirectory('', syncFilesystemOf)
+    for (const path of ['', ...this.#places]) this.#withDirectory(path, syncFilesystemOf)
   }
 
   close(): void {
@@ -194,12 +228,35 @@ export class TargetTree {
   }
 }
 
-function parentOf(path: EntryPath): EntryPath {
+/** Handles of the root and its places. Throws as TargetTree does. */
+export function openTarget(
+  { directory, places }: TargetRoot,
+  options: { handleLimit?: number; openat2?: boolean } = {},
+): DirectoryHandles {
+  const opened: number[] = []
+  const open = (path: string): number => {
+    try {
+      opened.push(openAt(AT_FDCWD, path, O_PATH | O_DIRECTORY))
+      return opened.at(-1) as number
+    } catch (error) {
+      for (const fd of opened) close(fd)
+      throw targetError(error, path)
+    }
+  }
+  const root = open(directory)
+  return new DirectoryHandles(root, {
+    places: new Map(places.map((place) => [place.path, open(place.directory)])),
+    ...(options.handleLimit === undefined ? {} : { limit: options.handleLimit }),
+    ...(options.openat2 === undefined ? {} : { openat2: options.openat2 }),
+  })
+}
+
+export function parentOf(path: EntryPath): EntryPath {
   const slash = path.lastIndexOf('/')
   return slash === -1 ? '' : path.slice(0, slash)
 }
 
-function nameOf(path: EntryPath): string {
+export function nameOf(path: EntryPath): string {
   return path.slice(path.lastIndexOf('/') + 1)
 }
 
@@ -238,7 +295,7 @@ function causeCode(error: unknown): string {
   return error instanceof Error ? errorCode(error.cause) : ''
 }
 
-function targetError(error: unknown, path: string): unknown {
+export function targetError(error: unknown, path: string): unknown {
   if (error instanceof RegainError) return error
   const shown = path === '' ? 'the target directory' : displayPath(path)
   const detail = error instanceof Error ? error.message : String(error)

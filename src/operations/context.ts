@@ -71,8 +71,8 @@ export interface Drivers {
     at: RestoreMoment,
     signal: AbortSignal,
   ): Promise<RecoveryStart | null>
-  /** Absolute paths beside `directory` that a restore of the point into it writes to; like it they must be absent or empty. */
-  besideTarget(source: SourceConfiguration, point: Point, directory: string): Promise<string[]>
+  /** What a restore of the point into a directory does there and outside of it. Rejects with what would keep it from beginning. */
+  planTarget(source: SourceConfiguration, point: Point, request: TargetRequest): Promise<TargetPlan>
   /**
    * Log of a source that none of these points needs: those of `onward` with every later moment, the others for themselves
    * alone. Null for sources without a log.
@@ -144,6 +144,22 @@ export interface LogSearchSummary {
   smaller: number
   /** Whether a table or database of the name that was asked for ever was there. */
   isKnown: boolean
+}
+
+export interface TargetRequest {
+  directory: string
+  /** As RestoreTarget.tablespaces. */
+  tablespaces: Record<string, string>
+  /** Null: into an empty directory. Else over what is there, which a restore of the same source left (true) or not. */
+  resumes: boolean | null
+}
+
+export interface TargetPlan {
+  /** Absolute paths outside of the directory that must be absent or empty. */
+  beside: string[]
+  /** For people: what is done besides writing the directory, and what they should know of it. */
+  steps: string[]
+  notes: string[]
 }
 
 /** The first segment that is missing. */

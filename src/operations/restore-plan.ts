@@ -1,11 +1,11 @@
-import { readdir } from 'node:fs/promises'
+import { readdir, realpath } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { DestinationConfiguration, ServiceConfiguration, SourceConfiguration } from '../config/configuration.ts'
 import { RegainError } from '../errors.ts'
-import { CLAIM_NAME } from '../filesystem/target-claim.ts'
+import { CLAIM_NAME, claimedOf } from '../filesystem/target-claim.ts'
 import type { Point } from '../model.ts'
 import type { RestoreMoment } from '../sources/contract.ts'
-import type { Application, Reporting, SourceRequest } from './context.ts'
+import type { Application, Reporting, SourceRequest, TargetPlan } from './context.ts'
 import { notInThisVersion } from './failures.ts'
 import { choosePoint, formatMoment } from './moments.ts'
 import { fromReadable } from './points.ts'
@@ -21,6 +21,10 @@ export interface RestoreRequest {
   /** Glob over paths. */
   path: string | null
   start: boolean
+  /** Over what is in the directory. */
+  inPlace?: boolean
+  /** Folders for tablespaces, by oid or by the original's folder. */
+  tablespaces?: Record<string, string>
   /** Where to read from; any destination that has the point if undefined. */
   destination?: string
 }
@@ -39,20 +43,21 @@ export interface RestorePart {
   source: SourceConfiguration
   destination: DestinationConfiguration
   point: Point
-  /** Absolute; absent or empty when the plan was made. */
+  /** Absolute; absent or empty when the plan was made, unless `inPlace`. */
   directory: string
+  /** What is in the directory is written over. False if there was nothing, whatever was asked for. */
+  inPlace: boolean
+  tablespaces: Record<string, string>
   at: RestoreMoment
   path: string | null
   start: boolean
-  /** What is written outside the directory; absent or empty like it when the plan was made. */
-  beside: string[]
   /** For people, in order. */
   steps: string[]
 }
 
 /**
  * Makes the plan of a restore: which point, from where, to where. Rejects if a target holds anything
- * (`target-not-empty`), or if a source has no point that can serve (`point-not-found`, `moment-unreachable`).
+ * (`target-not-empty`) and is not to be written over, if that can't be (`precondition-failed`), or if a source has no point that can serve (`point-not-found`, `moment-unreachable`).
  */
 export async function planRestore(
   application: Application,
@@ -63,28 +68,35 @@ export async function planRestore(
   const target = selectTarget(application.config, request.target)
   const isSingle = target.sources.length === 1
   checkCombination(request, target.sources)
-  await checkEmpty(root)
+  const isOver = request.inPlace === true && (await holdsAnything(root))
+  if (isOver) await refuseOwnFolders(application, root)
+  else await checkEmpty(root)
 
   const parts: RestorePart[] = []
   for (const source of target.sources) {
     const start = await findStart(application, target.service, source, request, reporting)
     const { point, destination } = start
     const directory = isSingle ? root : join(root, source.name)
-    const beside = await application.drivers.besideTarget(source, point, directory)
-    for (const path of beside) await checkEmpty(path)
+    const inPlace = isOver && (await holdsAnything(directory))
+    const name = `${target.service.name}/${source.name}`
+    const tablespaces = request.tablespaces ?? {}
+    const resumes = inPlace ? claimedOf(directory) === name : null
+    const place = await application.drivers.planTarget(source, point, { directory, tablespaces, resumes })
+    for (const path of place.beside) await checkEmpty(path)
     const part = {
       service: target.service,
       source,
       destination,
       point,
       directory,
+      inPlace,
+      tablespaces,
       // The point has been chosen; a driver with a log needs to know that it must stop there.
       at: request.at.kind === 'point' ? { kind: 'point' as const, id: point.id } : request.at,
       path: request.path,
       start: request.start && source.type === 'postgres',
-      beside,
     }
-    parts.push({ ...part, steps: describeSteps(part, start) })
+    parts.push({ ...part, steps: describeSteps(part, start, place) })
   }
   return { service: target.service.name, at: formatMoment(request.at), root, parts }
 }
@@ -117,6 +129,9 @@ function checkCombination(request: RestoreRequest, sources: SourceConfiguration[
   }
   if (request.start && !types.has('postgres')) {
     throw new RegainError('usage', `--start starts a database; ${request.target} is files. Nothing was done.`)
+  }
+  if (Object.keys(request.tablespaces ?? {}).length > 0 && (sources.length > 1 || !types.has('postgres'))) {
+    throw new RegainError('usage', '--tablespace is for one database. Nothing was done.')
   }
   if (request.path !== null && types.has('postgres')) {
     throw new RegainError('usage', '--path selects files; a database is restored whole. Nothing was done.', {
@@ -206,6 +221,36 @@ async function startAt(
   )
 }
 
+/** What the point does not have is removed: of all things, that must not be the backups. */
+async function refuseOwnFolders({ config }: Application, root: string): Promise<void> {
+  const own = [
+    config.state,
+    ...Object.values(config.destinations).flatMap((place) => (place.type === 'local' ? [place.path] : [])),
+    ...Object.values(config.keys).flatMap((key) => (key.type === 'file' ? [key.path] : [])),
+  ]
+  const real = (path: string): Promise<string> => realpath(path).catch(() => path)
+  const folder = await real(root)
+  const places = await Promise.all(own.map(real))
+  const inside = places.find((path) => path === folder || path.startsWith(folder === '/' ? '/' : `${folder}/`))
+  if (inside === undefined) return
+  throw new RegainError(
+    'precondition-failed',
+    `${root} holds ${inside}, which is Regain's own: nothing is written over such a directory. Nothing was changed.`,
+    { hint: 'Restore into a new directory, or name one further down that holds only the data.' },
+  )
+}
+
+async function holdsAnything(directory: string): Promise<boolean> {
+  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return []
+    throw new RegainError(
+      'precondition-failed',
+      `${directory} cannot be looked into (${error.code}). Nothing was changed.`,
+    )
+  })
+  return names.length > 0
+}
+
 async function checkEmpty(directory: string): Promise<void> {
   let names: string[]
   try {
@@ -231,15 +276,17 @@ async function checkEmpty(directory: string): Promise<void> {
   }
 }
 
-function describeSteps(part: Omit<RestorePart, 'steps'>, { until, notes }: Start): string[] {
+function describeSteps(part: Omit<RestorePart, 'steps'>, { until, notes }: Start, place: TargetPlan): string[] {
   const { point, destination, directory, source, at } = part
+  const amountOf = `${amount(point.entries, 'entry', 'entries')}, ${amount(point.bytes.source, 'byte', 'bytes')}`
+  const what = part.path === null ? amountOf : `the entries that match ${part.path}`
   const steps = [
     `open the repository of ${part.service.name} at ${destination.name} and pin the point ${point.id}, committed at ${point.committedAt}`,
-    part.path === null
-      ? `write ${amount(point.entries, 'entry', 'entries')}, ${amount(point.bytes.source, 'byte', 'bytes')}, to ${directory}, checking every chunk`
-      : `write the entries that match ${part.path} to ${directory}, checking every chunk`,
+    part.inPlace
+      ? `WRITE OVER what is in ${directory}: read all of it, write what differs of ${what}${part.path === null ? ', and remove what the point does not have' : ''}`
+      : `write ${what}, to ${directory}, checking every chunk`,
+    ...place.steps,
   ]
-  for (const path of part.beside) steps.push(`move what its original kept outside that directory to ${path}`)
   if (!point.complete)
     steps.push(
       `name what the point itself lacks: ${amount(point.missedCount, 'thing was', 'things were')} missed when it was taken`,
@@ -248,7 +295,7 @@ function describeSteps(part: Omit<RestorePart, 'steps'>, { until, notes }: Start
     steps.push(`make it recover to ${formatMoment(at)} from the log in the repository, which reaches ${until}`)
     if (part.start) steps.push('start a server on it and report the moment really reached')
   }
-  steps.push(...notes.map((note) => `know that: ${note}`))
+  steps.push(...[...place.notes, ...notes].map((note) => `know that: ${note}`))
   return steps
 }
 

@@ -1,7 +1,7 @@
 import { mkdir, readdir, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { isRegainError, throwIfInterrupted } from '../errors.ts'
-import { claimTarget, giveUpClaim } from '../filesystem/target-claim.ts'
+import { isRegainError, RegainError, throwIfInterrupted } from '../errors.ts'
+import { claimInPlace, claimTarget, giveUpClaim, giveUpInPlace, type TargetClaim } from '../filesystem/target-claim.ts'
 import type { Point } from '../model.ts'
 import type { RestoreSummary } from '../sources/contract.ts'
 import type { Application, Reporting } from './context.ts'
@@ -25,7 +25,8 @@ export interface RestoreOutcome extends RestoreSummary {
 /**
  * Carries out exactly the plan, part by part, reporting each by `onOutcome` as it ends. Rejects with the first failure:
  * what that part had written is removed again (its target was empty) or, where it may be needed, said to be unfinished;
- * finished parts stay. Nothing is removed where someone else turned out to write too.
+ * finished parts stay. Nothing is removed where someone else turned out to write too, and nothing taken back of what was written
+ * over what was there.
  */
 export async function restore(
   application: Application,
@@ -54,16 +55,25 @@ async function restorePart(
   const { ambient } = application
   const { service, source, destination, point } = part
   const startedMs = ambient.now()
-  let claim: { made: boolean } | null = null
+  let claim: TargetClaim | null = null
+  let isChanged = false
   try {
-    claim = claimTarget(part.directory)
+    const name = `${service.name}/${source.name}`
+    claim = part.inPlace ? claimInPlace(part.directory, name) : claimTarget(part.directory, name)
+    const resumes = claim.resumes === name
+    // What another source's restore left there is changed already, and nobody's.
+    if (claim.resumes !== null && !resumes) throw leftByAnother(part.directory, claim.resumes)
+    const changing = (): void => {
+      isChanged = true
+    }
+    const inPlace = part.inPlace ? { inPlace: { resumes, changing } } : {}
     const summary = await withRepository(application, service, destination, async (repository) => {
       const log = repository.log(source.name)
       const driver = await openSourceForRestore(application, { service, source, destination, log })
       const reader = await repository.openPoint(point.id, { signal: reporting.signal })
       try {
-        const target = { directory: part.directory, at: part.at, path: part.path, start: part.start }
-        return await driver.restore(reader, target, reporting)
+        const { directory, at, path, start, tablespaces } = part
+        return await driver.restore(reader, { directory, at, path, start, tablespaces, ...inPlace }, reporting)
       } finally {
         await reader.close()
       }
@@ -79,12 +89,37 @@ async function restorePart(
       durationMs: Math.max(0, ambient.now() - startedMs),
     }
   } catch (error) {
+    if (part.inPlace) {
+      if (claim !== null) endInPlace(part, claim, isChanged, reporting)
+      throw error
+    }
     if (claim !== null) giveUpClaim(part.directory, claim)
     if (claim === null || isRegainError(error, 'target-not-empty')) await tellOfOthers(part, reporting)
     else if (part.start || isRegainError(error, 'repository-damaged')) await tellOfUnfinished(part, reporting)
     else await takeBack(application, plan, part, claim, reporting)
     throw error
+  } finally {
+    claim?.release()
   }
+}
+
+function leftByAnother(directory: string, of: string): RegainError {
+  return new RegainError(
+    'target-not-empty',
+    `${directory} holds a restore${of === '' ? '' : ` of ${of}`} that was cut short. Nothing in it was changed.`,
+    { hint: 'Run that one again; or empty the directory.' },
+  )
+}
+
+/** What it was before can't be had back: the claim stays, and the same command goes on with it. */
+function endInPlace(part: RestorePart, claim: TargetClaim, isChanged: boolean, reporting: Reporting): void {
+  if (!isChanged) {
+    giveUpInPlace(part.directory, claim)
+    return
+  }
+  reporting.warn(
+    `${part.directory} is neither what it was nor what it was to become. Do not use it: run the same command again, which goes on where this one ended.`,
+  )
 }
 
 /** The target was empty when the plan was made: what is there now may be another restore's, or a person's. */

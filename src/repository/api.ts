@@ -228,8 +228,10 @@ export interface OpenPoint {
       ownership?: boolean
       /** False: it is thrown away after use, so nothing is synced. */
       durable?: boolean
+      over?: { changing(): void; keep?(path: string, isDirectory: boolean): boolean }
+      places?: readonly { path: string; directory: string }[]
     },
-  ): Promise<{ bytes: number; files: number; missed: Missed[] }>
+  ): Promise<{ bytes: number; files: number; missed: Missed[]; over?: { reusedBytes: number; removed: number } }>
   close(): Promise<void>
 }
 

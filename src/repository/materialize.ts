@@ -1,17 +1,20 @@
 import { ftruncateSync } from 'node:fs'
 import { isRegainError, RegainError, throwIfInterrupted } from '../errors.ts'
 import { displayPath } from '../filesystem/names.ts'
-import { TargetTree } from '../filesystem/target.ts'
+import { type TargetRoot, TargetTree } from '../filesystem/target.ts'
 import { CLAIM_NAME, requireEmptyTarget } from '../filesystem/target-claim.ts'
 import type { Entry, EntryPath, Missed } from '../model.ts'
 import type { OpenPoint } from './api.ts'
+import type { ChunkPlace } from './chunk-index.ts'
 import { fetchGroups, ownedBuffers, sealedBytes } from './chunk-reader.ts'
+import { dropWhatIsThere } from './compare-target.ts'
 import type { RestoreReply } from './compute/messages.ts'
 import type { Copies } from './copies.ts'
 import { isLoss } from './damage.ts'
 import { chunkIds } from './listing-reader.ts'
 import type { RepositoryState } from './repository-state.ts'
 import { FileLayout, type FileUnderWay, type PlannedJob, RestoreWindow, type WantedChunk } from './restore-plan.ts'
+import { sweepTarget } from './sweep-target.ts'
 
 /** Content planned at once: large enough that a pack's groups are read once, small enough to stay flat in memory. */
 const WINDOW_BYTES = 128 * 1024 * 1024
@@ -39,6 +42,9 @@ type Options = Parameters<OpenPoint['materialize']>[1]
  * write in parallel. Second pass: hard links, symbolic links and special files, and each folder's attributes when all
  * below it is done. Links come last, so nothing is ever written through one. Then one sync of the file system, unless nothing need be durable, and in the
  * end the root loses the claim of its caller (target-claim.ts), if there is one, and gets its attributes.
+ *
+ * Over what is there (`options.over`): all chunks are looked up first; then what does not belong is removed, and of the
+ * files that stay only those chunks are read and written that they do not hold.
  */
 export async function materialize(
   state: RepositoryState,
@@ -46,11 +52,13 @@ export async function materialize(
   listing: Listing,
   directory: string,
   options: Options,
-): Promise<{ bytes: number; files: number; missed: Missed[] }> {
-  requireEmptyTarget(directory)
-  const tree = TargetTree.open(directory)
+): Promise<Materialized> {
+  const target: TargetRoot = { directory, places: options.places ?? [] }
+  if (options.over === undefined) for (const place of [target, ...target.places]) requireEmptyTarget(place.directory)
+  const tree = TargetTree.open(target)
   try {
-    const restore = new Restore(state, copies, listing, tree, directory, options)
+    const restore = new Restore(state, copies, listing, tree, target, options)
+    if (options.over !== undefined) await restore.clearTheWay(options.over)
     await restore.writeFiles()
     await restore.finishTree()
     if (options.durable !== false) {
@@ -60,15 +68,23 @@ export async function materialize(
     // From here on all is durable; a crash before leaves the claim, which says that the restore is not whole.
     restore.finishRoot()
     tree.syncDirectory('')
-    return { bytes: restore.bytes, files: restore.files, missed: restore.missed }
+    const { bytes, files, missed, reusedBytes, removed } = restore
+    return { bytes, files, missed, ...(options.over === undefined ? {} : { over: { reusedBytes, removed } }) }
   } finally {
     tree.close()
     await state.pool.end({ type: 'end-session', session: 0 })
   }
 }
 
+type Materialized = Awaited<ReturnType<OpenPoint['materialize']>>
+
 class Restore {
+  /** Written. */
   bytes = 0
+  /** Of chunks that the target's files held already. */
+  reusedBytes = 0
+  /** Things that the target had and the point has not. */
+  removed = 0
   files = 0
   readonly missed: Missed[] = []
   private missedCount = 0
@@ -76,7 +92,7 @@ class Restore {
   private readonly copies: Copies
   private readonly listing: Listing
   private readonly tree: TargetTree
-  private readonly directory: string
+  private readonly target: TargetRoot
   private readonly options: Options
   private readonly ownership: boolean
   private readonly running = new Set<Promise<void>>()
@@ -93,23 +109,37 @@ class Restore {
     copies: Copies,
     listing: Listing,
     tree: TargetTree,
-    directory: string,
+    target: TargetRoot,
     options: Options,
   ) {
     this.state = state
     this.copies = copies
     this.listing = listing
     this.tree = tree
-    this.directory = directory
+    this.target = target
     this.options = options
     this.ownership = options.ownership ?? process.getuid?.() === 0
+  }
+
+  /** Only a point that is whole, as far as the index tells, may take the place of what is there. */
+  async clearTheWay(over: NonNullable<Options['over']>): Promise<void> {
+    for await (const entry of this.selected()) {
+      for await (const id of chunkIds((list) => this.listing.readChunk(list), entry)) await this.find(id)
+    }
+    over.changing()
+    this.removed = await sweepTarget(this.selected(), this.target, {
+      signal: this.options.signal,
+      removeOthers: this.options.select === undefined,
+      keep: over.keep,
+      warn: (path, details) => this.warnAttributes({ path }, details),
+    })
   }
 
   async writeFiles(): Promise<void> {
     const last: Entry[] = []
     try {
       for await (const entry of this.selected()) {
-        if (entry.type === 'directory') this.tree.makeDirectory(entry.path)
+        if (entry.type === 'directory') this.makeDirectory(entry.path)
         else if (entry.hardLink !== undefined) this.hasHardLinks = true
         else if (entry.type !== 'file') continue
         else if (this.options.last?.(entry)) last.push(entry)
@@ -123,6 +153,11 @@ class Restore {
       await Promise.all(this.running)
     }
     this.throwIfFailed()
+  }
+
+  private makeDirectory(path: EntryPath): void {
+    if (this.options.over === undefined) this.tree.makeDirectory(path)
+    else this.tree.takeDirectory(path)
   }
 
   /** All else is durable first, so that these files are there only if all is; and only if nothing was lost. */
@@ -204,18 +239,27 @@ class Restore {
   private async planFile(file: FileUnderWay): Promise<void> {
     const layout = new FileLayout(file.entry)
     for await (const id of chunkIds((list) => this.listing.readChunk(list), file.entry)) {
-      const place = this.copies.locate(id) ?? (await this.copies.locateElsewhere(id, null))
-      if (!place)
-        throw new RegainError('repository-damaged', 'A chunk of it is in no pack: its pack or its index was lost.')
+      const place = await this.find(id)
       this.window.add(file, id, place, layout.place(place.length))
       if (this.window.bytes >= WINDOW_BYTES) await this.flush()
     }
     layout.end()
   }
 
+  private async find(id: Buffer): Promise<ChunkPlace> {
+    const place = this.copies.locate(id) ?? (await this.copies.locateElsewhere(id, null))
+    if (place) return place
+    throw new RegainError('repository-damaged', 'A chunk of it is in no pack: its pack or its index was lost.')
+  }
+
   private async flush(): Promise<void> {
-    const jobs = this.window.plan(this.directory, this.ownership)
+    const { pool } = this.state
+    const { window, target } = this
+    if (this.options.over !== undefined) this.reusedBytes += await dropWhatIsThere(pool, target, window)
+    const jobs = window.plan(target, this.ownership)
     this.window = new RestoreWindow()
+    // Those of which nothing is left to be written.
+    for (const file of window.files) if (file.jobs === 0 && file.planned) this.finishFile(file)
     for (const planned of jobs) {
       for (const file of planned.files) if (!planned.single.has(file)) this.make(file)
       const bytes = sealedBytes(planned.job.source)
@@ -261,7 +305,7 @@ class Restore {
       unfinished.add(underWay)
     }
     for (const file of planned.files) file.jobs--
-    const jobs = again.plan(this.directory, this.ownership)
+    const jobs = again.plan(this.target, this.ownership)
     for (const file of planned.files) {
       const isDone = planned.single.has(file) && !unfinished.has(file) && file.lost === null
       // More of it may wait in the window: finishing it now would set attributes, or remove it, too early.
@@ -308,13 +352,21 @@ class Restore {
       this.lose(file)
       return
     }
-    const fd = file.made ? this.tree.openFile(file.entry.path) : this.tree.createFile(file.entry.path)
+    const fd = this.openToFinish(file)
     try {
-      if (file.entry.extents || (file.entry.size ?? 0) > 0) ftruncateSync(fd, file.entry.size ?? 0)
+      const isOver = this.options.over !== undefined
+      if (isOver || file.entry.extents || (file.entry.size ?? 0) > 0) ftruncateSync(fd, file.entry.size ?? 0)
       this.warnAttributes(file.entry, this.tree.setAttributes(file.entry, { ownership: this.ownership }, fd))
     } finally {
       this.tree.closeFile(fd)
     }
+  }
+
+  private openToFinish(file: FileUnderWay): number {
+    const { path } = file.entry
+    if (file.made) return this.tree.openFile(path)
+    if (this.options.over !== undefined) return this.tree.openOrCreateFile(path)
+    return this.tree.createFile(path)
   }
 
   /** Better no file than a wrong one. */
@@ -339,7 +391,7 @@ class Restore {
     else this.warnAttributes(entry, this.tree.setAttributes(entry, { ownership: this.ownership }))
   }
 
-  private warnAttributes(entry: Entry, details: readonly string[]): void {
+  private warnAttributes(entry: Pick<Entry, 'path'>, details: readonly string[]): void {
     for (const detail of details) this.miss({ path: displayPath(entry.path), reason: 'unsupported', detail })
   }
 

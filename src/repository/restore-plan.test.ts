@@ -6,6 +6,8 @@ import type { ChunkPlace, KnownPack } from './chunk-index.ts'
 import { FRAME_BYTES } from './format/sealed.ts'
 import { FileLayout, type FileUnderWay, RestoreWindow } from './restore-plan.ts'
 
+const TARGET = { directory: '/target', places: [] }
+
 const MIB = 1024 * 1024
 
 describe('the layout of a file', () => {
@@ -79,7 +81,7 @@ describe('the plan of a restore', () => {
         window.add(files[p]!, id(p * 100 + g), place(one, p, g), [{ chunkOffset: 0, length: MIB, position: g * MIB }])
     })
     for (const file of files) file.planned = true
-    const planned = window.plan('/target', true)
+    const planned = window.plan(TARGET, true)
     const read = planned.map(({ job }) => `${job.source.pack} ${job.source.groups.map(({ offset }) => offset / MIB)}`)
     assert.ok(
       planned.every(({ job }) => span(job.source.groups) <= 4 * MIB),
@@ -99,7 +101,7 @@ describe('the plan of a restore', () => {
     const one = pack('a', 4)
     const file = underWay('f', 4 * MIB)
     for (const g of [0, 3]) window.add(file, id(g), place(one, 0, g), [{ chunkOffset: 0, length: 1, position: g }])
-    assert.equal(window.plan('/target', false).length, 2)
+    assert.equal(window.plan(TARGET, false).length, 2)
     assert.ok(2 * MIB > 2 * FRAME_BYTES)
   })
 
@@ -112,7 +114,7 @@ describe('the plan of a restore', () => {
       file.planned = true
     }
     assert.equal(window.bytes, 50 * MIB, 'bounded by what is written, not by what is read')
-    const [planned, ...others] = window.plan('/target', true)
+    const [planned, ...others] = window.plan(TARGET, true)
     assert.deepEqual(others, [])
     assert.equal(planned!.job.ids.length, 32)
     assert.deepEqual([...planned!.job.places], [0, 0, MIB])
@@ -136,7 +138,7 @@ describe('the plan of a restore', () => {
     window.add(made, id(3), place(one, 0, 3), [{ chunkOffset: 0, length: MIB, position: 0 }])
     for (const file of [whole, two, made]) file.planned = true
     made.made = true
-    const single = window.plan('/target', true).flatMap((planned) => [...planned.single])
+    const single = window.plan(TARGET, true).flatMap((planned) => [...planned.single])
     assert.deepEqual(
       single.map(({ entry }) => entry.path),
       ['whole'],
@@ -152,7 +154,7 @@ describe('the plan of a restore', () => {
     window.add(file, id(1), place(a, 0, 0), [{ chunkOffset: 0, length: 1, position: 0 }])
     window.add(file, id(2), place(b, 0, 0), [{ chunkOffset: 0, length: 1, position: 1 }])
     window.add(file, id(1), place(pack('a', 1), 5, 0), [{ chunkOffset: 0, length: 1, position: 2 }])
-    const planned = window.plan('/target', true)
+    const planned = window.plan(TARGET, true)
     assert.deepEqual(
       planned.map(({ job }) => [job.source.pack, job.pieces.length / 5]),
       [

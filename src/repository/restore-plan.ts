@@ -1,5 +1,6 @@
 import { RegainError } from '../errors.ts'
 import { displayPath } from '../filesystem/names.ts'
+import type { TargetRoot } from '../filesystem/target.ts'
 import type { Entry } from '../model.ts'
 import type { ChunkPlace } from './chunk-index.ts'
 import type { GroupPlace, PackGroups, RestoreFile, RestoreJob } from './compute/messages.ts'
@@ -20,7 +21,7 @@ export interface FileUnderWay {
   lost: string | null
 }
 
-interface Piece {
+export interface Piece {
   file: FileUnderWay
   chunkOffset: number
   length: number
@@ -52,8 +53,21 @@ export class RestoreWindow {
     this.files.add(file)
   }
 
+  /** Each chunk with each place in a file that it is wanted for. */
+  *wanted(): Generator<{ id: Buffer; piece: Piece }, void, undefined> {
+    for (const { id, pieces } of this.chunks.values()) for (const piece of pieces) yield { id, piece }
+  }
+
+  /** Takes out what need not be written. */
+  drop(isThere: (piece: Piece) => boolean): void {
+    for (const [key, chunk] of this.chunks) {
+      chunk.pieces = chunk.pieces.filter((piece) => !isThere(piece))
+      if (chunk.pieces.length === 0) this.chunks.delete(key)
+    }
+  }
+
   /** Jobs that each read one stretch of one pack. */
-  plan(target: string, ownership: boolean): PlannedJob[] {
+  plan(target: TargetRoot, ownership: boolean): PlannedJob[] {
     const stretches = stretchesOf([...this.chunks.values()])
     for (const stretch of stretches) for (const file of filesOf(stretch)) file.jobs++
     return stretches.map((stretch) => encodeJob(stretch, target, ownership))
@@ -124,7 +138,7 @@ function filesOf(chunks: readonly WantedChunk[]): Set<FileUnderWay> {
   return new Set(chunks.flatMap((chunk) => chunk.pieces.map((piece) => piece.file)))
 }
 
-function encodeJob(chunks: readonly WantedChunk[], target: string, ownership: boolean): PlannedJob {
+function encodeJob(chunks: readonly WantedChunk[], target: TargetRoot, ownership: boolean): PlannedJob {
   const files = [...filesOf(chunks)]
   const single = new Set(files.filter((file) => file.planned && file.jobs === 1 && !file.made))
   const fileNumbers = new Map(files.map((file, index) => [file, index]))

@@ -1,5 +1,5 @@
 import type { RegainError } from '../errors.ts'
-import type { Entry, Finding, Fingerprint, Missed, Point, PointKind, Progress } from '../model.ts'
+import type { Entry, EntryPath, Finding, Fingerprint, Missed, Point, PointKind, Progress } from '../model.ts'
 
 /**
  * A source: one thing of a service that holds data. A driver turns it into entries (backup), and entries back into it
@@ -191,6 +191,17 @@ export interface MaterializeOptions extends SourceOptions {
   ownership?: boolean
   /** False: it is thrown away after use, so nothing is synced, which holds up all that writes to the file system. */
   durable?: boolean
+  /**
+   * Over what is there: what differs is written, and what the entries do not have is removed (not where `select` leaves
+   * entries out) unless `keep` speaks for it. What is there is compared byte by byte. Nothing is changed, and `changing` not called, if a chunk is known to be lost.
+   * The caller removes beforehand what `last` holds back.
+   */
+  over?: { changing(): void; keep?(path: EntryPath, isDirectory: boolean): boolean }
+  /**
+   * Directories elsewhere that stand for the directory entries of these paths, with all below them. They must exist and,
+   * unless `over`, be empty. What stands beside the entries at the top of one is left alone.
+   */
+  places?: readonly { path: EntryPath; directory: string }[]
 }
 
 export interface RestoreTarget {
@@ -201,6 +212,19 @@ export interface RestoreTarget {
   path: string | null
   /** Start the restored thing and report the moment really reached. */
   start: boolean
+  /**
+   * Over what is in the directory; absent: it is empty. The driver refuses what is not of the same source, or in use, and
+   * calls `changing` before it first changes anything.
+   */
+  inPlace?: InPlace
+  /** Folders for what its original kept in folders of their own, by the driver's name of each. Absent: the driver's choice. */
+  tablespaces?: Readonly<Record<string, string>>
+}
+
+export interface InPlace {
+  /** What is there was left by a restore of this very source that was cut short: it may lack what tells whose it is. */
+  resumes: boolean
+  changing(): void
 }
 
 export type RestoreMoment =
@@ -220,6 +244,8 @@ export interface RestoreSummary {
   reached?: string
   /** How to connect to what was started. */
   connection?: string
+  /** Of a restore over what was there: bytes that were right already (`bytes` are those written), and how many things were removed. */
+  over?: { reusedBytes: number; removed: number }
 }
 
 /**

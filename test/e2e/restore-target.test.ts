@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { loadConfiguration } from '../../src/config/load.ts'
 import { isRegainError } from '../../src/errors.ts'
-import { CLAIM_NAME, claimTarget } from '../../src/filesystem/target-claim.ts'
+import { CLAIM_NAME, claimInPlace, claimTarget } from '../../src/filesystem/target-claim.ts'
 import { drivers } from '../../src/main.ts'
 import { backup } from '../../src/operations/backup.ts'
 import type { Application } from '../../src/operations/context.ts'
@@ -24,6 +24,7 @@ destinations: { local: { type: local, path: backups } }
 keys: { main: { type: file, path: main.key } }
 services:
   shop: { sources: { files: { type: files, paths: [data] } }, retention: keep-all }
+  over: { sources: { files: { type: files, paths: [folder], exclude: ['*.tmp'] } }, retention: keep-all }
   pair: { sources: { one: { type: files, paths: [data] }, two: { type: files, paths: [data] } }, retention: keep-all }
 `
 
@@ -93,7 +94,7 @@ test('a restore that fails before it writes leaves the target to whoever is at w
   const failing = () => restore(application, plan, reporting, () => {})
   await assert.rejects(failing(), (error) => isRegainError(error, 'precondition-failed'))
   assert.equal(existsSync(to), false)
-  claimTarget(to)
+  claimTarget(to).release()
   await writeFile(join(to, 'of-another'), '')
   await assert.rejects(failing(), (error) => isRegainError(error, 'target-not-empty'))
   assert.deepEqual((await readdir(to)).sort(), [CLAIM_NAME, 'of-another'])
@@ -126,4 +127,68 @@ test('what is taken back leaves nothing that would keep the same command from wo
     outcomes.map(({ files }) => files),
     [20, 20],
   )
+})
+
+test('over what is there only what the source would hold is put right: what it leaves out, or missed, stays', async () => {
+  const data = join(home, 'folder')
+  await mkdir(join(data, 'sub'), { recursive: true })
+  for (const name of ['kept', 'sub/changed', 'sub/lost', 'scratch.tmp']) await writeFile(join(data, name), name)
+  const beside = join(home, 'beside')
+  await writeFile(beside, 'beside')
+  await backup(application, { target: 'over', kind: 'full' }, reporting, () => {})
+  const request = { target: 'over', to: home, at: { kind: 'latest' as const }, path: null, start: false, inPlace: true }
+  // The backups themselves lie there.
+  await assert.rejects(planRestore(application, request, reporting), (error) =>
+    isRegainError(error, 'precondition-failed'),
+  )
+
+  await writeFile(join(data, 'sub/changed'), 'changed by mistake')
+  await rm(join(data, 'sub/lost'))
+  await writeFile(join(data, 'sub/new'), 'new')
+  await writeFile(join(data, 'scratch.tmp'), 'still in use')
+  const plan = await planRestore(application, { ...request, to: data }, reporting)
+  assert.match(plan.parts[0]?.steps.join('\n') ?? '', /WRITE OVER what is in .*folder/)
+  const [outcome] = await restore(application, plan, reporting, () => {})
+  assert.deepEqual((await readdir(data, { recursive: true })).sort(), [
+    'kept',
+    'scratch.tmp',
+    'sub',
+    'sub/changed',
+    'sub/lost',
+  ])
+  assert.equal(await readFile(join(data, 'sub/changed'), 'utf8'), 'sub/changed')
+  assert.equal(await readFile(join(data, 'scratch.tmp'), 'utf8'), 'still in use')
+  assert.deepEqual([outcome?.bytes, outcome?.over], [19, { reusedBytes: 4, removed: 1 }])
+  assert.equal(await readFile(beside, 'utf8'), 'beside')
+})
+
+test('what a restore over a directory was cut short in is gone on with, by the same source alone', async () => {
+  const to = join(home, 'cut')
+  await mkdir(to)
+  await writeFile(join(to, 'file-3'), 'other')
+  const request = { target: 'shop', to, at: { kind: 'latest' as const }, path: null, start: false, inPlace: true }
+  const interruption = new AbortController()
+  const interrupted = { ...reporting, signal: interruption.signal, progress: () => interruption.abort() }
+  const plan = await planRestore(application, request, reporting)
+  await assert.rejects(
+    restore(application, plan, interrupted, () => {}),
+    (error) => isRegainError(error, 'interrupted'),
+  )
+  assert.ok(existsSync(join(to, CLAIM_NAME)))
+  const other = await planRestore(application, { ...request, target: 'over' }, reporting)
+  await assert.rejects(
+    restore(application, other, reporting, () => {}),
+    (error) => isRegainError(error, 'target-not-empty'),
+  )
+  // One that is at work has its lock.
+  const held = claimInPlace(to, 'shop/files')
+  const plans = await planRestore(application, request, reporting)
+  await assert.rejects(
+    restore(application, plans, reporting, () => {}),
+    (error) => isRegainError(error, 'target-not-empty'),
+  )
+  held.release()
+  await restore(application, plans, reporting, () => {})
+  assert.equal((await readdir(to)).length, 20)
+  assert.equal(await readFile(join(to, 'file-3'), 'utf8'), 'content 3')
 })

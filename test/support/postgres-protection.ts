@@ -40,6 +40,9 @@ export interface Protection {
 export interface RestoreOptions {
   start?: boolean
   fetchCommand?: string[]
+  /** Over what is in the directory. */
+  inPlace?: boolean
+  tablespaces?: Record<string, string>
 }
 
 export interface Following {
@@ -80,11 +83,20 @@ export async function protect(t: TestContext): Promise<Protection> {
     ).plan(points, at, t.signal)
   }
 
-  const restore: Protection['restore'] = async (postgres, at, directory, { start = false, fetchCommand } = {}) => {
+  const restore: Protection['restore'] = async (postgres, at, directory, request = {}) => {
+    const { start = false, fetchCommand, inPlace, tablespaces } = request
     const { point } = await plan(at)
     const reader = await repository.openPoint(point, { signal: t.signal })
     try {
-      return await source(postgres, fetchCommand).restore(reader, { directory, at, path: null, start }, options)
+      const target = {
+        directory,
+        at,
+        path: null,
+        start,
+        ...(tablespaces ? { tablespaces } : {}),
+        ...(inPlace ? { inPlace: { resumes: false, changing: () => undefined } } : {}),
+      }
+      return await source(postgres, fetchCommand).restore(reader, target, options)
     } finally {
       await reader.close()
     }

@@ -279,7 +279,7 @@ class RecordedReader implements PointReader {
   }
 
   async materialize(directory: string, options: MaterializeOptions): Promise<RestoreSummary> {
-    const tree = TargetTree.open(directory)
+    const tree = TargetTree.open({ directory, places: [] })
     const missed: Missed[] = []
     const ownership = options.ownership ?? process.geteuid?.() === 0
     const folders: Entry[] = []

@@ -33,7 +33,7 @@ export function inTree(
   act: (tree: TargetTree) => void,
   options: Parameters<typeof TargetTree.open>[1] = {},
 ): void {
-  const tree = TargetTree.open(directory, options)
+  const tree = TargetTree.open({ directory, places: [] }, options)
   try {
     act(tree)
   } finally {

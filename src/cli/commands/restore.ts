@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { formatDuration } from '../../config/duration.ts'
 import { RegainError } from '../../errors.ts'
 import type { RestoreOutcome } from '../../operations/restore.ts'
@@ -15,7 +16,8 @@ WHEN is one of
   1f3a9c2e                  a point: its id, or enough of it to be unique
   lsn:16/B374D848  xid:7341  name:before-upgrade    PostgreSQL: a position, a transaction, a restore point
 
-Nothing that exists is ever overwritten: DIR must be empty or new. A service with several sources gets one directory
+Nothing that exists is overwritten, so DIR must be empty or new, unless you say it twice: --in-place and --overwrite DIR.
+Then what is there is compared with the point, all of it, and only what differs is written. A service with several sources gets one directory
 for each below DIR. Every chunk is checked against the key before it is written.
 
 Tables, a schema or a database alone: the whole cluster recovers in a sandbox (below $TMPDIR, removed again), pg_dump
@@ -26,6 +28,7 @@ reads what was asked for, and --to is one of
 Examples:
   regain restore shop --to /srv/restored --preview
   regain restore shop/db --to /srv/db --at 2026-11-20T14:59:59Z --start
+  regain restore shop/db --to /srv/db --in-place --overwrite /srv/db
   regain restore shop/files --to /tmp/one --path "invoices/2026/*.pdf"
   regain restore shop/db --table orders --table sales.items --at 2026-11-20T14:59:59Z --to orders.sql
   regain restore shop/db --database shop --to postgres://postgres@localhost/rescue`
@@ -36,6 +39,9 @@ interface Options {
   path?: string
   start?: boolean
   preview?: boolean
+  inPlace?: boolean
+  overwrite?: string
+  tablespace?: string[]
   database?: string
   schema?: string
   table?: string[]
@@ -54,6 +60,9 @@ export const register: Register = (program, run) => {
     .option('--path <glob>', 'only these paths of a source of files')
     .option('--preview', 'print the plan and do nothing')
     .option('--destination <name>', 'read from this destination')
+    .option('--in-place', 'into a directory that holds data: write what differs, remove what the point does not have')
+    .option('--overwrite <directory>', 'say it again: the directory whose data --in-place writes over')
+    .option('--tablespace <which=folder>', 'where a tablespace goes, by oid or former folder; can be repeated', collect)
     .option('--table <name>', 'only this table of a database: TABLE or SCHEMA.TABLE; can be repeated', collect)
     .option('--schema <name>', 'only this schema of a database')
     .option('--database <name>', 'only this database, or the one of --table and --schema; default: that of the url')
@@ -71,10 +80,13 @@ export const register: Register = (program, run) => {
           at,
           path: options.path ?? null,
           start: options.start === true,
+          inPlace: options.inPlace === true,
+          tablespaces: parseTablespaces(options.tablespace ?? []),
           destination: options.destination,
         }
         const plan = await planRestore(application, request, session.reporting)
         if (options.preview) return preview(session, plan)
+        confirmOverwriting(plan, options, session)
 
         const { restore } = await import('../../operations/restore.ts')
         for (const line of planLines(plan)) session.output.say(line)
@@ -82,6 +94,34 @@ export const register: Register = (program, run) => {
         return outcomes.every(isComplete) ? 0 : 3
       }),
     )
+}
+
+/** Never over existing data unless told so twice: by --in-place, and by naming the directory once more. */
+function confirmOverwriting(plan: RestorePlan, { overwrite }: Options, { output }: Session): void {
+  const over = plan.parts.filter(({ inPlace }) => inPlace)
+  if (over.length === 0 || (overwrite !== undefined && resolve(overwrite) === plan.root)) return
+  for (const line of planLines(plan)) output.say(line)
+  throw new RegainError(
+    'precondition-failed',
+    `${over.map(({ directory }) => directory).join(', ')}: what is there would be written over, and can't be had back. Nothing was changed.`,
+    { hint: `If that is what you want, add: --overwrite ${plan.root}` },
+  )
+}
+
+function parseTablespaces(texts: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    texts.map((text) => {
+      const at = text.lastIndexOf('=')
+      if (at > 0 && at < text.length - 1) return [text.slice(0, at), resolve(text.slice(at + 1))]
+      throw new RegainError(
+        'usage',
+        `--tablespace ${text} does not name a tablespace and a folder. Nothing was done.`,
+        {
+          hint: 'Write --tablespace 16400=/mnt/fast, or the folder where the original had it: --tablespace /old=/new.',
+        },
+      )
+    }),
+  )
 }
 
 function collect(value: string, before: string[] = []): string[] {
@@ -98,8 +138,14 @@ async function restoreParts(
   at: PartsRequest['at'],
   options: Options,
 ): Promise<number> {
-  if (options.start || options.path !== undefined) {
-    throw new RegainError('usage', `${options.start ? '--start' : '--path'} does not go with parts of a database.`, {
+  const odd = [
+    ...(options.start ? ['--start'] : []),
+    ...(options.path !== undefined ? ['--path'] : []),
+    ...(options.inPlace || options.overwrite !== undefined ? ['--in-place'] : []),
+    ...(options.tablespace ? ['--tablespace'] : []),
+  ]
+  if (odd.length > 0) {
+    throw new RegainError('usage', `${odd.join(', ')} does not go with parts of a database.`, {
       hint: 'Leave it out; or restore the whole source.',
     })
   }
@@ -166,9 +212,13 @@ function isComplete({ missed, point }: Pick<RestoreOutcome, 'missed' | 'point'>)
 
 function tell({ output }: Session, outcome: RestoreOutcome): void {
   const { point, reached, connection } = outcome
+  const over =
+    outcome.over === undefined
+      ? ''
+      : `written, ${formatBytes(outcome.over.reusedBytes)} right already, ${count(outcome.over.removed, 'thing')} removed, `
   const name = `${outcome.service}/${outcome.source}`
   output.say(
-    `${name} is back in ${outcome.target}: ${count(outcome.files, 'file')}, ${formatBytes(outcome.bytes)} ` +
+    `${name} is back in ${outcome.target}: ${count(outcome.files, 'file')}, ${formatBytes(outcome.bytes)} ${over}` +
       `in ${formatDuration(outcome.durationMs)}, as of ${formatTime(reached ?? point.committedAt)}`,
   )
   if (connection !== undefined) output.say(`Connect with: ${connection}`)

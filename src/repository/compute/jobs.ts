@@ -1,6 +1,7 @@
 import type { DomainKeys } from '../format/domain-keys.ts'
 import type { FinishedPack } from '../pack-builder.ts'
 import { checkPack } from './check-pack.ts'
+import { compareFiles } from './compare-files.ts'
 import type { Job } from './messages.ts'
 import { GroupOpener } from './open-groups.ts'
 import { patchChunks } from './patch-chunks.ts'
@@ -79,6 +80,8 @@ export class JobRunner {
         return plain(null)
       case 'restore':
         return plain(restoreFiles(this.keys, this.opener, this.rooms, job))
+      case 'compare':
+        return plain(compareFiles(this.keys, this.rooms, job))
       case 'read-chunks': {
         const reply = readChunks(this.keys, this.opener, this.rooms, job)
         return { reply, transfer: [reply.bytes] }

@@ -1,4 +1,5 @@
 import type { FileAttributes } from '../../filesystem/attributes.ts'
+import type { TargetRoot } from '../../filesystem/target.ts'
 import type { Entry } from '../../model.ts'
 import type { SharedTable } from '../chunk-table.ts'
 import type { SharedPace } from './pace.ts'
@@ -39,6 +40,7 @@ export type Job =
   | BytesJob
   | FlushJob
   | RestoreJob
+  | CompareJob
   | ReadChunksJob
   | PatchJob
   | CheckPackJob
@@ -166,7 +168,7 @@ export interface GroupPlace {
 /** Write chunks of a pack into files of the target. Reply: RestoreReply. */
 export interface RestoreJob {
   type: 'restore'
-  target: string
+  target: TargetRoot
   ownership: boolean
   source: PackGroups
   files: RestoreFile[]
@@ -190,6 +192,23 @@ export interface RestoreReply {
   unfinished: { file: number; made: boolean }[]
   /** Attributes that could not be set. */
   warnings: { file: number; detail: string }[]
+}
+
+/** Say which pieces of the target's files hold what they should already. Reply: CompareReply. */
+export interface CompareJob {
+  type: 'compare'
+  target: TargetRoot
+  paths: string[]
+  /** 3 numbers a piece, those of one file together: index into paths, offset in the file, length. Each is a whole chunk. */
+  pieces: Float64Array
+  /** 32 bytes a piece. */
+  ids: Uint8Array
+}
+export interface CompareReply {
+  /** Of each path: 1 if there is a regular file that can be read. */
+  present: Uint8Array
+  /** Of each piece: 1 if the file holds it. */
+  same: Uint8Array
 }
 
 /** Give back chunks of a pack. Reply: ReadChunksReply. */

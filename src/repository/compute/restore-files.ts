@@ -1,7 +1,7 @@
 import { ftruncateSync, writeSync } from 'node:fs'
 import { RegainError } from '../../errors.ts'
 import { errorCode } from '../../filesystem/libc.ts'
-import { TargetTree } from '../../filesystem/target.ts'
+import { type TargetRoot, TargetTree } from '../../filesystem/target.ts'
 import type { DomainKeys } from '../format/domain-keys.ts'
 import type { RestoreFile, RestoreJob, RestoreReply } from './messages.ts'
 import { ChunksInOrder, type GroupOpener } from './open-groups.ts'
@@ -14,11 +14,12 @@ const PIECE_NUMBERS = 5
 const trees = new Map<string, TargetTree>()
 
 /** One tree a thread and target, kept for its cached folder handles until the job `end-session`. */
-function targetTree(directory: string): TargetTree {
-  const known = trees.get(directory)
+export function targetTree(target: TargetRoot): TargetTree {
+  const key = JSON.stringify(target)
+  const known = trees.get(key)
   if (known) return known
-  const tree = TargetTree.open(directory)
-  trees.set(directory, tree)
+  const tree = TargetTree.open(target)
+  trees.set(key, tree)
   return tree
 }
 

@@ -3,12 +3,14 @@ import { displayPath } from '../../filesystem/names.ts'
 import type { Entry, EntryPath } from '../../model.ts'
 import type { PointReader, RestoreSummary, RestoreTarget, SourceOptions } from '../contract.ts'
 import { globExpression } from './glob.ts'
+import { keptFiles } from './kept-files.ts'
 
 /** Lays the point's entries out below the target, or those of them that `target.path` names. */
 export async function restoreFiles(
   reader: PointReader,
   target: RestoreTarget,
   options: SourceOptions,
+  exclude: readonly string[],
 ): Promise<RestoreSummary> {
   refuseMoment(target)
   if (target.start) options.warn('A files source has nothing to start: its files are restored, --start is ignored.')
@@ -22,6 +24,9 @@ export async function restoreFiles(
   const summary = await reader.materialize(target.directory, {
     ...options,
     ownership: isRoot,
+    ...(target.inPlace === undefined
+      ? {}
+      : { over: { changing: target.inPlace.changing, keep: keptFiles(reader.point, exclude) } }),
     ...(selected === null ? {} : { select: (entry: Entry) => selected.has(entry.path) }),
   })
   return { ...summary, reached: reader.point.startedAt }

@@ -70,7 +70,7 @@ class FilesSource implements Source {
   }
 
   restore(reader: PointReader, target: RestoreTarget, options: SourceOptions): Promise<RestoreSummary> {
-    return restoreFiles(reader, target, options)
+    return restoreFiles(reader, target, options, this.#config.exclude)
   }
 
   /**

@@ -1,23 +1,30 @@
-import { rm } from 'node:fs/promises'
-import { RegainError } from '../../errors.ts'
-import type { Entry } from '../../model.ts'
-import type { LogStore, PointReader, RestoreSummary, RestoreTarget, SourceOptions } from '../contract.ts'
+import { isRegainError, RegainError } from '../../errors.ts'
+import type { Entry, Point } from '../../model.ts'
+import type {
+  LogStore,
+  MaterializeOptions,
+  PointReader,
+  RestoreSummary,
+  RestoreTarget,
+  SourceOptions,
+} from '../contract.ts'
 import { type BinarySearch, findPostgres, type PostgresBinaries } from './binaries.ts'
-import {
-  checkTablespaceTarget,
-  hasTablespacesOutside,
-  prepareDataDirectory,
-  tablespacesDirectory,
-} from './data-directory.ts'
+import { prepareDataDirectory } from './data-directory.ts'
+import { CONTROL_FILE, checkInPlace, disable } from './in-place.ts'
 import { refuseNewTablespaces } from './new-tablespaces.ts'
 import type { RecoveryPlan } from './plan.ts'
 import { type Positions, positionsOf } from './positions.ts'
 import { planRecovery } from './recovery-log.ts'
-import { restoreUser } from './server-user.ts'
+import { restoreUser, serverUser } from './server-user.ts'
 import { recover } from './start-recovery.ts'
-
-/** Written last, and only if all the rest of the cluster is there. */
-const CONTROL_FILE = 'global/pg_control'
+import {
+  clearPlaces,
+  foldersBeside,
+  makePlaces,
+  requireEmptyPlaces,
+  type TablespacePlace,
+  tablespacePlaces,
+} from './tablespaces.ts'
 
 export interface RestoreContext {
   store: LogStore
@@ -46,14 +53,23 @@ export async function restorePostgres(
   const plan = await planRecovery([reader.point], context.store, target.at, options.signal)
   for (const note of plan.notes) options.warn(note)
   const binaries = target.start ? await findPostgres(positions.major, context.search) : null
-  await checkTablespaceTarget(directory, positions)
+  const { inPlace } = target
+  const request = { directory, chosen: target.tablespaces ?? {}, inPlace: inPlace !== undefined }
+  const places = await tablespacePlaces(positions, request)
+  if (inPlace === undefined) await requireEmptyPlaces(directory, places)
+  else await checkInPlace(directory, positions, places, inPlace.resumes)
   await refuseNewTablespaces(reader.point, plan, context.store, options.signal)
 
-  const summary = await layOut(reader, directory, options)
+  await makePlaces(directory, places)
   try {
-    return { ...summary, ...(await bringUp(positions, plan, binaries, target, options, context)) }
+    const changing = (): void => {
+      disable(directory)
+      inPlace?.changing()
+    }
+    const summary = await layOut(reader, directory, places, inPlace ? { ...options, over: { changing } } : options)
+    return { ...summary, ...(await bringUp(positions, places, plan, binaries, target, options, context)) }
   } catch (error) {
-    await putAwayTablespaces(positions, target, options)
+    if (inPlace === undefined) await putAwayTablespaces(places, target, options, error)
     throw error
   }
 }
@@ -62,27 +78,51 @@ export async function restorePostgres(
 export async function layOut(
   reader: PointReader,
   directory: string,
-  options: SourceOptions & { durable?: boolean },
+  places: readonly TablespacePlace[],
+  options: SourceOptions & Pick<MaterializeOptions, 'durable' | 'over'>,
 ): Promise<RestoreSummary> {
   // Without its control file no server starts, so a restore that was killed can't be taken for a whole one.
   const last = (entry: Entry) => entry.path === CONTROL_FILE
-  const summary = await reader.materialize(directory, { ...options, last, ownership: false })
+  const summary = await reader.materialize(directory, { ...options, places, last, ownership: false })
   refuseIncomplete(summary, directory)
   return summary
+}
+
+/** What a restore of the point into `directory` writes beside it, and what is done to what is there. Rejects as the restore would. */
+export async function planTarget(
+  point: Point,
+  {
+    directory,
+    tablespaces,
+    resumes,
+  }: { directory: string; tablespaces: Record<string, string>; resumes: boolean | null },
+): Promise<{ beside: string[]; steps: string[]; notes: string[] }> {
+  const positions = positionsOf(point)
+  const inPlace = resumes !== null
+  const places = await tablespacePlaces(positions, { directory, chosen: tablespaces, inPlace })
+  if (!inPlace) {
+    const beside = foldersBeside(directory, places)
+    return { beside, steps: beside.map((path) => `put tablespaces into ${path}`), notes: [] }
+  }
+  const notes = await checkInPlace(directory, positions, places, resumes)
+  const steps = places.map((place) => `write over the tablespace ${place.oid} in ${place.directory}`)
+  return { beside: [], steps, notes }
 }
 
 /** From the files of the point to a directory that recovers by itself, or with binaries to a server that has. */
 async function bringUp(
   positions: Positions,
+  places: readonly TablespacePlace[],
   plan: RecoveryPlan,
   binaries: PostgresBinaries | null,
-  { directory }: RestoreTarget,
+  { directory, inPlace }: RestoreTarget,
   options: SourceOptions,
   context: RestoreContext,
 ): Promise<Pick<RestoreSummary, 'reached' | 'connection'>> {
-  const user = await restoreUser(directory)
-  await prepareDataDirectory({ directory, positions, plan, fetchCommand: context.fetchCommand, user })
-  if ((positions.settings.archive_mode ?? 'off') !== 'off') {
+  const user = await (inPlace ? serverUser(directory) : restoreUser(directory))
+  const { fetchCommand } = context
+  await prepareDataDirectory({ directory, positions, places, plan, fetchCommand, user, inPlace: inPlace !== undefined })
+  if (!inPlace && (positions.settings.archive_mode ?? 'off') !== 'off') {
     options.warn(
       'archive_mode is off in the restored copy, so that it does not write to the archive of its original: see postgresql.auto.conf.',
     )
@@ -104,11 +144,20 @@ async function bringUp(
 }
 
 /** They lie beside the target, where whoever takes a failed restore back does not look. Nothing was there before. */
-async function putAwayTablespaces(positions: Positions, target: RestoreTarget, options: SourceOptions): Promise<void> {
-  if (!hasTablespacesOutside(positions)) return
-  const folder = tablespacesDirectory(target.directory)
-  if (target.start) options.warn(`${folder} holds the tablespaces of the unfinished restore: remove it with that.`)
-  else await rm(folder, { recursive: true, force: true })
+async function putAwayTablespaces(
+  places: readonly TablespacePlace[],
+  target: RestoreTarget,
+  options: SourceOptions,
+  error: unknown,
+): Promise<void> {
+  // What could be read of a damaged repository may be all there is; and what is somebody else's is not ours to remove.
+  const isKept = isRegainError(error, 'repository-damaged') || isRegainError(error, 'target-not-empty')
+  if (!target.start && !isKept) {
+    await clearPlaces(target.directory, places)
+    return
+  }
+  for (const folder of foldersBeside(target.directory, places))
+    options.warn(`${folder} holds the tablespaces of the unfinished restore: remove it with that.`)
 }
 
 /** A cluster that lacks a file must not run: it would look healthy until somebody asks for what is gone. */

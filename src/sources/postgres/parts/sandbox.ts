@@ -15,6 +15,7 @@ import { layOut } from '../restore.ts'
 import type { PostgresServer } from '../server.ts'
 import { settingLine } from '../settings.ts'
 import { recover } from '../start-recovery.ts'
+import { makePlaces, tablespacePlaces } from '../tablespaces.ts'
 import { harmlessSettings, isolatingWrapper, sandboxUser } from './isolation.ts'
 
 /** A restored cluster that runs for as long as `use` does, that nobody else can reach and that reaches nobody. */
@@ -72,9 +73,11 @@ async function runIn<T>(directory: string, request: SandboxRequest, use: (sandbo
   // Its user passes through to what is its own.
   await chmod(directory, 0o711)
   const data = join(directory, 'data')
-  await layOut(reader, data, { ...options, durable: false })
+  const places = await tablespacePlaces(positions, { directory: data, chosen: {}, inPlace: false })
+  await makePlaces(data, places)
+  await layOut(reader, data, places, { ...options, durable: false })
   // Should our feeder be gone, there is nobody else to ask: recovery ends.
-  await prepareDataDirectory({ directory: data, positions, plan, fetchCommand: ['false'], user })
+  await prepareDataDirectory({ directory: data, positions, places, plan, fetchCommand: ['false'], user })
   const { server, report } = await recoverApart(directory, data, positions, request, user)
   try {
     const superuser = await findSuperuser(server, request)
