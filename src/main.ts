@@ -4,7 +4,12 @@ import { access, statfs } from 'node:fs/promises'
 import { join, posix } from 'node:path'
 import { runCli } from './cli/cli.ts'
 import type { Host } from './cli/host.ts'
-import type { Configuration, DestinationConfiguration, PostgresConfiguration } from './config/configuration.ts'
+import type {
+  Configuration,
+  DestinationConfiguration,
+  PostgresConfiguration,
+  PostgresDumpConfiguration,
+} from './config/configuration.ts'
 import { ERRORS, RegainError } from './errors.ts'
 import type { Ambient } from './model.ts'
 import type { Drivers, SourceRequest, StorageRequest } from './operations/context.ts'
@@ -88,6 +93,12 @@ export const drivers: Drivers = {
       const { createFilesSource } = await import('./sources/files/source.ts')
       return createFilesSource(source, ambient, { skip: ownFolders(request) })
     }
+    const search = { directories: source.programs === undefined ? [] : [source.programs], path: process.env.PATH }
+    if (source.type === 'postgres-dump') {
+      const { createPostgresDumpSource } = await import('./sources/postgres-dump/source.ts')
+      const context = { ambient, search, path: process.env.PATH ?? '', environment: clientEnvironment(process.env) }
+      return createPostgresDumpSource({ ...source, url: urlOf(source) }, context)
+    }
     const { createPostgresSource } = await import('./sources/postgres/source.ts')
     const slotsInUse = await slotsOf(request.config)
     return createPostgresSource(
@@ -96,7 +107,7 @@ export const drivers: Drivers = {
         log: request.log,
         ambient,
         fetchCommand: fetchLogCommand(request),
-        search: { directories: source.programs === undefined ? [] : [source.programs], path: process.env.PATH },
+        search,
         clientEnvironment: clientEnvironment(process.env),
       },
     )
@@ -118,7 +129,7 @@ export const drivers: Drivers = {
   },
 
   async fetchLog(source, request) {
-    if (source.type !== 'postgres') throw new RegainError('usage', `${source.name} is files, which have no log.`)
+    if (source.type !== 'postgres') throw new RegainError('usage', `${source.name} is a source without a log.`)
     const { fetchLog } = await import('./sources/postgres/fetch.ts')
     return fetchLog(request)
   },
@@ -154,7 +165,7 @@ export const drivers: Drivers = {
   },
 
   async searchLog({ source, log }, search, reporting) {
-    if (source.type !== 'postgres') throw new RegainError('usage', `${source.name} is files, which have no log.`)
+    if (source.type !== 'postgres') throw new RegainError('usage', `${source.name} is a source without a log.`)
     const { searchLog } = await import('./sources/postgres/search/search.ts')
     return searchLog({ ...search, store: log }, reporting)
   },
@@ -205,11 +216,15 @@ async function openRemote(
   }
 }
 
+/** Only a restore gets here without what the URL refers to, and it does not connect. */
+function urlOf(source: PostgresConfiguration | PostgresDumpConfiguration): string {
+  return source.unresolved === undefined ? source.url : 'postgres://postgres@localhost/postgres'
+}
+
 async function postgresConfig({ service }: Pick<SourceRequest, 'service'>, source: PostgresConfiguration) {
   const { defaultSlotName } = await import('./sources/postgres/slot.ts')
   return {
-    // Only a restore gets here without what the URL refers to, and it does not connect.
-    url: source.unresolved === undefined ? source.url : 'postgres://postgres@localhost/postgres',
+    url: urlOf(source),
     log: source.log,
     slot: source.slot ?? defaultSlotName(service.name, source.name),
     fingerprint: source.fingerprint,

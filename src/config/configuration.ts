@@ -167,7 +167,7 @@ export interface ServiceConfiguration {
   drills?: { schedule: string; checks: ('integrity' | 'schema' | 'startup' | { sql: string })[] }
 }
 
-export type SourceConfiguration = PostgresConfiguration | FilesConfiguration
+export type SourceConfiguration = PostgresConfiguration | PostgresDumpConfiguration | FilesConfiguration
 
 export interface PostgresConfiguration extends Unresolved {
   name: string
@@ -177,6 +177,19 @@ export interface PostgresConfiguration extends Unresolved {
   slot?: string
   slotLimit: KeptLogLimit
   tailMs: number
+  programs?: string
+  fingerprint: boolean
+}
+
+export interface PostgresDumpConfiguration extends Unresolved {
+  name: string
+  type: 'postgres-dump'
+  url: string
+  /** Empty: all but templates. */
+  databases: string[]
+  exclude: string[]
+  unlogged: boolean
+  jobs: number
   programs?: string
   fingerprint: boolean
 }

@@ -87,13 +87,16 @@ export function resolveConfiguration(input: Input): Configuration {
           const { retention: _, ...rest } = settings
           return { ...common, ...rest, paths: settings.paths.map((path) => resolve(directory, path)) }
         }
-        const { tail, slotLimit, programs, retention: _, ...rest } = settings
+        const { programs, retention: _, ...rest } = settings
+        const found = programs === undefined ? {} : { programs: resolve(directory, programs) }
+        if (rest.type === 'postgres-dump') return { ...common, ...rest, databases: rest.databases ?? [], ...found }
+        const { tail, slotLimit, ...others } = rest
         return {
           ...common,
-          ...rest,
+          ...others,
+          ...found,
           tailMs: parseDuration(tail)!,
           slotLimit: slotLimit === 'auto' || slotLimit === 'never' ? slotLimit : parseByteCount(slotLimit)!,
-          ...(programs === undefined ? {} : { programs: resolve(directory, programs) }),
         }
       }),
       schedule: scheduleOf(service, at('schedule')),

@@ -134,6 +134,35 @@ const postgresSchema = z
   })
   .describe('A PostgreSQL cluster, over the replication protocol')
 
+const postgresDumpSchema = z
+  .strictObject({
+    type: z.literal('postgres-dump'),
+    url: text
+      .refine(isPostgresUrl, { error: 'is not a PostgreSQL URL: write postgres://USER@HOST:5432/DATABASE' })
+      .describe('Connection URL of a role that may read what is dumped; may name several hosts, as of libpq'),
+    databases: z
+      .array(text)
+      .min(1, { error: 'needs at least one database' })
+      .optional()
+      .describe('Databases to dump; all but templates if left out'),
+    exclude: z
+      .array(text)
+      .default([])
+      .describe('Tables whose rows are left out: [SCHEMA.]TABLE, with * and ?; definitions stay'),
+    unlogged: z.boolean().default(true).describe('Whether rows of unlogged tables are dumped'),
+    jobs: z
+      .number()
+      .int()
+      .min(1, { error: 'must be at least 1' })
+      .max(8, { error: 'must be at most 8' })
+      .default(2)
+      .describe('How many programs read from the server at once, or load into one'),
+    programs: text.optional().describe("Directory of PostgreSQL's client programs; found by itself as a rule"),
+    fingerprint,
+    retention: retentionSchema.optional().describe('Instead of the rules of the service'),
+  })
+  .describe('Databases of a PostgreSQL server, as archives of pg_dump')
+
 const filesSchema = z
   .strictObject({
     type: z.literal('files'),
@@ -145,7 +174,7 @@ const filesSchema = z
   })
   .describe('Folders and files with all their attributes')
 
-export const sourceSchema = z.discriminatedUnion('type', [postgresSchema, filesSchema])
+export const sourceSchema = z.discriminatedUnion('type', [postgresSchema, postgresDumpSchema, filesSchema])
 
 export const serviceSchema = z.strictObject({
   owner: text.optional().describe('Team or person who answers for this service'),
@@ -227,7 +256,7 @@ export const NOT_YET = {
 export const AVAILABLE = {
   destinations: ['local', 's3', 'azure', 'gcs', 'sftp'],
   keys: ['file', 'passphrase', 'vault', 'aws-kms'],
-  sources: ['postgres', 'files'],
+  sources: ['postgres', 'postgres-dump', 'files'],
 } as const
 
 function isPostgresUrl(value: string): boolean {

@@ -124,16 +124,19 @@ function checkCombination(request: RestoreRequest, sources: SourceConfiguration[
       },
     )
   }
-  if (types.has('files') && (kind === 'lsn' || kind === 'xid' || kind === 'name')) {
-    throw new RegainError('usage', `${formatMoment(request.at)} is a moment of a database; ${request.target} is files.`)
+  if (!types.has('postgres') && (kind === 'lsn' || kind === 'xid' || kind === 'name')) {
+    throw new RegainError('usage', `${formatMoment(request.at)} is a moment of a log; ${request.target} has none.`)
   }
   if (request.start && !types.has('postgres')) {
-    throw new RegainError('usage', `--start starts a database; ${request.target} is files. Nothing was done.`)
+    throw new RegainError(
+      'usage',
+      `--start starts a recovered server, and ${request.target} holds none. Nothing was done.`,
+    )
   }
   if (Object.keys(request.tablespaces ?? {}).length > 0 && (sources.length > 1 || !types.has('postgres'))) {
     throw new RegainError('usage', '--tablespace is for one database. Nothing was done.')
   }
-  if (request.path !== null && types.has('postgres')) {
+  if (request.path !== null && (types.has('postgres') || types.has('postgres-dump'))) {
     throw new RegainError('usage', '--path selects files; a database is restored whole. Nothing was done.', {
       hint: `Name a source of files, such as ${request.target.split('/')[0]}/files.`,
     })

@@ -40,7 +40,7 @@ export async function searchSourceLog(
   const { service, sources } = selectTarget(config, request.target)
   const databases = sources.filter(({ type }) => type === 'postgres')
   const [source] = databases
-  if (source === undefined) throw new RegainError('usage', `${request.target} is files, which have no log to search.`)
+  if (source === undefined) throw new RegainError('usage', `${request.target} has no log to search.`)
   if (databases.length > 1) {
     throw new RegainError('usage', `${service.name} has several databases.`, {
       hint: `Name one: ${databases.map(({ name }) => `${service.name}/${name}`).join(', ')}`,

@@ -1,7 +1,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { Transform, type Writable } from 'node:stream'
+import { type Readable, Transform, type Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { RegainError, throwIfInterrupted } from '../../../errors.ts'
@@ -127,6 +127,11 @@ export class Client {
   /** For a program whose output nobody wants. */
   discardOutput(): void {
     this.#child.stdout!.resume()
+  }
+
+  /** All of it must be read, or `end` be called. */
+  get output(): Readable {
+    return this.#child.stdout!
   }
 
   get input(): Writable {
