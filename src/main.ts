@@ -261,7 +261,7 @@ function hostOfThisProcess(): Host {
     version: (JSON.parse(readFileSync(join(home, 'package.json'), 'utf8')) as { version: string }).version,
     ambient: { now: Date.now, randomBytes, ...thisProcess() },
     environment: process.env,
-    drivers,
+    drivers: endingWith(signal),
     launcher: join(home, 'regain'),
     stdin: process.stdin,
     stdout: process.stdout,
@@ -270,6 +270,19 @@ function hostOfThisProcess(): Host {
     onHangUp,
     processId: process.pid,
     userId: process.getuid?.() ?? null,
+  }
+}
+
+/** The drivers, whose stores hold up nobody for long who interrupts. */
+function endingWith(signal: AbortSignal): Drivers {
+  const ending = async (storage: Promise<Storage>): Promise<Storage> => {
+    const { withInterruption } = await import('./storage/interruption.ts')
+    return withInterruption(await storage, signal)
+  }
+  return {
+    ...drivers,
+    createStorage: (request) => ending(drivers.createStorage(request)),
+    openStorage: (request) => ending(drivers.openStorage(request)),
   }
 }
 
