@@ -5,7 +5,7 @@ import { COMMANDS, type CommandName } from './commands.ts'
 import type { Host } from './host.ts'
 import { createJsonOutput } from './json.ts'
 import type { Output } from './output.ts'
-import { createProgram, isCommanderError } from './program.ts'
+import { createProgram, explainUsage, isCommanderError } from './program.ts'
 import { createHumanOutput } from './render.ts'
 import { StandardOutput } from './standard-output.ts'
 
@@ -43,14 +43,14 @@ export async function runCli(args: readonly string[], host: Host): Promise<numbe
   // Mistakes in the command line itself are reported before its options are known.
   let output = createOutput(host, stdout, { json: args.includes('--json'), color: !args.includes('--no-color') })
   let status = 0
+  const program: Command = createProgram(host, stdout)
 
   try {
     const names = commandsFor(args)
-    const program: Command = createProgram(host, stdout)
     for (const name of names) await register(program, name)
     await program.parseAsync(args, { from: 'user' })
   } catch (error) {
-    status = report(error, output, host.signal)
+    status = report(explainMistake(error, program, args), output, host.signal)
   }
   const lost = await stdout.settle()
   if (lost !== null && status === 0) status = report(lost, output, host.signal)
@@ -110,14 +110,19 @@ function createOutput(host: Host, stdout: StandardOutput, options: GlobalOptions
   return createHumanOutput(host, stdout, { isQuiet: options.quiet === true, isVerbose, isColoured })
 }
 
+/** A wrong command line, in our words. */
+function explainMistake(error: unknown, program: Command, args: readonly string[]): unknown {
+  if (!isCommanderError(error) || error.exitCode === 0) return error
+  const { words, hint } = explainUsage(program, args)
+  // Commander has already worded it; help asked for by mistake carries no message of its own.
+  const message = error.message.replace(/^error: /, '')
+  const nothing = words === 'regain' ? 'No command was given.' : `${words} needs one of its commands.`
+  return new RegainError('usage', message.startsWith('(') ? nothing : message, { hint })
+}
+
 /** Tells what went wrong and gives the exit status. */
 function report(error: unknown, output: Output, signal: AbortSignal): number {
-  if (isCommanderError(error)) {
-    if (error.exitCode === 0) return 0
-    // Commander has already worded it; help asked for by mistake carries no message of its own.
-    const message = error.message.replace(/^error: /, '')
-    return told(new RegainError('usage', message.startsWith('(') ? 'No command was given.' : message))
-  }
+  if (isCommanderError(error)) return 0
   if (error instanceof RegainError) return told(error)
   // What an interruption tears down fails in many words; the person asked for it and knows.
   if (signal.aborted) return told(new RegainError('interrupted', 'The operation was interrupted.', { cause: error }))

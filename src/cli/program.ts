@@ -45,6 +45,34 @@ export function helpCommand(): Command {
   return new Command('help').argument('[command]').description('explain a command')
 }
 
+/** Of commands that have commands of their own: one to begin with. */
+const FIRST_EXAMPLES = new WeakMap<Command, string>()
+
+export function firstExample(command: Command, example: string): void {
+  FIRST_EXAMPLES.set(command, example)
+}
+
+/** What was meant, as far as the words of a wrong command line tell, and where it is explained. */
+export function explainUsage(program: Command, args: readonly string[]): { words: string; hint: string } {
+  let command = program
+  const words = ['regain']
+  for (const [i, arg] of args.entries()) {
+    if (arg.startsWith('-') || args[i - 1] === '--config' || args[i - 1] === '-c') continue
+    const next = command.commands.find((child) => child.name() === arg)
+    if (next === undefined) break
+    command = next
+    words.push(arg)
+  }
+  const path = words.join(' ')
+  const see = `See ${path} --help.`
+  if (command.commands.length === 0 || command === program) return { words: path, hint: see }
+  const help = program.createHelp()
+  const names = help.visibleCommands(command).map((child) => child.name())
+  const example = FIRST_EXAMPLES.get(command)
+  const such = example === undefined ? '' : ` For example: ${example}.`
+  return { words: path, hint: `It has ${names.filter((name) => name !== 'help').join(', ')}.${such} ${see}` }
+}
+
 export function isCommanderError(error: unknown): error is CommanderError {
   return error instanceof CommanderError
 }

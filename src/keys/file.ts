@@ -39,14 +39,33 @@ export async function createKeyFile(path: string, randomBytes: Ambient['randomBy
 }
 
 /**
- * Makes a key file of the text of one, or of a printed key as it was typed in. As createKeyFile otherwise; rejects with
- * `key-unavailable` if the text holds no key, saying why and nothing of it.
+ * Makes a key file of the text of one, or of a key as `regain key export` prints it, in a folder that is there: a name with a
+ * slip in it must not take the key to where nobody looks. As createKeyFile otherwise; rejects with `key-unavailable` if the
+ * text holds no key, saying why and nothing of it.
  */
 export async function importKeyFile(path: string, text: string): Promise<void> {
   const parsed = parseKeyFile(text)
-  if ('kek' in parsed) return createKeyFile(path, () => parsed.kek)
+  if ('kek' in parsed) {
+    await requireFolder(dirname(resolve(path)))
+    return createKeyFile(path, () => parsed.kek)
+  }
   throw new RegainError('key-unavailable', `What was given ${parsed.problem}. No key file was made.`, {
     hint: 'Correct it and give it again.',
+  })
+}
+
+async function requireFolder(folder: string): Promise<void> {
+  const found = await stat(folder).catch((error: unknown) => {
+    // What else is wrong with it, making the file tells.
+    if (errnoName(error) !== 'ENOENT') return null
+    throw new RegainError('precondition-failed', `There is no folder ${folder}. No key file was made.`, {
+      cause: error,
+      hint: `Make it first (mkdir -p -m 700 ${folder}), or correct the path.`,
+    })
+  })
+  if (found === null || found.isDirectory()) return
+  throw new RegainError('precondition-failed', `${folder} is no folder. No key file was made.`, {
+    hint: 'Correct the path.',
   })
 }
 

@@ -9,6 +9,9 @@ import { PAPER_TAG, parsePaper } from './paper.ts'
  */
 const TAG = 'regain-key-1'
 
+/** As `regain key export` shows a key, without a check: only the repository tells whether it is the right one. */
+const HEX_LINE = /^[0-9A-Fa-f]{64}$/
+
 const KEY_LINE = /^regain-key-1:([A-Za-z0-9+/]{43}=):([0-9a-f]{8})$/
 
 const COMMENT = `\
@@ -20,7 +23,7 @@ export function keyFileText(kek: Buffer): string {
   return `${COMMENT}${TAG}:${kek.toString('base64')}:${check(kek)}\n`
 }
 
-/** Takes a printed key as well. The KEK, or what is wrong with the text, as the end of a sentence that never holds a part of it. */
+/** Takes a printed key, and 64 hex digits, as well. The KEK, or what is wrong with the text, as the end of a sentence that never holds a part of it. */
 export function parseKeyFile(text: string): { kek: Buffer } | { problem: string } {
   const lines = text
     .replace(/^\uFEFF/, '')
@@ -31,8 +34,9 @@ export function parseKeyFile(text: string): { kek: Buffer } | { problem: string 
   if (lines.length === 0) return { problem: 'holds no key: it is empty or was cut off' }
   if (lines[0] === PAPER_TAG) return parsePaper(lines.slice(1))
   if (lines.length > 1) return { problem: 'holds more than one line besides comments' }
+  if (HEX_LINE.test(lines[0]!)) return { kek: Buffer.from(lines[0]!, 'hex') }
   const match = KEY_LINE.exec(lines[0]!)
-  if (!match) return { problem: `is not a key file: its line is not of the form ${TAG}:KEY:CHECK` }
+  if (!match) return { problem: `is not a key file: its line is not of the form ${TAG}:KEY:CHECK, nor 64 hex digits` }
   const kek = Buffer.from(match[1]!, 'base64')
   if (kek.length === KEY_BYTES && check(kek) === match[2]) return { kek }
   kek.fill(0)

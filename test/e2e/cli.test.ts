@@ -113,6 +113,23 @@ describe('usage', () => {
     }
   })
 
+  test('a command that needs one of its commands names them, an example, and its own help', async () => {
+    const cwd = home
+    for (const [args, hint] of [
+      [
+        ['key'],
+        /regain key needs one of its commands.*It has list, add, rotate.*regain key list shop.*regain key --help/s,
+      ],
+      [['repository', 'chek'], /Did you mean check\?.*regain repository check shop/s],
+      [['log', '--config', 'key'], /regain log needs one of its commands.*regain log search shop\/db/s],
+      [['key', 'add'], /missing required argument 'service'.*regain key add --help/s],
+    ] as const) {
+      const { status, stderr, stdout } = await regain(cwd, ...args)
+      assert.deepEqual([status, stdout], [2, ''])
+      assert.match(stderr, hint)
+    }
+  })
+
   test('with --json a mistake is one error line, wherever --json stands', async () => {
     const { status, lines } = await json(home, 'restore', 'shop', '--to', 'x', '--at', 'yesterday')
     assert.equal(status, 2)
@@ -759,6 +776,15 @@ describe('keys', () => {
     assert.equal(typed.status, 0, typed.stderr)
     assert.equal(await readFile(join(cwd, 'main.key'), 'utf8'), await readFile(join(cwd, 'lost.key'), 'utf8'))
     assert.equal((await type(stdout)).status, 6, 'never over a key file')
+    // What the other form prints, which has no check, is taken as well; and a key never goes to a folder nobody made.
+    const digits = (await regain(cwd, 'key', 'export', 'shop')).stdout
+    const into = (path: string) =>
+      runCommand(LAUNCHER, ['key', 'import', path], { cwd, env: environment(), input: digits })
+    const nowhere = await into('keys/second.key')
+    assert.deepEqual([nowhere.status, /There is no folder .*mkdir -p/s.test(nowhere.stderr)], [6, true], nowhere.stderr)
+    await assert.rejects(readFile(join(cwd, 'keys/second.key')), { code: 'ENOENT' })
+    assert.equal((await into('second.key')).status, 0)
+    assert.equal(await readFile(join(cwd, 'second.key'), 'utf8'), await readFile(join(cwd, 'main.key'), 'utf8'))
     assert.equal((await regain(cwd, 'verify', 'shop')).status, 0)
     await writeFile(join(cwd, 'paper.txt'), stdout)
     const program = join(cwd, 'backups/shop/recover.py')

@@ -1,6 +1,6 @@
 import type { Register } from '../cli.ts'
 import { count } from '../format.ts'
-import { helpCommand } from '../program.ts'
+import { firstExample, helpCommand } from '../program.ts'
 
 const EXAMPLES = `
 Examples:
@@ -17,6 +17,7 @@ export const register: Register = (program, run) => {
     .description('check, show or describe the configuration')
     .addHelpCommand(helpCommand())
     .addHelpText('after', EXAMPLES)
+  firstExample(config, 'regain config check')
 
   config
     .command('check')

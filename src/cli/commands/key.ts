@@ -4,7 +4,7 @@ import type { Register } from '../cli.ts'
 import { formatTime, table } from '../format.ts'
 import type { Host } from '../host.ts'
 import type { Output } from '../output.ts'
-import { helpCommand } from '../program.ts'
+import { firstExample, helpCommand } from '../program.ts'
 
 const EXAMPLES = `
 A key only ever opens the keys inside a repository; any number of keys can open the same one.
@@ -16,7 +16,7 @@ Examples:
   regain key rotate shop second   second takes the place of the key in use, which opens the backups no longer
   regain key remove shop 6ff04eca takes a key out, by the first digits of its name or by its label
   regain key export shop --printable | lpr     the key for the safe: short lines with checks, to be typed in again
-  regain key import found.key     makes a key file of a printed key that is typed in (end with Ctrl-D)
+  regain key import found.key     makes a key file of a key that is typed in as it was printed (end with Ctrl-D)
 
 Who kept a removed key and an old copy of the repository can still read that copy, and whatever is sealed later under the
 same data key if they saved that: regain repository rekey ends it.`
@@ -28,6 +28,7 @@ export const register: Register = (program, run) => {
     .description('the keys that open a repository')
     .addHelpCommand(helpCommand())
     .addHelpText('after', EXAMPLES)
+  firstExample(key, 'regain key list shop')
 
   key
     .command('list')
@@ -114,7 +115,7 @@ export const register: Register = (program, run) => {
 
   key
     .command('export')
-    .description('print the key itself, for recovery without Regain')
+    .description('print the key itself, as 64 hex digits: for recovery without Regain, and for key import')
     .argument('<service>', 'the service')
     .option('--printable', 'in short lines with checks, for paper')
     .action((service: string, flags: { printable?: boolean }) =>
@@ -131,8 +132,8 @@ export const register: Register = (program, run) => {
 
   key
     .command('import')
-    .description('make a key file of a printed key that is typed in, or of the text of a key file')
-    .argument('<file>', 'the key file to make; never one that is there')
+    .description('make a key file of what key export printed, typed or piped in, or of the text of a key file')
+    .argument('<file>', 'the key file to make, in a folder that is there; never over another')
     .action((file: string) =>
       run(async (session) => {
         const { importKey } = await import('../../operations/key.ts')

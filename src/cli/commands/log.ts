@@ -1,5 +1,5 @@
 import type { Register } from '../cli.ts'
-import { helpCommand } from '../program.ts'
+import { firstExample, helpCommand } from '../program.ts'
 import { registerSearch } from './log-search.ts'
 
 /** What the recovery script in a restored data directory takes for "there is no such file". */
@@ -11,6 +11,7 @@ export const register: Register = (program, run) => {
     .helpGroup('Getting data back:')
     .description('find out when data was lost: search the log of a database')
     .addHelpCommand(helpCommand())
+  firstExample(log, 'regain log search shop/db')
   registerSearch(log, run)
   log
     .command('fetch', { hidden: true })
