@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, describe, it } from 'node:test'
-import { createTestRepository, someBytes, type TestRepository, temporaryFolder } from '../../test/support/repository.ts'
+import {
+  createTestRepository,
+  someBytes,
+  startRequest,
+  type TestRepository,
+  temporaryFolder,
+} from '../../test/support/repository.ts'
 import { type FaultScript, withFaults } from '../storage/fault.ts'
 import { type MemoryStorage, openMemoryStorage } from '../storage/memory.ts'
 import type { SourceLog } from './api.ts'
@@ -64,24 +70,52 @@ describe('the log of a source', () => {
     assert.equal(await log.readHistory('3.history'), null)
   })
 
-  it('puts the bytes of the source in the place of a segment that is damaged, and says so; never of a history', async () => {
-    const object = `log/db/segments/${BRANCH}/${SEGMENT}`
+  const hurt = (name: string) => {
+    const bytes = Buffer.from(memory.objects.get(name)!)
+    bytes[bytes.length - 1]! ^= 1
+    memory.objects.set(name, bytes)
+  }
+
+  it('puts the bytes of the source in the place of a segment or history that is damaged, and says so', async () => {
     await log.putSegment(BRANCH, SEGMENT, Buffer.from('right'), at(1))
-    await log.putHistory('system', Buffer.from('1'))
-    for (const name of [object, 'log/db/histories/system']) {
-      const bytes = Buffer.from(memory.objects.get(name)!)
-      bytes[bytes.length - 1]! ^= 1
-      memory.objects.set(name, bytes)
-    }
+    await log.putHistory('00000002.history', Buffer.from('1'))
+    for (const name of [`log/db/segments/${BRANCH}/${SEGMENT}`, 'log/db/histories/00000002.history']) hurt(name)
     await assert.rejects(log.read(BRANCH, SEGMENT), { code: 'repository-damaged' })
     await log.putSegment(BRANCH, SEGMENT, Buffer.from('right'), at(2))
     assert.deepEqual(await read(), { bytes: 'right', whole: true, meta: at(2) })
     const told = made.ambient.lines.filter(
-      ({ level, message }) => level === 'warning' && /DAMAGED LOG SEGMENT/.test(message),
+      ({ level, message }) => level === 'warning' && /DAMAGED PART OF THE LOG/.test(message),
     )
     assert.equal(told.length, 1)
     await assert.rejects(log.putSegment(BRANCH, SEGMENT, Buffer.from('wrong'), at(2)), { code: 'log-conflict' })
-    await assert.rejects(log.putHistory('system', Buffer.from('2')), { code: 'repository-damaged' })
+    await log.putHistory('00000002.history', Buffer.from('1'))
+    assert.equal((await log.readHistory('00000002.history'))?.toString(), '1')
+  })
+
+  it('puts whose log it is in its place again only if the points of the source say the same', async () => {
+    await log.putHistory('system', Buffer.from('1\n'))
+    hurt('log/db/histories/system')
+    await log.putHistory('system', Buffer.from('1\n'))
+    assert.equal((await log.readHistory('system'))?.toString(), '1\n', 'a log that holds nothing')
+
+    await log.putSegment(BRANCH, SEGMENT, Buffer.from('right'), at(1))
+    hurt('log/db/histories/system')
+    await assert.rejects(log.putHistory('system', Buffer.from('1\n')), { code: 'repository-damaged' })
+    const session = await made.repository.startPoint(startRequest({ source: 'db', sourceType: 'postgres' }))
+    await session.commit({ kind: 'full', root: '/', positions: { systemId: '1' }, sourceBytes: 0, missed: [] })
+    await assert.rejects(log.putHistory('system', Buffer.from('2\n')), { code: 'repository-damaged' })
+    await log.putHistory('system', Buffer.from('1\n'))
+    assert.equal((await log.readHistory('system'))?.toString(), '1\n')
+  })
+
+  it('goes on from what comes before a damaged tail', async () => {
+    await tail(0, 'abc', 1)
+    await tail(3, 'def', 2)
+    hurt(`log/db/tails/${BRANCH}/${SEGMENT}/0000000003`)
+    assert.deepEqual(await read(), { bytes: 'abc', whole: false, meta: at(1) })
+    assert.deepEqual((await log.list()).tails, [{ branch: BRANCH, name: SEGMENT, available: 3 }])
+    await tail(3, 'de', 2)
+    assert.deepEqual(await read(), { bytes: 'abcde', whole: false, meta: at(2) })
   })
 
   it('stores what another removed between two looks', async () => {

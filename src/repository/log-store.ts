@@ -8,6 +8,7 @@ import { epochOf, isLeftOverTail, requireCurrentEpoch, tailComponent, tailPlace 
 import { FIRST_EPOCH } from './format/domain-keys.ts'
 import { lastComponent, PREFIX } from './format/object-names.ts'
 import { openObject, sealObject } from './format/sealed.ts'
+import { isOwner, OWNER_HISTORY } from './log-owner.ts'
 import type { RepositoryState } from './repository-state.ts'
 import { compress, compressBound, decompress } from './zstd.ts'
 
@@ -202,18 +203,20 @@ class Log implements SourceLog {
   }
 
   /**
-   * A segment that cannot be opened contradicts nothing and helps nobody, and whoever puts it holds its bytes, perhaps the
-   * last that anybody does: they take its place. Not so a history: `system`, whose log this is, must never change hands.
+   * What cannot be opened contradicts nothing and helps nobody, and whoever puts it holds its bytes, perhaps the last that
+   * anybody does: they take its place. But `system`, whose log this is, must not change hands by that.
    */
   private async readOrMend(object: string, kind: 'L' | 'H', bytes: Buffer, meta: PieceMeta): Promise<Piece | null> {
     try {
       return await this.readObject(object, kind)
     } catch (error) {
-      if (kind === 'H' || !isDamage(error)) throw error
+      if (!isDamage(error)) throw error
       // Sealed in an epoch that began since: not damaged, and not to be replaced.
       await requireCurrentEpoch(this.state)
+      const isOwners = lastComponent(object) !== OWNER_HISTORY || (await isOwner(this.state, this.source, bytes))
+      if (kind === 'H' && !isOwners) throw unknownOwner(object, error)
       await this.state.storage.put(object, this.seal(object, kind, bytes, meta))
-      const message = `A DAMAGED LOG SEGMENT WAS REPLACED by the bytes that the source still had: ${error.message} Find out what damages objects there.`
+      const message = `A DAMAGED PART OF THE LOG WAS REPLACED by the bytes that the source still had: ${error.message} Find out what damages objects there.`
       this.state.ambient.log('warning', message, { object })
       return { bytes, meta }
     }
@@ -231,7 +234,7 @@ class Log implements SourceLog {
       if (isLeftOverTail(this.state, object)) continue
       const { offset } = tailPlace(lastComponent(object))
       if (offset > end) break
-      const piece = await this.readObject(object, 'L')
+      const piece = await this.readTail(object)
       if (!piece) break
       if (offset + piece.bytes.length <= end) continue
       pieces.push(piece.bytes.subarray(end - offset))
@@ -239,6 +242,18 @@ class Log implements SourceLog {
       until = piece.meta.until
     }
     return pieces.length === 0 ? null : { bytes: Buffer.concat(pieces), meta: { until } }
+  }
+
+  /** One that is damaged ends what there is: its follower puts it again, and a recovery goes as far as what is before it. */
+  private async readTail(object: string): Promise<Piece | null> {
+    try {
+      return await this.readObject(object, 'L')
+    } catch (error) {
+      if (!isDamage(error)) throw error
+      const message = `The newest part of the log is damaged: ${error.message} What comes before it counts.`
+      this.state.ambient.log('error', message, { object })
+      return null
+    }
   }
 
   private seal(object: string, kind: 'L' | 'H', bytes: Buffer, meta: PieceMeta): Buffer {
@@ -280,6 +295,17 @@ function conflict(object: string): RegainError {
   return new RegainError(
     'log-conflict',
     `${object} is already in the repository with other content. It was left as it is; the new content was not stored.`,
+  )
+}
+
+function unknownOwner(object: string, cause: RegainError): RegainError {
+  return new RegainError(
+    'repository-damaged',
+    `${object} is damaged, which says what server this log is of, and no recovery point of the source names this one. Nothing was stored.`,
+    {
+      cause,
+      hint: 'Bring it back from another destination: regain repository repair. Or give the server a source of its own.',
+    },
   )
 }
 

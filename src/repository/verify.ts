@@ -226,7 +226,9 @@ async function checkLog(state: RepositoryState, options: VerifyOptions, report: 
       // A tail is dropped as soon as its segment is whole: no loss.
       if (isRegainError(error, 'storage-not-found')) return
       if (!isDamage(error)) throw error
-      const detail = `${error.message} Recovery can't go past ${lastComponent(name)} on this branch of the log.`
+      const detail = name.includes('/histories/')
+        ? `${error.message} Without it a recovery may not find its way from one branch of the log to the next. Whoever follows the log puts it again.`
+        : `${error.message} Recovery can't go past ${lastComponent(name)} on this branch of the log.`
       report.problems.push({ object: name, kind: 'changed', detail, hurts: [] })
     }
   })

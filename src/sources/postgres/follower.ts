@@ -126,13 +126,23 @@ class FollowerRun {
   async #storeHistories(connection: ReplicationConnection, timeline: number): Promise<TimelineHistory> {
     const history = await storeHistory(connection, this.#store, timeline)
     for (const { timeline: ancestor } of history.ancestors) {
-      if (ancestor === 1 || (await this.#store.readHistory(historyName(ancestor))) !== null) continue
+      if (ancestor === 1 || (await this.#holdsHistory(ancestor))) continue
       await storeHistory(connection, this.#store, ancestor).catch((error: unknown) => {
         // Each history names all ancestors itself, so only a recovery *to* that ancestor would miss it.
         if (sqlStateOf(error) !== WAL_REMOVED) throw error
       })
     }
     return history
+  }
+
+  /** A damaged one is put again. */
+  async #holdsHistory(timeline: number): Promise<boolean> {
+    try {
+      return (await this.#store.readHistory(historyName(timeline))) !== null
+    } catch (error) {
+      if (isRegainError(error, 'repository-damaged')) return false
+      throw error
+    }
   }
 
   /** From what the slot keeps; or, if the store's log ends before that and the server still has what is between, from there. */
