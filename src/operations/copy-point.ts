@@ -1,6 +1,7 @@
 import { isRegainError } from '../errors.ts'
-import { type Ambient, comparePaths, type Entry, originOf, type Point } from '../model.ts'
+import { type Ambient, type Entry, originOf, type Point } from '../model.ts'
 import type { OpenPoint, PointSession, Repository } from '../repository/api.ts'
+import { Walk } from '../repository/repository.ts'
 import type { Reporting } from './context.ts'
 import { commitOrDiscard } from './sessions.ts'
 
@@ -101,26 +102,6 @@ async function* findAlike(
   } finally {
     await before.close()
     await copied.close()
-  }
-}
-
-/** One listing, read as far as the path that is asked for; paths are asked for in order. */
-class Walk {
-  private readonly entries: AsyncIterableIterator<Entry>
-  private next: IteratorResult<Entry, unknown> | null = null
-
-  constructor(entries: AsyncIterableIterator<Entry>) {
-    this.entries = entries
-  }
-
-  async at(path: string): Promise<Entry | null> {
-    this.next ??= await this.entries.next()
-    while (!this.next.done && comparePaths(this.next.value.path, path) < 0) this.next = await this.entries.next()
-    return !this.next.done && this.next.value.path === path ? this.next.value : null
-  }
-
-  async close(): Promise<void> {
-    await this.entries.return?.()
   }
 }
 

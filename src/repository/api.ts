@@ -53,6 +53,19 @@ export interface Repository {
   /** Carries a plan out, safely beside backups, restores and prunes; what died on the way is done by the next one. */
   repair(plan: RepairPlan, options: { signal: AbortSignal; progress(progress: Progress): void }): Promise<void>
 
+  /** What of these problems another repository of the service may mend. Changes nothing. */
+  planFetch(problems: readonly UnmendedProblem[], from: Repository, signal: AbortSignal): Promise<FetchPlan>
+
+  /**
+   * Brings back what is lost here and there is: chunks found by content and proven by their ids, pieces of the log. Nothing that
+   * can be read is replaced. What died on the way is kept, and used by the next one.
+   */
+  fetch(
+    plan: FetchPlan,
+    from: Repository,
+    options: { signal: AbortSignal; progress(progress: Progress): void },
+  ): Promise<FetchReport>
+
   /** What a prune would do. Changes nothing. Rejects, `repository-damaged`, if a point that counts can't be read whole: then nothing may go. */
   planPrune(request: PruneRequest): Promise<PrunePlan>
 
@@ -209,6 +222,8 @@ export interface OpenPoint {
   readFile(path: string): Promise<Buffer>
   /** Content of a file in order, verified, flat memory. Holes come as zeros. */
   stream(entry: Entry): AsyncIterableIterator<Buffer>
+  /** Content of a file without its holes, verified, at places that ascend; what lies between them is not read. */
+  cursor(entry: Entry): { read(offset: number, length: number): Promise<Buffer> }
   /**
    * Content of many files, in the order of `entries`: for each its pieces, verified, without its holes, then null. Reads
    * ahead in parallel; memory stays flat. Entries that `wants` refuses, and hard links, give their null only.
@@ -293,6 +308,30 @@ export interface RepairStep {
   /** Names of the objects in storage that it is about. */
   objects: string[]
   why: string
+}
+
+export interface FetchStep {
+  action: 'fetch-chunks' | 'fetch-log'
+  /** The points (ends/ID) that miss chunks; the pieces of the log. */
+  objects: string[]
+  why: string
+}
+
+/** What may be brought from one other repository. */
+export interface FetchPlan {
+  steps: FetchStep[]
+  problems: UnmendedProblem[]
+  /** What nothing there can mend. */
+  left: UnmendedProblem[]
+}
+
+export interface FetchReport {
+  /** Brought back, pages of listings included. */
+  chunks: number
+  bytes: number
+  logObjects: number
+  /** What was looked for there in vain. */
+  left: UnmendedProblem[]
 }
 
 export interface UnmendedProblem extends VerifyProblem {

@@ -24,7 +24,7 @@ const BATCH_FILES = 256
 const BATCH_BYTES = 4 * 1024 * 1024
 /** Entries with up to this many chunks carry their ids; more go to lists of up to LIST_IDS. */
 export const INLINE_CHUNKS = 256
-const LIST_IDS = 8192
+export const LIST_IDS = 8192
 /** Entries that may wait for an earlier one's content. */
 const MAX_WAITING = 20_000
 /** Metadata pages keep to one thread, so that they share packs. */

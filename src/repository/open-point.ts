@@ -4,6 +4,7 @@ import type { OpenPoint } from './api.ts'
 import { type ChunkIndex, loadChunkIndex } from './chunk-index.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import { readCommit } from './commits.ts'
+import { ContentCursor } from './content-cursor.ts'
 import { readContents } from './contents.ts'
 import { Copies, type ReloadIndex } from './copies.ts'
 import { chunkIds, dataRanges, findEntry, readLeaves, readListing } from './listing-reader.ts'
@@ -152,6 +153,11 @@ class PointReader implements OpenedPoint {
     yield* zeros((source.size ?? 0) - position)
     const extra = await ids.next()
     if (rest.length > 0 || !extra.done) throw contradicts(source)
+  }
+
+  cursor(entry: Entry): ContentCursor {
+    const lengthOf = (id: Uint8Array) => this.copies.locate(id)?.length ?? null
+    return new ContentCursor({ lengthOf, readChunk: this.readChunk }, entry)
   }
 
   contents: OpenPoint['contents'] = (entries, wants) =>

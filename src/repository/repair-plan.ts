@@ -51,10 +51,11 @@ function indexPacks(facts: RepairFacts, marked: ReadonlySet<string>): RepairStep
   return { action: 'index-packs', objects: packs.map(packName), why }
 }
 
-function removeSegments({ changedSegments, undescribed }: RepairFacts): RepairStep {
+function removeSegments({ changedSegments, undescribed, problems }: RepairFacts): RepairStep {
   const why = 'These index segments are damaged and of no use any more.'
   // What such a segment still says, in bytes that were not hurt, may be the last word on what these packs hold.
-  return { action: 'remove-segments', objects: undescribed.length > 0 ? [] : [...changedSegments], why }
+  const mayTell = undescribed.length > 0 && problems.some(({ hurts }) => hurts.length > 0)
+  return { action: 'remove-segments', objects: mayTell ? [] : [...changedSegments], why }
 }
 
 function setAside({ damaged }: RepairFacts, marked: ReadonlySet<string>): RepairStep {
@@ -80,7 +81,7 @@ function writeCompanions({ companions }: RepairFacts): RepairStep {
 
 function adviceFor({ object, hurts }: VerifyProblem, { service, changedSegments }: RepairFacts): string {
   if (hurts.length > 0)
-    return `Take a new backup (regain backup ${service}): it stores again what the source still has, and that mends every point which shares it. If another destination has these points, restore them from there.`
+    return `Take a new backup (regain backup ${service}): it stores again what the source still has, and that mends every point which shares it. A destination that has these points and could not be reached now mends them when this repair is made again.`
   if (changedSegments.includes(object))
     return 'It stays, because a damaged pack may be described nowhere else. It does no harm.'
   for (const [prefix, advice] of ADVICE) if (object.startsWith(prefix)) return advice.replaceAll('SERVICE', service)
@@ -95,7 +96,7 @@ const ADVICE: [prefix: string, advice: string][] = [
   [PREFIX.receipts, 'If its point is listed, the next backup writes it again; else that point is lost.'],
   [
     PREFIX.log,
-    'Take a new backup (regain backup SERVICE): recovery from that point on needs no older log. If another destination has this log, recover across it from there.',
+    'Take a new backup (regain backup SERVICE): recovery from that point on needs no older log. A destination that has this log and could not be reached now mends it when this repair is made again.',
   ],
   [PREFIX.generations, 'No backup can be written safely here: take new ones at another destination.'],
 ]

@@ -25,6 +25,7 @@ const MAX_THREADS = 8
 const MIN_PREFIX_DIGITS = 4
 
 export { tellsDestroyed } from './unwrap.ts'
+export { Walk } from './walk.ts'
 
 /**
  * Makes a repository in an empty store. Order in which it becomes durable: companions, wrapped key, and repository.json,
@@ -207,6 +208,12 @@ class OpenRepository implements Repository {
 
   repair: Repository['repair'] = async (plan, options) =>
     (await import('./repair.ts')).carryOutRepair(this.state, plan, options)
+
+  planFetch: Repository['planFetch'] = async (problems, from, signal) =>
+    (await import('./refetch/fetch.ts')).planFetch(problems, from, signal)
+
+  fetch: Repository['fetch'] = async (plan, from, options) =>
+    (await import('./refetch/fetch.ts')).carryOutFetch(this.state, plan, from, options)
 
   planPrune: Repository['planPrune'] = async (request) =>
     (await import('./collector/plan.ts')).planPrune(this.state, request)

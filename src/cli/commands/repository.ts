@@ -1,10 +1,10 @@
 import { formatDuration } from '../../config/duration.ts'
 import type { RekeyOutcome } from '../../operations/rekey.ts'
-import type { RepairOutcome } from '../../operations/repair.ts'
+import type { AnyRepairStep, RepairOutcome } from '../../operations/repair.ts'
 import type { StoreOutcome } from '../../operations/repository.ts'
 import type { Register, Session } from '../cli.ts'
-import { count } from '../format.ts'
-import { helpCommand } from '../program.ts'
+import { count, formatBytes } from '../format.ts'
+import { firstExample, helpCommand } from '../program.ts'
 import { tellProblem, tellVerified } from './verify.ts'
 
 const EXAMPLES = `
@@ -15,12 +15,15 @@ Examples:
   regain repository check far     the same for what is at one destination`
 
 const REPAIR_HELP = `
-Rebuilds a lost or damaged index from the packs, and sets damaged packs aside, so that the next backup stores again what
-they held. Nothing that can still be read is removed. Then take a backup. Exit status 4: something can not be mended here.
+Rebuilds a lost or damaged index from the packs, sets damaged packs aside, and brings what points and logs miss from the
+service's other destinations, where they have it. What is still missing the next backup stores again, if the source has it.
+Nothing that can still be read is removed or replaced. Each step is shown before it is done; what is interrupted goes on when
+the command is given again. Exit status 4: something can not be mended.
 
 Examples:
   regain repository repair shop --dry-run      what would be done
-  regain repository repair shop --read-data    also what only a look at every byte finds`
+  regain repository repair shop --read-data    also what only a look at every byte finds
+  regain repository repair shop --destination hot --from offsite    mend hot with what offsite has, and nothing else`
 
 export const register: Register = (program, run) => {
   const repository = program
@@ -29,6 +32,7 @@ export const register: Register = (program, run) => {
     .description('where the data of a service is kept')
     .addHelpCommand(helpCommand())
     .addHelpText('after', EXAMPLES)
+  firstExample(repository, 'regain repository check shop')
 
   repository
     .command('init')
@@ -70,18 +74,19 @@ export const register: Register = (program, run) => {
     .option('--read-data', 'look for damage in every byte')
     .option('--dry-run', 'say what would be done, and do nothing')
     .option('--destination <name>', 'at this destination only')
+    .option('--from <destination>', 'bring what is lost from this one only; any other of the service if left out')
     .option('--accept-loss', 'tell no more of points that were seen there and are gone, or of another repository there')
     .addHelpText('after', REPAIR_HELP)
     .action((service: string, options: RepairOptions) =>
       run(async (session) => {
         const application = await session.application()
         const { repair } = await import('../../operations/repair.ts')
-        const { destination, readData = false, dryRun: isDryRun = false, acceptLoss = false } = options
+        const { destination, from, readData = false, dryRun: isDryRun = false, acceptLoss = false } = options
         const outcomes = await repair(
           application,
-          { service, destination, readData, isDryRun, acceptLoss },
+          { service, destination, from, readData, isDryRun, acceptLoss },
           session.reporting,
-          (plan) => tellPlan(session, plan),
+          (steps) => tellSteps(session, steps),
           (outcome) => tellRepaired(session, outcome),
         )
         return outcomes.every(({ left }) => left.length === 0) ? 0 : 4
@@ -129,12 +134,15 @@ interface RepairOptions {
   readData?: boolean
   dryRun?: boolean
   destination?: string
+  from?: string
   acceptLoss?: boolean
 }
 
-function tellPlan({ output }: Session, plan: Omit<RepairOutcome, 'durationMs' | 'accepted'>): void {
-  for (const { action, objects, why } of plan.steps) {
-    output.say(`${ACTIONS[action](count(objects.length, NOUNS[action]))}. ${why}`)
+function tellSteps({ output }: Session, steps: readonly AnyRepairStep[]): void {
+  for (const step of steps) {
+    const { action, objects, why } = step
+    const from = 'from' in step ? ` from ${step.from}` : ''
+    output.say(`${ACTIONS[action](count(objects.length, NOUNS[action]))}${from}. ${why}`)
     for (const object of objects.slice(0, OBJECTS_SHOWN)) output.say(`  ${object}`)
     if (objects.length > OBJECTS_SHOWN) output.say(`  … and ${objects.length - OBJECTS_SHOWN} more`)
   }
@@ -146,6 +154,10 @@ function tellRepaired({ output }: Session, outcome: RepairOutcome): void {
     tellProblem(output, problem)
     output.warn(`  ${problem.advice}`)
   }
+  for (const { from, chunks, bytes, logObjects } of outcome.fetched)
+    output.say(
+      `Brought from ${from}: ${count(chunks, 'chunk')} (${formatBytes(bytes)}), ${count(logObjects, 'log object')}.`,
+    )
   for (const point of outcome.accepted) output.say(`Recovery point ${point} is given up.`)
   const done = steps.length === 0 ? 'nothing to repair' : isDryRun ? 'nothing was done: this was a dry run' : 'repaired'
   const rest = left.length === 0 ? '' : `; ${count(left.length, 'PROBLEM')} can not be mended here`
@@ -155,19 +167,23 @@ function tellRepaired({ output }: Session, outcome: RepairOutcome): void {
 
 const OBJECTS_SHOWN = 10
 
-const ACTIONS: Record<RepairOutcome['steps'][number]['action'], (what: string) => string> = {
+const ACTIONS: Record<AnyRepairStep['action'], (what: string) => string> = {
   'index-packs': (what) => `Index ${what}`,
   'remove-segments': (what) => `Remove ${what}`,
   'set-aside-packs': (what) => `Set ${what} aside`,
+  'fetch-chunks': (what) => `Bring what is missing to ${what}`,
+  'fetch-log': (what) => `Bring ${what}`,
   'remove-pins': (what) => `Remove ${what}`,
   'write-companions': (what) => `Write ${what} anew`,
 }
 
-const NOUNS: Record<RepairOutcome['steps'][number]['action'], string> = {
+const NOUNS: Record<AnyRepairStep['action'], string> = {
   'index-packs': 'pack',
   'remove-segments': 'index segment',
   'set-aside-packs': 'pack',
-  'remove-pins': 'pin of a reader',
+  'fetch-chunks': 'point',
+  'fetch-log': 'log object',
+  'remove-pins': 'damaged pin',
   'write-companions': 'file',
 }
 

@@ -3,12 +3,10 @@ import type { PlannedPack } from '../api.ts'
 import { mapBounded } from '../bounded.ts'
 import type { ChunkPlace } from '../chunk-index.ts'
 import { fetchGroups } from '../chunk-reader.ts'
-import { ChunkTable } from '../chunk-table.ts'
-import { tidy } from '../cleanup.ts'
-import type { ReadChunksReply, StoredBytes } from '../compute/messages.ts'
+import type { ReadChunksReply } from '../compute/messages.ts'
 import { isLoss } from '../damage.ts'
 import { packName } from '../format/object-names.ts'
-import { PackStore } from '../pack-store.ts'
+import { PackSession } from '../pack-session.ts'
 import { describeStretch, stretchesOf } from '../restore-plan.ts'
 import { type Catalog, type CatalogPack, groupsOf } from './catalog.ts'
 import { readNewest } from './generation.ts'
@@ -16,8 +14,6 @@ import type { Marks } from './mark.ts'
 import type { Removal } from './remove-packs.ts'
 import { survey } from './survey.ts'
 
-/** zstd level, as of new data: docs/decisions/0003. */
-const LEVEL = 2
 const STRETCHES_AT_ONCE = 4
 
 interface NeededChunk {
@@ -48,52 +44,35 @@ class Repack {
   private readonly removal: Removal
   private readonly catalog: Catalog
   private readonly marks: Marks
-  private readonly session: number
-  private readonly store: PackStore
-  private failure: { error: unknown } | null = null
+  private readonly session: PackSession
 
   constructor(removal: Removal, catalog: Catalog, marks: Marks, fromReserve: boolean) {
     this.removal = removal
     this.catalog = catalog
     this.marks = marks
-    this.session = removal.state.pool.newSession()
-    const failed = (error: unknown) => {
-      this.failure ??= { error }
-    }
-    this.store = new PackStore(removal.state, removal.signal, failed, { fromReserve })
+    this.session = new PackSession(removal.state, removal.signal, { fromReserve })
   }
 
   async run(packs: readonly CatalogPack[]): Promise<{ packs: string[]; bytesWritten: number }> {
-    const { state, progress } = this.removal
-    const { pool } = state
-    const stopListening = pool.onPack(this.session, (pack, giveBack) => this.store.take(pack, giveBack))
+    const { progress } = this.removal
+    const done: string[] = []
     try {
-      const base = ChunkTable.create(0).share()
-      const claims = ChunkTable.create(0).share()
-      pool.begin({ type: 'begin-session', session: this.session, base, claims, level: LEVEL, pace: null })
-      const done: string[] = []
       for (const pack of packs) {
         progress({
           phase: 'repacking',
-          bytesDone: this.store.storedBytes,
+          bytesDone: this.session.storedBytes,
           filesDone: done.length,
           filesTotal: packs.length,
         })
         if (await this.copy(pack)) done.push(pack.name)
       }
-      await pool.flush({ type: 'flush', session: this.session })
-      await this.store.finish()
-      this.throwIfFailed()
-      return { packs: done, bytesWritten: this.store.storedBytes }
     } catch (error) {
-      pool.drop(this.session)
-      // What is stored already is indexed, if that can be: the next prune then finds two copies and removes one.
-      await tidy((signal) => this.store.salvage(signal)).catch(() => undefined)
+      // What is stored already is found there twice by the next prune, which removes one copy.
+      await this.session.giveUp()
       throw error
-    } finally {
-      stopListening()
-      await pool.end({ type: 'end-session', session: this.session })
     }
+    await this.session.finish()
+    return { packs: done, bytesWritten: this.session.storedBytes }
   }
 
   /** False: something of it can't be read, so the pack must stay. */
@@ -119,17 +98,16 @@ class Repack {
   private async copyStretch(chunks: readonly NeededChunk[], metadata: boolean): Promise<boolean> {
     const { state, signal } = this.removal
     throwIfInterrupted(signal)
-    this.throwIfFailed()
+    this.session.throwIfFailed()
     const { source, ids, places } = describeStretch(chunks)
     try {
       const fetched = await fetchGroups(state, source, signal)
       const read = await state.pool.run<ReadChunksReply>({ type: 'read-chunks', source: fetched, ids, places })
       // Each chunk was compared with its id as it was read. A copy that is hurt is no copy to make another of.
       if (read.lost.length > 0) return this.leave(source.pack, `${read.lost.length} chunks can't be read`)
-      const parts = chunks.map(({ place }) => ({ length: place.length, chunking: 'one' as const }))
-      const job = { type: 'bytes', session: this.session, buffer: read.bytes, parts, metadata } as const
-      const stored = await state.pool.run<StoredBytes>(job, [read.bytes])
-      if (Buffer.compare(stored.ids, ids) !== 0) throw new Error('chunks changed on their way from pack to pack')
+      const lengths = chunks.map(({ place }) => place.length)
+      const stored = await this.session.put(read.bytes, lengths, metadata)
+      if (Buffer.compare(stored, ids) !== 0) throw new Error('chunks changed on their way from pack to pack')
       return true
     } catch (error) {
       if (isLoss(error)) return this.leave(source.pack, error.message)
@@ -140,9 +118,5 @@ class Repack {
   private leave(pack: string, detail: string): false {
     this.removal.state.ambient.log('warning', `${packName(pack)} is not written anew: ${detail}.`)
     return false
-  }
-
-  private throwIfFailed(): void {
-    if (this.failure) throw this.failure.error
   }
 }

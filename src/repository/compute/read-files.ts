@@ -20,7 +20,7 @@ import type { SessionStore } from './store.ts'
 /** Files below this are read whole and are one chunk each. */
 export const SMALL_FILE_BYTES = 1024 * 1024
 /** At least two of the largest chunks, so that little is moved from its end to its beginning. */
-const WINDOW_BYTES = 8 * 1024 * 1024
+export const WINDOW_BYTES = 8 * 1024 * 1024
 /** A file that changes while it is read is read again this often before it is kept as it came. */
 export const READ_ATTEMPTS = 2
 
