@@ -17,6 +17,7 @@ class InterruptibleStorage implements Storage {
   readonly localDirectory?: string
   readonly immutability?: Immutability
   readonly cache?: ObjectCache
+  readonly setRoomAside?: Storage['setRoomAside']
   readonly #inner: Storage
   readonly #limit = new AbortController()
   readonly #interrupt: AbortSignal
@@ -31,6 +32,7 @@ class InterruptibleStorage implements Storage {
     this.description = inner.description
     if (inner.localDirectory !== undefined) this.localDirectory = inner.localDirectory
     if (inner.cache !== undefined) this.cache = inner.cache
+    if (inner.setRoomAside !== undefined) this.setRoomAside = (options) => inner.setRoomAside!(this.#with(options))
     const { immutability } = inner
     if (immutability !== undefined)
       this.immutability = {
