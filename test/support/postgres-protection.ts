@@ -55,9 +55,10 @@ export interface Following {
   stop(): Promise<void>
 }
 
-export async function protect(t: TestContext): Promise<Protection> {
+/** `wrap`: what comes between the repository and its disk. */
+export async function protect(t: TestContext, wrap = (storage: Storage): Storage => storage): Promise<Protection> {
   const folder = await temporaryDirectory(t)
-  const storage = await createLocalStorage(join(folder, 'repository'))
+  const storage = wrap(await createLocalStorage(join(folder, 'repository')))
   const { repository } = await createTestRepository(storage, folder)
   t.after(() => repository.close())
   const warnings: string[] = []

@@ -3,6 +3,7 @@ import type { Missed } from '../../model.ts'
 import type { PointWriter, SourceOptions } from '../contract.ts'
 import { ArchiveIntake } from './archive-intake.ts'
 import { quoteLiteral, sqlStateOf } from './connection-errors.ts'
+import { type DamagedFile, DamagedFiles, describeDamage } from './damaged-pages.ts'
 import type { IncrementalBase } from './incremental.ts'
 import { type Lsn, parseLsn } from './lsn.ts'
 import { Manifest } from './manifest.ts'
@@ -40,7 +41,6 @@ export interface BaseBackupRequest {
 
 /** SQLSTATE data_corrupted: page checksums did not match; comes after all data. */
 const DATA_CORRUPTED = 'XX001'
-const MAX_DAMAGED = 1000
 
 /**
  * Takes a base backup into `writer`, in the order in which the server sends: backup_label first, global/pg_control and
@@ -60,13 +60,21 @@ export async function takeBaseBackup(request: BaseBackupRequest): Promise<BaseBa
     reply.finish()
     await drained
     reply.manifest.verify(reply.intake.received)
-    return reply.result(damaged)
+    return reply.result(await missedOf(request, reply.damaged.list, damaged))
   } catch (error) {
     reply.intake.abandon()
     // Its error, if it has one, is this one: it broke the connection off.
     await drained.catch(() => undefined)
     throw error
   }
+}
+
+/** `said` is what the server found while it sent, `damaged` its judgement on the whole. */
+async function missedOf(request: BaseBackupRequest, said: readonly DamagedFile[], damaged: boolean): Promise<Missed[]> {
+  const missed = await describeDamage(request.connection.config, said, request.options.signal)
+  if (!damaged || missed.length > 0) return missed
+  const detail = 'The server found pages that do not match their checksums, and did not say in which files.'
+  return [{ path: 'base', reason: 'damaged', detail }]
 }
 
 /** True if the server sent everything and then said that pages do not match their checksums. */
@@ -96,6 +104,7 @@ function baseBackupCommand(major: number, label: string, incremental: boolean): 
 class BackupReply {
   readonly intake: ArchiveIntake
   readonly manifest = new Manifest()
+  readonly damaged = new DamagedFiles()
   readonly #request: BaseBackupRequest
   readonly #tablespaces: Tablespace[] = []
   /** Flat dialect: oids in the order of their archives; '' is the data directory. */
@@ -107,7 +116,6 @@ class BackupReply {
   #timeline = 0
   #start: Lsn | null = null
   #stop: Lsn | null = null
-  readonly #damaged = new Map<string, string>()
   #name: Buffer[] = []
 
   constructor(request: BaseBackupRequest) {
@@ -186,10 +194,7 @@ class BackupReply {
   }
 
   notice(notice: ServerError): void {
-    // The server's language may be any: the path is what we look for. It begins with ./ or the tablespace's folder.
-    const path = /(?:^|[^\w])((?:base|global|pg_tblspc)\/[\w./-]*\w)/.exec(notice.message)?.[1]
-    if (path && this.#damaged.size < MAX_DAMAGED && !this.#damaged.has(path)) this.#damaged.set(path, notice.message)
-    else if (!path) this.#request.options.warn(`PostgreSQL says: ${notice.message}`)
+    if (!this.damaged.note(notice.message)) this.#request.options.warn(`PostgreSQL says: ${notice.message}`)
   }
 
   /** Stores the manifest and ends the intake. Throws `source-unavailable` if the reply was not whole. */
@@ -205,20 +210,8 @@ class BackupReply {
     this.intake.close()
   }
 
-  result(damaged: boolean): BaseBackup {
+  result(missed: Missed[]): BaseBackup {
     if (this.#start === null || this.#stop === null) throw new Error('result of a base backup that did not finish')
-    const missed: Missed[] = [...this.#damaged].map(([path, detail]) => ({
-      path,
-      reason: 'damaged',
-      detail: `The server reports a page that does not match its checksum: ${detail}`,
-    }))
-    if (damaged && missed.length === 0) {
-      missed.push({
-        path: 'base',
-        reason: 'damaged',
-        detail: 'The server found pages that do not match their checksums, and did not say in which files.',
-      })
-    }
     return {
       timeline: this.#timeline,
       startLsn: this.#start,
