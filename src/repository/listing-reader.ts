@@ -82,10 +82,20 @@ export async function* chunkIds(read: ReadChunk, entry: Entry): AsyncGenerator<B
   for (const list of splitIds(Buffer.from(entry.chunkLists, 'base64'), entry)) yield* splitIds(await read(list), entry)
 }
 
+/** The same, end to end. Without a wait for each where they stand in the entry. */
+export async function allChunkIds(read: ReadChunk, entry: Entry): Promise<Buffer> {
+  if (entry.chunkLists !== undefined) return Buffer.concat(await Array.fromAsync(chunkIds(read, entry)))
+  return whole(Buffer.from(entry.chunks ?? '', 'base64'), entry)
+}
+
 function* splitIds(bytes: Buffer, entry: Entry): Generator<Buffer, void, undefined> {
-  if (bytes.length % ID_BYTES !== 0)
-    throw new RegainError('repository-damaged', `The chunk list of ${JSON.stringify(entry.path)} is cut.`)
+  whole(bytes, entry)
   for (let at = 0; at < bytes.length; at += ID_BYTES) yield bytes.subarray(at, at + ID_BYTES)
+}
+
+function whole(ids: Buffer, entry: Entry): Buffer {
+  if (ids.length % ID_BYTES === 0) return ids
+  throw new RegainError('repository-damaged', `The chunk list of ${JSON.stringify(entry.path)} is cut.`)
 }
 
 /** Where a file's content lies in it: [offset, length] of each data range, ascending; what is between them is a hole. */

@@ -9,7 +9,7 @@ import type { ContentQueue } from './content-queue.ts'
 import { isLoss } from './damage.ts'
 import type { Pending } from './entry-order.ts'
 import { ID_BYTES } from './format/domain-keys.ts'
-import { chunkIds } from './listing-reader.ts'
+import { allChunkIds } from './listing-reader.ts'
 import type { RepositoryState } from './repository-state.ts'
 import { describeStretch, stretchesOf } from './restore-plan.ts'
 
@@ -39,14 +39,12 @@ interface Changed {
 export async function patchableIds(context: PatchContext, from: Entry): Promise<Buffer | null> {
   if (from.extents !== undefined || from.damaged !== undefined) return null
   const size = from.size ?? 0
-  const ids: Buffer[] = []
-  for await (const id of chunkIds(context.readChunk, from)) {
-    const place = context.reusable.locate(id)
-    const length = Math.min(PAGE_CHUNK_BYTES, size - ids.length * PAGE_CHUNK_BYTES)
-    if (place?.length !== length) return null
-    ids.push(id)
-  }
-  return ids.length === Math.ceil(size / PAGE_CHUNK_BYTES) ? Buffer.concat(ids) : null
+  const ids = await allChunkIds(context.readChunk, from)
+  if (ids.length !== Math.ceil(size / PAGE_CHUNK_BYTES) * ID_BYTES) return null
+  for (let at = 0, bytes = size; at < ids.length; at += ID_BYTES, bytes -= PAGE_CHUNK_BYTES)
+    if (context.reusable.locate(ids.subarray(at, at + ID_BYTES))?.length !== Math.min(PAGE_CHUNK_BYTES, bytes))
+      return null
+  return ids
 }
 
 /**

@@ -30,7 +30,7 @@ type Step =
   | { kind: 'file'; entry: Entry }
   | { kind: 'bytes'; bytes: Buffer; batch: Buffer | null }
   | { kind: 'end'; path: string }
-  | { kind: 'manifest'; like: Entry; sent: readonly Buffer[] }
+  | { kind: 'manifest'; like: Entry; sent: Buffer }
 
 /** Bytes that wait for the writer: above the first the socket is held, below the second it is released. */
 const HOLD_BYTES = 8 * 1024 * 1024
@@ -123,7 +123,7 @@ export class ArchiveIntake {
    * Stores the server's manifest, which comes outside of the archives, with the attributes of their first file. Of an
    * incremental backup it becomes that of the whole which it makes together with the one before.
    */
-  addManifest(sent: readonly Buffer[]): void {
+  addManifest(sent: Buffer): void {
     const { mode, uid, gid, mtime } = this.#first ?? { mode: 0o600, uid: 0, gid: 0, mtime: '0' }
     this.#put({ kind: 'manifest', like: { path: 'backup_manifest', type: 'file', mode, uid, gid, mtime }, sent })
   }

@@ -199,14 +199,14 @@ class BackupReply {
 
   /** Stores the manifest and ends the intake. Throws `source-unavailable` if the reply was not whole. */
   finish(): void {
-    if (this.#start === null || this.#stop === null || this.manifest.size === 0) {
+    if (this.#start === null || this.#stop === null || this.manifest.bytes.length === 0) {
       this.intake.close()
       throw new RegainError(
         'source-unavailable',
         'The server ended the backup without sending all of it. Nothing of it is kept.',
       )
     }
-    this.intake.addManifest(this.manifest.pieces)
+    this.intake.addManifest(this.manifest.bytes)
     this.intake.close()
   }
 

@@ -48,10 +48,8 @@ export class FileSinks {
   }
 
   /** The server's manifest; of an incremental backup that of the whole which it makes together with the one before. */
-  async storeManifest(like: Entry, sent: readonly Buffer[]): Promise<void> {
-    const pieces = this.#incremental ? [combineManifest(Buffer.concat(sent), this.#edited)] : sent
-    const size = pieces.reduce((sum, piece) => sum + piece.length, 0)
-    await this.#storeSmall({ ...like, size }, pieces)
+  async storeManifest(like: Entry, sent: Buffer): Promise<void> {
+    await this.#storeSmall(like, this.#incremental ? combineManifest(sent, this.#edited) : sent)
   }
 
   #patchSink(entry: Entry, { entries, blockBytes }: SentInPart): FileSink {
@@ -85,7 +83,7 @@ export class FileSinks {
       end: async () => {
         const label = Buffer.concat(pieces).toString('latin1')
         const bytes = Buffer.from(label.replace(/^INCREMENTAL FROM .*\n/gm, ''), 'latin1')
-        await this.#storeSmall({ ...entry, size: bytes.length }, [bytes])
+        await this.#storeSmall(entry, bytes)
         this.#clusterBytes += bytes.length
         const checksum = { algorithm: 'CRC32C', value: formatCrc32c(crc32c(0, bytes)) }
         this.#edited.set(entry.path, { size: bytes.length, checksum })
@@ -93,9 +91,9 @@ export class FileSinks {
     }
   }
 
-  async #storeSmall(entry: Entry, pieces: readonly Buffer[]): Promise<void> {
-    const stream = await this.#writer.addStream(entry, 'content')
-    for (const piece of pieces) await stream.write(piece)
+  async #storeSmall(entry: Entry, bytes: Buffer): Promise<void> {
+    const stream = await this.#writer.addStream({ ...entry, size: bytes.length }, 'content')
+    await stream.write(bytes)
     await stream.end()
   }
 }

@@ -90,7 +90,9 @@ async function readBase(writer: PointWriter, base: BasePoint): Promise<Increment
   for await (const entry of base.entries()) {
     if (entry.path === 'backup_manifest') manifest = entry
     if (entry.type !== 'file' || chunkingOf(entry.path) !== 'pages' || damaged.has(entry.path)) continue
-    if (await writer.isPatchable(entry)) entries.set(entry.path, entry)
+    // Of an empty file there is nothing to build on, and in clusters of many relations most are.
+    if (entry.size === 0 || !(await writer.isPatchable(entry))) continue
+    entries.set(entry.path, entry)
   }
   if (manifest === null || (manifest.size ?? 0) > MAX_MANIFEST_BYTES) return null
   const pieces: Buffer[] = []

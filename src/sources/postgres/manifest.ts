@@ -9,16 +9,17 @@ import { formatCrc32c } from './crc32c.ts'
  * writing again would change. Files are one a line (src/backend/backup/backup_manifest.c), so lines are parsed alone.
  */
 export class Manifest {
-  readonly pieces: Buffer[] = []
-  #bytes = 0
+  #pieces: Buffer[] = []
 
   push(piece: Buffer): void {
-    this.pieces.push(Buffer.from(piece))
-    this.#bytes += piece.length
+    this.#pieces.push(Buffer.from(piece))
   }
 
-  get size(): number {
-    return this.#bytes
+  /** All that has arrived. Kept once: of 100,000 relations it has tens of megabytes. */
+  get bytes(): Buffer {
+    const whole = Buffer.concat(this.#pieces)
+    this.#pieces = [whole]
+    return whole
   }
 
   /**
@@ -26,7 +27,7 @@ export class Manifest {
    * `source-unavailable` on the first difference: then bytes were lost or changed on the way, and nothing is kept.
    */
   verify(received: Map<string, ReceivedFile>): void {
-    const text = Buffer.concat(this.pieces)
+    const text = this.bytes
     const tail = text.lastIndexOf('"Manifest-Checksum"')
     const claimed = /^"Manifest-Checksum": "([0-9a-f]{64})"\}\s*$/.exec(text.toString('latin1', Math.max(0, tail)))?.[1]
     const actual = createHash('sha256')
