@@ -20,9 +20,9 @@ export interface Protection {
   repository: Repository
   storage: Storage
   warnings: string[]
-  source(postgres: TestPostgres, fetchCommand?: string[]): PostgresSource
+  source(postgres: TestPostgres, fetchCommand?: string[], url?: string): PostgresSource
   /** Default: full. */
-  takePoint(postgres: TestPostgres, kind?: PointKind): Promise<Point>
+  takePoint(postgres: TestPostgres, kind?: PointKind, url?: string): Promise<Point>
   /** With `url` what that names is followed, and `postgres` tells how far it should be. */
   follow(postgres: TestPostgres, tailMs?: number, url?: string): Following
   plan(at: RestoreMoment): Promise<RecoveryPlan>
@@ -70,9 +70,9 @@ export async function protect(t: TestContext, wrap = (storage: Storage): Storage
   }
   const never = ['false']
 
-  const source = (postgres: TestPostgres, fetchCommand = never): PostgresSource =>
+  const source = (postgres: TestPostgres, fetchCommand = never, url = postgres.url()): PostgresSource =>
     createPostgresSource(
-      { url: postgres.url(), log: 'continuous', slot: SLOT },
+      { url, log: 'continuous', slot: SLOT },
       { log, ambient: testAmbient(), fetchCommand, search: { directories: [postgres.binaries.directory] } },
     )
 
@@ -110,8 +110,8 @@ export async function protect(t: TestContext, wrap = (storage: Storage): Storage
     source,
     plan,
     restore,
-    async takePoint(postgres, kind = 'full') {
-      const driver = source(postgres)
+    async takePoint(postgres, kind = 'full', url = postgres.url()) {
+      const driver = source(postgres, never, url)
       const session = await repository.startPoint({
         source: 'db',
         sourceType: 'postgres',

@@ -1,16 +1,11 @@
 import type pg from 'pg'
 import { isRegainError } from '../../errors.ts'
 import type { Finding } from '../../model.ts'
-import { askServers, chooseServer, describeAnswer } from './choose-server.ts'
+import { checkHosts, checkStandby } from './check-hosts.ts'
+import { chooseServer } from './choose-server.ts'
 import { connectReplication, withSql } from './connection.ts'
 import { quoteIdentifier, quoteLiteral, sqlStateOf } from './connection-errors.ts'
-import {
-  type ConnectionConfig,
-  describeConnection,
-  describeHost,
-  isLoopback,
-  type ServerUrl,
-} from './connection-url.ts'
+import { type ConnectionConfig, describeConnection, isLoopback, type ServerUrl } from './connection-url.ts'
 import { readServerFacts, type ServerFacts } from './server-facts.ts'
 import { SLOT_PREFIX } from './slot.ts'
 
@@ -42,6 +37,7 @@ export async function checkPostgres(request: CheckRequest): Promise<Finding[]> {
       `${describeConnection(config)} answers: PostgreSQL ${facts.version}${facts.standby ? ', a standby' : ''}.`,
     ),
     ...(await checkHosts(url, config, signal)),
+    ...checkStandby(request, config, facts),
     checkTransport(config, settings),
     await checkReplication(config, signal),
     checkWalLevel(settings),
@@ -107,24 +103,6 @@ async function readSettings(client: pg.Client): Promise<ServerSettings> {
     })),
     encrypted: tls.rows[0]?.ssl === true,
   }
-}
-
-/** With several hosts: what each of them is, and that the one which is not used now could be. */
-async function checkHosts(url: ServerUrl, chosen: ConnectionConfig, signal: AbortSignal): Promise<Finding[]> {
-  if (url.candidates.length === 1) return []
-  const asked = await askServers(url, signal, null)
-  return asked.map((server): Finding => {
-    const where = describeHost(server.config)
-    const answer = describeAnswer(server)
-    if (server.config === chosen) return ok('host', `${where} is ${answer}, and the one that is backed up now.`)
-    if (server.answer !== null && !isRegainError(server.answer)) return ok('host', `${where} is ${answer}.`)
-    return {
-      severity: 'warning',
-      code: 'host',
-      message: `${where} could not take over now: ${answer}.`,
-      fix: (isRegainError(server.answer) ? server.answer.hint : '') || 'Start it, or take it out of the URL.',
-    }
-  })
 }
 
 function checkTransport(config: ConnectionConfig, settings: ServerSettings): Finding {

@@ -5,12 +5,14 @@ import { chooseServer } from './choose-server.ts'
 import { connectReplication } from './connection.ts'
 import { sqlStateOf } from './connection-errors.ts'
 import { type ConnectionConfig, describeConnection, parseServerUrl, type ServerUrl } from './connection-url.ts'
+import type { LogMark } from './log-clock.ts'
 import { claimLog, storeHistory } from './log-identity.ts'
 import { formatLsn, type Lsn, parseLsn } from './lsn.ts'
 import type { ReplicationConnection } from './replication-connection.ts'
 import { endBefore, leftBehind, positionAt, provingPosition, type ResumePosition, resumePosition } from './resume.ts'
 import { readServerFacts, type ServerFacts } from './server-facts.ts'
 import { checkSlotName, openSlot } from './slot.ts'
+import { watchStandbyClock } from './standby-clock.ts'
 import type { TimelineHistory } from './timeline.ts'
 import { branchName, historyName, segmentName, segmentNumber } from './wal.ts'
 import { type WalStatus, WalStream } from './wal-stream.ts'
@@ -184,15 +186,18 @@ class FollowerRun {
 
   async #streamTimelines(connection: ReplicationConnection, server: ServerLog, from: ResumePosition): Promise<void> {
     let position = from
+    let current = server
     for (;;) {
       throwIfInterrupted(this.#options.signal)
-      const end = await this.#streamOne(connection, server, position)
+      const end = await this.#streamOne(connection, current, position)
       if (end === null) return
       const history = await storeHistory(connection, this.#store, end.timeline)
       this.#options.warn(
         `The server went over to timeline ${end.timeline} at ${formatLsn(end.lsn)}; its log is followed there.`,
       )
       position = positionAt(end.lsn, history, server.facts.segmentBytes)
+      // A promotion is one way to a new timeline: whose clock counts may have changed.
+      current = { facts: await readServerFacts(this.#config, this.#hard.signal), end: end.lsn }
     }
   }
 
@@ -202,7 +207,7 @@ class FollowerRun {
     server: ServerLog,
     position: ResumePosition,
   ): Promise<{ timeline: number; lsn: Lsn } | null> {
-    const { segmentBytes } = server.facts
+    const { segmentBytes, standby } = server.facts
     const name = segmentName(position.timeline, segmentNumber(position.start, segmentBytes), segmentBytes)
     const tail = await this.#store.read(branchName(position.timeline), name)
     const stream = new WalStream({
@@ -218,17 +223,26 @@ class FollowerRun {
       ...(this.#silenceMs === undefined ? {} : { silenceMs: this.#silenceMs }),
       untilMs: tail ? Date.parse(tail.meta.until) : 0,
       // The server's position was read after its clock.
-      mark: { end: server.end, clockMs: Date.parse(server.facts.now) },
+      mark: standby ? null : { end: server.end, clockMs: Date.parse(server.facts.now) },
+      standby,
       stored: tail && !tail.whole ? tail.bytes : Buffer.alloc(0),
       status: (status) => this.#report(status),
       conflict: (segment, error) => this.#onConflict(segment, error),
     })
     this.#stream = stream
+    const ended = new AbortController()
+    const heard = {
+      message: (to: Lsn, clockMs: number) => stream.clock.onMessage(to, clockMs),
+      mark: (mark: LogMark) => stream.clock.addMark(mark),
+    }
+    const watching = standby ? watchStandbyClock(this.#config, ended.signal, heard) : null
     try {
       const end = await stream.run()
       return end.kind === 'stopped' ? null : end
     } finally {
       this.#stream = null
+      ended.abort()
+      await watching
     }
   }
 

@@ -36,6 +36,14 @@ export class LogClock {
     if (this.#marks.length > MAX_MARKS) this.#marks.shift()
   }
 
+  /** Known otherwise: the log up to `end` is complete until `clockMs`. */
+  addMark(mark: LogMark): void {
+    const last = this.#marks.at(-1)
+    if (last && last.end >= mark.end) last.clockMs = Math.max(last.clockMs, last.end === mark.end ? mark.clockMs : 0)
+    else this.#marks.push({ ...mark })
+    if (this.#marks.length > MAX_MARKS) this.#marks.shift()
+  }
+
   /** The moment up to which WAL that ends at `end` is complete. */
   untilMs(end: Lsn): number {
     let untilMs = this.#untilMs

@@ -33,7 +33,7 @@ const STATUS_MS = 1000
 /** How long the last segment may take to appear in the store while a follower is at work. */
 const FOLLOWER_MS = 60_000
 /** How long a standby may take to receive the end of its last segment; then the beginning must do. */
-const STANDBY_MS = 30_000
+const STANDBY_MS = 3000
 const LOOK_MS = 250
 const FOLLOWER_LOOK_MS = 5000
 
@@ -100,7 +100,7 @@ export class PointLog {
   }
 
   #receive(start: Lsn): void {
-    const { store, ambient, segmentBytes, options } = this.#request
+    const { store, ambient, segmentBytes, standby, options } = this.#request
     const stream = new WalStream({
       connection: this.#connection,
       store,
@@ -111,9 +111,10 @@ export class PointLog {
       segmentBytes,
       tailMs: null,
       statusMs: STATUS_MS,
-      // The checkpoint that the backup began with came after this moment.
-      untilMs: this.#request.beganMs,
+      // The checkpoint that the backup began with came after this moment. Of a standby the point itself says what it holds.
+      untilMs: standby ? 0 : this.#request.beganMs,
       mark: null,
+      standby,
       stored: Buffer.alloc(0),
       status: () => undefined,
       conflict: (segment, error) => {

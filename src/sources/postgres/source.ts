@@ -25,6 +25,7 @@ import {
 import { takeFingerprint } from './fingerprint/take-fingerprint.ts'
 import { type IncrementalBase, prepareIncremental } from './incremental.ts'
 import { claimLog, storeHistory } from './log-identity.ts'
+import { type Lsn, laterLsn } from './lsn.ts'
 import { createPartsRestore } from './parts/restore-parts.ts'
 import type { RecoveryPlan } from './plan.ts'
 import { PointLog } from './point-log.ts'
@@ -33,6 +34,7 @@ import { planRecovery } from './recovery-log.ts'
 import { restorePostgres } from './restore.ts'
 import { readServerFacts, type ServerFacts, serverClock } from './server-facts.ts'
 import { checkSlotName } from './slot.ts'
+import { replayedUntil } from './standby-clock.ts'
 
 export interface PostgresSourceConfig {
   url: string
@@ -110,7 +112,11 @@ async function backup(
   checkSameCluster(writer, facts)
   await claimLog(context.log, facts.systemId)
   const base = await prepareIncremental(config, writer, context.log, facts, options)
-  const { taken, stopTime, kind } = await takeWithLog(config, slot, context, writer, options, facts, base)
+  const { taken, stopTime, kind } = await takeWithLog(config, slot, context, writer, options, facts, base).catch(
+    async (error: unknown) => {
+      throw facts.standby ? await explainStandby(error, config, options.signal) : error
+    },
+  )
   return {
     kind,
     root: facts.dataDirectory ?? describeConnection(config),
@@ -179,17 +185,51 @@ async function takeWithLog(
     const taken = await takeFromBase(config, log, writer, options, facts, base)
     const connection = await connectReplication(config, options.signal)
     try {
-      const stopTime = await serverClock(config, options.signal)
+      const end = facts.standby
+        ? await standbyEnd(config, taken.stopLsn, options.signal)
+        : { time: await serverClock(config, options.signal), lsn: taken.stopLsn }
       options.progress({ phase: 'log', bytesDone: taken.bytes, bytesTotal: taken.bytes })
       await storeHistory(connection, context.log, taken.timeline)
-      await log.finish(taken.stopLsn)
-      return { taken, stopTime, kind: taken.incremental ? 'incremental' : 'full' }
+      await log.finish(end.lsn)
+      return { taken, stopTime: end.time, kind: taken.incremental ? 'incremental' : 'full' }
     } finally {
       await connection.close()
     }
   } finally {
     await log.close()
   }
+}
+
+/**
+ * What a point of a standby is complete to: its clock tells nothing of what the primary has acknowledged meanwhile, but the
+ * last transaction that it has replayed does. The point's log goes on to there.
+ */
+async function standbyEnd(
+  config: ConnectionConfig,
+  stopLsn: Lsn,
+  signal: AbortSignal,
+): Promise<{ time: string; lsn: Lsn }> {
+  const { end, time } = await replayedUntil(config, signal)
+  return { time, lsn: laterLsn(stopLsn, end) }
+}
+
+/** SQLSTATE object_not_in_prerequisite_state: how a standby refuses to go on with a backup. */
+const NOT_NOW = '55000'
+
+/** The server's refusal in words that say what to do. */
+async function explainStandby(error: unknown, config: ConnectionConfig, signal: AbortSignal): Promise<unknown> {
+  if (sqlStateOf(error) !== NOT_NOW || signal.aborted) return error
+  const { standby } = await readServerFacts(config, signal)
+  const where = describeConnection(config)
+  if (!standby)
+    return new RegainError('source-unavailable', `${where} was promoted during the backup. Nothing of it is kept.`, {
+      cause: error,
+      hint: 'Take it again: the new primary, or another standby, can be backed up now.',
+    })
+  return new RegainError('source-unsuitable', (error as Error).message, {
+    cause: error,
+    hint: 'A standby can be backed up when full_page_writes is on at its primary, and was since the last checkpoint: ALTER SYSTEM SET full_page_writes = on; SELECT pg_reload_conf(); CHECKPOINT; there.',
+  })
 }
 
 function checkSameCluster(writer: PointWriter, facts: ServerFacts): void {

@@ -31,6 +31,8 @@ export interface WalStreamRequest {
   untilMs: number
   /** Known before the stream begins: up to this end the log is complete until this time. */
   mark: LogMark | null
+  /** A standby's clock does not tell what is complete: see standby-clock.ts, and `clock`. */
+  standby: boolean
   /** Bytes of the first segment that the store already holds as tails. */
   stored: Buffer
   status(status: WalStatus): void
@@ -117,6 +119,11 @@ export class WalStream {
     this.#received = request.start
     this.#durable = request.start + BigInt(request.stored.length)
     this.#server = request.start
+  }
+
+  /** For what a standby knows of its primary's clock. */
+  get clock(): LogClock {
+    return this.#clock
   }
 
   get durable(): Lsn {
@@ -218,7 +225,7 @@ export class WalStream {
     this.#unanswered = 0
     if (this.#stopping) return
     this.#server = laterLsn(this.#server, message.serverEnd)
-    this.#clock.onMessage(message.serverEnd, message.clockMs)
+    if (!this.#request.standby) this.#clock.onMessage(message.serverEnd, message.clockMs)
     if (message.kind === 'keepalive') {
       if (this.#repliesDue > 0) this.#onLastReply()
       else if (message.replyNow) this.#sendStatus(false)
