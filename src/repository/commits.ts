@@ -1,9 +1,10 @@
 import { RegainError } from '../errors.ts'
 import type { Point } from '../model.ts'
 import { mapBounded } from './bounded.ts'
-import { isDamage, isLoss } from './damage.ts'
-import { endName, expiredName, lastComponent, PREFIX, receiptName, sessionName } from './format/object-names.ts'
-import { openHashedRecord, openRecord, sealRecord } from './format/records.ts'
+import { isDamage } from './damage.ts'
+import { expiredNames, saysExpired } from './expired.ts'
+import { endName, lastComponent, PREFIX, receiptName, sessionName } from './format/object-names.ts'
+import { openHashedRecord, sealRecord } from './format/records.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 const READS_AT_ONCE = 16
@@ -92,15 +93,8 @@ export async function counts(state: RepositoryState, id: string, signal?: AbortS
 /** Looked for in this order: the record of a removal is there before the point stops to count. */
 export async function standing(state: RepositoryState, id: string): Promise<'counts' | 'expired' | 'gone'> {
   if (await counts(state, id)) return 'counts'
-  const name = expiredName(id)
-  try {
-    // Opened, because anyone who can write to the store could put a file of that name there.
-    const record = openRecord(state.keys, 'X', name, await state.storage.get(name))
-    return record.session === id ? 'expired' : 'gone'
-  } catch (error) {
-    if (!isLoss(error)) throw error
-    return 'gone'
-  }
+  // Opened, because anyone who can write to the store could put a file of that name there.
+  return (await saysExpired(state, id)) ? 'expired' : 'gone'
 }
 
 /** Written after a commit, and for one whose writer died before it could: lets verification tell a lost commit from none. */
@@ -131,9 +125,8 @@ export async function completeReceipts(
   signal: AbortSignal,
 ): Promise<void> {
   const receipts = await receiptIds(state, signal)
-  for (const commit of commits) {
-    const { id } = commit.point
-    if (receipts.has(id) || (await state.storage.size(expiredName(id), { signal })) !== null) continue
-    await writeReceipt(state, commit, signal)
-  }
+  const missing = commits.filter(({ point }) => !receipts.has(point.id))
+  if (missing.length === 0) return
+  const expired = await expiredNames(state, signal)
+  for (const commit of missing) if (!expired.has(commit.point.id)) await writeReceipt(state, commit, signal)
 }

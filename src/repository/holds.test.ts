@@ -17,7 +17,7 @@ import { isRegainError } from '../errors.ts'
 import { type FaultScript, withFaults } from '../storage/fault.ts'
 import { type MemoryStorage, openMemoryStorage } from '../storage/memory.ts'
 import type { PruneReport, Repository } from './api.ts'
-import { expiredName, holdName } from './format/object-names.ts'
+import { endName, holdName, PREFIX, sessionName } from './format/object-names.ts'
 
 describe('a hold', () => {
   let folder: ReturnType<typeof temporaryFolder>
@@ -72,6 +72,13 @@ describe('a hold', () => {
     script = () => null
     return calls
   }
+  const expiredOf = (id: string) => [...memory.objects.keys()].filter((name) => name.startsWith(PREFIX.expired + id))
+  /** Null: refused. */
+  const hold = (id: string): Promise<boolean | null> =>
+    repository.hold(id, '').catch((error: unknown) => {
+      assert.ok(isRegainError(error, 'point-not-found') || isRegainError(error, 'precondition-failed'), String(error))
+      return null
+    })
   async function twoPoints(): Promise<{ id: string; files: Map<string, string> }> {
     writeTree(tree, { a: someBytes('first', 300_000) })
     const { point } = await backUp(repository, tree)
@@ -92,7 +99,7 @@ describe('a hold', () => {
     const report = await prune([id])
     assert.deepEqual(report.expired, [])
     assert.match(report.waits.join(), /has been held/)
-    assert.equal(memory.objects.has(expiredName(id)), false)
+    assert.deepEqual(expiredOf(id), [])
     await assertRestores(repository, id, files)
 
     assert.equal(await repository.release(id), true)
@@ -125,17 +132,19 @@ describe('a hold', () => {
       const weighed = (await repository.points()).map((point) => point.id)
       const expire = [{ id, reason: 'a test' }]
       const plan = await repository.planPrune({ expire, trimLog: [], weighed, signal, progress: () => {} })
+      let isAsked = false
       beforeCall(nth, async () => {
-        isHeld = await repository.hold(id, '').catch((error: unknown) => {
-          assert.ok(isRegainError(error, 'point-not-found'), String(error))
-          return false
-        })
+        isAsked = true
+        isHeld = await hold(id)
       })
       await repository.prune(plan, { signal, progress: () => {} })
       script = () => null
-      ended = isHeld === false
-      if (isHeld) {
+      // Refused in the middle: then asking again tells.
+      isHeld ??= await hold(id)
+      ended = isAsked && isHeld === null
+      if (isHeld !== null) {
         granted++
+        assert.deepEqual(expiredOf(id), [])
         await prune([])
         await assertRestores(repository, id, files)
         await repository.release(id)
@@ -163,10 +172,7 @@ describe('a hold', () => {
       beforeCall(nth, async () => {
         await repository.prune(plan, { signal, progress: () => {} })
       })
-      const isHeld = await repository.hold(id, '').catch((error: unknown) => {
-        assert.ok(isRegainError(error, 'point-not-found'), String(error))
-        return false
-      })
+      const isHeld = (await hold(id)) !== null
       script = () => null
       await prune([])
       const isThere = (await repository.points()).some((point) => point.id === id)
@@ -175,5 +181,95 @@ describe('a hold', () => {
       await repository.release(id)
     }
     await assertSound(repository)
+  })
+
+  it('that was told as granted stays, whoever else holds or removes the point at any step of the others', async () => {
+    const { id, files } = await twoPoints()
+    const steps = await countCalls(() => repository.hold(id, ''))
+    await repository.release(id)
+    const weighed = (await repository.points()).map((point) => point.id)
+    const expire = [{ id, reason: 'a test' }]
+    const plan = await repository.planPrune({ expire, trimLog: [], weighed, signal, progress: () => {} })
+    // What has to do with the point; the packs are another matter.
+    const only = { ...plan, packs: { total: 0, remove: [], repack: [] } }
+    const start = new Map(memory.objects)
+    let granted = 0
+    for (let ofFirst = 1; ofFirst <= steps; ofFirst++)
+      for (let ofPrune = 1, isAsked = true; isAsked; ofPrune++) {
+        memory.objects.clear()
+        for (const [name, bytes] of start) memory.objects.set(name, bytes)
+        isAsked = false
+        let second: boolean | null = null
+        // A prune comes in the middle of the first hold, and the second in the middle of the prune.
+        beforeCall(ofFirst, async () => {
+          beforeCall(ofPrune, async () => {
+            isAsked = true
+            second = await hold(id)
+          })
+          await repository.prune(only, { signal, progress: () => {} })
+        })
+        const first = await hold(id)
+        script = () => null
+        await repository.prune(only, { signal, progress: () => {} })
+        if (first === null && second === null) continue
+        granted++
+        assert.equal(await repository.standing(id), 'counts')
+      }
+    assert.ok(granted > 0)
+    await assertRestores(repository, id, files)
+    await assertSound(repository)
+  })
+
+  it('can be had again of a point whose removal gave way to one before, or died before it removed anything', async () => {
+    const { id, files } = await twoPoints()
+    Object.assign(made.ambient, { process: { identity: 'here 1', isAlive: (other: string) => other !== 'here 1' } })
+    const steps = await countCalls(() => prune([]))
+    let died = 0
+    for (let nth = 1; nth <= steps; nth++) {
+      const all = (await repository.points()).map((point) => point.id)
+      const plan = await repository.planPrune({
+        expire: [{ id, reason: 'a test' }],
+        trimLog: [],
+        weighed: all,
+        signal,
+        progress: () => {},
+      })
+      let call = 0
+      // From then on nothing it does has an effect: it is dead.
+      script = () => (++call >= nth ? { kind: 'reject-before' } : null)
+      await repository.prune(plan, { signal, progress: () => {} }).catch(() => undefined)
+      script = () => null
+      if (!(await repository.points()).some((point) => point.id === id)) break
+      if (expiredOf(id).length > 0) died++
+      assert.equal(await hold(id), true)
+      await prune([id])
+      await prune([])
+      assert.deepEqual(expiredOf(id), [])
+      await assertRestores(repository, id, files)
+      await repository.release(id)
+      await assertMissed(id)
+    }
+    assert.ok(died > 0)
+  })
+
+  /** By verification, should the store lose it. */
+  async function assertMissed(id: string): Promise<void> {
+    const kept = new Map(memory.objects)
+    memory.objects.delete(sessionName(id))
+    memory.objects.delete(endName(id))
+    const { problems } = await repository.verify({ readData: false, signal, progress: () => {} })
+    assert.ok(problems.some(({ detail }) => detail.includes(id)))
+    for (const [name, bytes] of kept) memory.objects.set(name, bytes)
+  }
+
+  it('that came too late is cleared away', async () => {
+    const { id } = await twoPoints()
+    await repository.hold(id, '')
+    const record = memory.objects.get(holdName(id)) as Buffer
+    await repository.release(id)
+    await prune([id])
+    memory.objects.set(holdName(id), record)
+    await prune([])
+    assert.deepEqual(await repository.holds(), [])
   })
 })

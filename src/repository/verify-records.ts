@@ -110,7 +110,7 @@ async function readExpired(
       async () => openRecord(state.keys, 'X', name, await state.storage.get(name, undefined, { signal })),
       true,
     )
-    if (record) expired.set(lastComponent(name), record)
+    if (record) expired.set(record.session, record)
   }
   return expired
 }

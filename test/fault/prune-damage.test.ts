@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
 import { isRegainError } from '../../src/errors.ts'
 import type { Repository } from '../../src/repository/api.ts'
-import { expiredName, lastComponent } from '../../src/repository/format/object-names.ts'
+import { lastComponent } from '../../src/repository/format/object-names.ts'
 import {
   type AgedRepository,
   addPoint,
@@ -75,7 +75,8 @@ describe('a prune of a repository in which an object', () => {
             assert.ok(damaged === null || namesLoss(refusal, name), refusal)
           }
           // What the prune removed by itself stays removed: that is what is looked at.
-          const isUntouched = refusal !== null && !objects.has(expiredName(aged.doomed.id))
+          const isUntouched =
+            refusal !== null && ![...objects.keys()].some((name) => name.startsWith(`expired/${aged.doomed.id}`))
           if (damaged === null ? isUntouched || staying.has(name) : objects.has(name)) objects.set(name, sound)
           for (const [id, contents] of aged.kept) await assertHolds(collector, id, contents)
           await prune(collector, { expire: [aged.doomed.id] })

@@ -1,12 +1,12 @@
 import { isRegainError } from '../../errors.ts'
 import type { PrunePlan } from '../api.ts'
-import { readEnds, receiptIds } from '../commits.ts'
-import { endName, expiredName, lastComponent, PREFIX, pinName } from '../format/object-names.ts'
+import { counts, readEnds, receiptIds } from '../commits.ts'
+import { expiredNames, isExpired, isExpiryGone, readExpired } from '../expired.ts'
+import { endName, holdName, lastComponent, PREFIX, pinName } from '../format/object-names.ts'
 import { openRecord } from '../format/records.ts'
 import { isPinGone } from '../liveness.ts'
 import { deleteUnlessLocked } from '../locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
-import { expiredIds, readExpired } from './roots.ts'
 import { clearAborted, openSessions } from './sessions.ts'
 
 /**
@@ -40,30 +40,54 @@ export async function clearEnds(state: RepositoryState, signal: AbortSignal): Pr
   let cleared = 0
   for (const id of aborted) if (await clearAborted(state, id, signal)) cleared++
   const receipts = await receiptIds(state, signal)
+  const expired = await expiredNames(state, signal)
   for (const id of orphans) {
     // An expired point's end goes by expire.ts, which looks at pins; one with a receipt was lost, and must stay to be rescued.
-    if (receipts.has(id) || (await state.storage.size(expiredName(id), { signal })) !== null) continue
+    if (receipts.has(id) || expired.has(id)) continue
     await deleteUnlessLocked(state, endName(id), signal)
   }
   return cleared
 }
 
 /**
- * Records of expired points that nothing can ask about any more, in this order: no session is open (one that was there before
- * the expiry may still commit a point that follows this one), **then** no point names it, and nothing of it is left.
+ * Records of expired points that nothing can ask about any more, in this order: the session is gone, so nobody who begins
+ * later can follow the point; **then** no session is open; **then** no point names it; **then** nothing else of it is left.
+ * And of points that count, the records of expiries that died: whoever removes the point makes another. (model/records.pml)
  */
 export async function clearExpired(state: RepositoryState, signal: AbortSignal): Promise<void> {
-  const ids = await expiredIds(state, signal)
-  if (ids.length === 0 || (await openSessions(state, signal)).length > 0) return
+  const names = await expiredNames(state, signal)
+  if (names.size === 0) return
+  const sessions = await idsUnder(state, PREFIX.sessions, signal)
+  for (const id of names.keys()) if (sessions.has(id)) await takeBackStale(state, id, signal)
+  if ((await openSessions(state, signal)).length > 0) return
   const { commits } = await readEnds(state, { signal })
   const named = new Set(commits.map(({ point }) => point.previous?.id))
-  const left = new Set<string>()
-  for (const prefix of [PREFIX.sessions, PREFIX.ends, PREFIX.receipts])
-    for await (const { name } of state.storage.list(prefix, { signal })) left.add(lastComponent(name))
-  for (const id of ids) {
-    if (named.has(id) || left.has(id)) continue
-    const record = await readExpired(state, id, signal)
-    if (record && state.ambient.now() - Date.parse(record.expiredAt) > KEEP_EXPIRED_MS)
-      await state.storage.delete(expiredName(id), { signal })
+  const ends = await idsUnder(state, PREFIX.ends, signal)
+  const receipts = await idsUnder(state, PREFIX.receipts, signal)
+  for (const id of names.keys()) {
+    if (sessions.has(id) || named.has(id) || ends.has(id) || receipts.has(id)) continue
+    for (const [name, record] of await readExpired(state, id, signal))
+      if (state.ambient.now() - Date.parse(record.expiredAt) > KEEP_EXPIRED_MS)
+        await state.storage.delete(name, { signal })
   }
+}
+
+/** Else the point's loss, should it come, would look like its removal. */
+async function takeBackStale(state: RepositoryState, id: string, signal: AbortSignal): Promise<void> {
+  const records = await readExpired(state, id, signal)
+  if (!(await counts(state, id, signal))) return
+  for (const [name, record] of records) if (isExpiryGone(state, record)) await state.storage.delete(name, { signal })
+}
+
+/** Holds of points that do not count: they came too late. */
+export async function clearHolds(state: RepositoryState, signal: AbortSignal): Promise<void> {
+  for (const id of await idsUnder(state, PREFIX.holds, signal))
+    if (!(await counts(state, id, signal)) && (await isExpired(state, id, signal)))
+      await state.storage.delete(holdName(id), { signal })
+}
+
+async function idsUnder(state: RepositoryState, prefix: string, signal: AbortSignal): Promise<Set<string>> {
+  const ids = new Set<string>()
+  for await (const { name } of state.storage.list(prefix, { signal })) ids.add(lastComponent(name))
+  return ids
 }

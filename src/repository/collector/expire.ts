@@ -1,10 +1,13 @@
+import { isRegainError } from '../../errors.ts'
+import { tidy } from '../cleanup.ts'
 import { type Commit, readCommit } from '../commits.ts'
 import { isDamage, isLoss } from '../damage.ts'
 import { requireCurrentEpoch } from '../epochs.ts'
+import { isExpired } from '../expired.ts'
 import { endName, expiredName, receiptName, sessionName } from '../format/object-names.ts'
 import { type ExpiredRecord, openRecord, sealRecord } from '../format/records.ts'
 import { isHeld } from '../holds.ts'
-import { isPinGone } from '../liveness.ts'
+import { isPinGone, ownTrace } from '../liveness.ts'
 import { deleteUnlessLocked } from '../locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { readPins } from './roots.ts'
@@ -22,12 +25,7 @@ export async function expirePoint(
   { id, reason }: { id: string; reason: string },
   signal: AbortSignal,
 ): Promise<'gone' | 'read' | 'locked' | 'held'> {
-  if (await isKept(state, id, signal)) return 'held'
-  await record(state, id, reason, signal)
-  // A record in an epoch that has ended would explain nothing.
-  await requireCurrentEpoch(state, signal)
-  // Only now does no hold that is granted come too late for this look.
-  if (await isKept(state, id, signal)) return 'held'
+  if (!(await decide(state, id, reason, signal))) return 'held'
   await state.storage.delete(sessionName(id))
   // Listed after the session is gone: a reader that pins from now on will see that its point does not count.
   const pins = await readPins(state, signal)
@@ -37,27 +35,65 @@ export async function expirePoint(
   return isGone ? 'gone' : 'locked'
 }
 
+/** True: the point may be deleted, with a record of this very expiry. False: it is held, and no such record is left. */
+async function decide(state: RepositoryState, id: string, reason: string, signal: AbortSignal): Promise<boolean> {
+  const isThere = (await state.storage.size(sessionName(id), { signal })) !== null
+  // Nobody can hold it any more: what is left goes by the record that is there.
+  if (!isThere && (await isExpired(state, id, signal))) return true
+  if (await isKept(state, id, signal)) return false
+  const name = expiredName(id, state.ambient.randomBytes(16).toString('hex'))
+  try {
+    await record(state, name, id, reason, signal)
+    // A record in an epoch that has ended would explain nothing.
+    await requireCurrentEpoch(state, signal)
+    // Only now does no hold that is granted come too late for this look. A record that somebody took back meanwhile, as its
+    // maker seemed dead, is none.
+    if (!(await isKept(state, id, signal)) && (await state.storage.size(name, { signal })) !== null) return true
+  } catch (error) {
+    await takeBack(state, name)
+    throw error
+  }
+  await state.storage.delete(name)
+  return false
+}
+
+/** After a failure, which is what a person must hear of: a prune finds what is left behind, once this process is gone. */
+async function takeBack(state: RepositoryState, name: string): Promise<void> {
+  try {
+    await tidy((signal) => state.storage.delete(name, { signal }))
+  } catch (error) {
+    if (!isRegainError(error)) throw error
+    state.ambient.log('warning', `${name} could not be taken back: ${error.message}`)
+  }
+}
+
 /** A hold of a point that does not count any more is one that came too late, and was not granted. */
 async function isKept(state: RepositoryState, id: string, signal: AbortSignal): Promise<boolean> {
   return (await isHeld(state, id, signal)) && (await state.storage.size(sessionName(id), { signal })) !== null
 }
 
-async function record(state: RepositoryState, id: string, reason: string, signal: AbortSignal): Promise<void> {
-  const name = expiredName(id)
-  if ((await state.storage.size(name, { signal })) !== null) return
+async function record(
+  state: RepositoryState,
+  name: string,
+  id: string,
+  reason: string,
+  signal: AbortSignal,
+): Promise<void> {
   let commit = await commitOf(state, id, signal)
   if (!commit) {
     // A point that was lost. Should its session be there, no end of it may appear once that is deleted.
     await fenceSession(state, id, 'the point was given up')
     commit = await commitOf(state, id, signal)
   }
+  const { startedAt: expiredAt, ...maker } = ownTrace(state.ambient)
   const expired: ExpiredRecord = {
     session: id,
     commit: commit?.sha256 ?? (await receiptHash(state, id, signal)),
     source: commit?.point.source ?? '',
     committedAt: commit?.point.committedAt ?? '',
-    expiredAt: new Date(state.ambient.now()).toISOString(),
+    expiredAt,
     reason,
+    ...maker,
   }
   const sealed = sealRecord(state.keys, 'X', name, expired, state.ambient.randomBytes(32))
   await state.storage.create(name, sealed, { fromReserve: true })

@@ -1,12 +1,13 @@
 import { RegainError } from '../../errors.ts'
 import type { PlannedPack, PrunePlan, PruneRequest } from '../api.ts'
+import { expiredNames, readExpired } from '../expired.ts'
 import { lastComponent, PREFIX, sessionName } from '../format/object-names.ts'
 import { readHolds } from '../holds.ts'
 import { isPinGone } from '../liveness.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { classify, neededBytes } from './classify.ts'
 import { readNewest } from './generation.ts'
-import { expiredIds, hasHistory, type Roots, readExpired } from './roots.ts'
+import { hasHistory, type Roots } from './roots.ts'
 import { openSessions } from './sessions.ts'
 import { survey } from './survey.ts'
 import { logObjectsIn } from './trim-log.ts'
@@ -75,8 +76,9 @@ async function expiring(state: RepositoryState, { expire, weighed, signal }: Pru
   for (const prefix of [PREFIX.sessions, PREFIX.ends, PREFIX.receipts])
     for await (const { name } of state.storage.list(prefix, { signal })) left.add(lastComponent(name))
   const known: Expiring = new Map()
-  for (const id of await expiredIds(state, signal)) {
-    const record = left.has(id) ? await readExpired(state, id, signal) : null
+  const expired = await expiredNames(state, signal)
+  for (const id of expired.keys()) {
+    const [record] = left.has(id) ? (await readExpired(state, id, signal)).values() : []
     if (record) known.set(id, { source: record.source, committedAt: record.committedAt, reason: record.reason })
   }
   const asked = new Set(expire.map(({ id }) => id))
@@ -84,6 +86,8 @@ async function expiring(state: RepositoryState, { expire, weighed, signal }: Pru
   for (const id of stays)
     if (known.has(id) && (await state.storage.size(sessionName(id), { signal })) !== null) known.delete(id)
   for (const { id, reason } of expire) {
+    // Another prune has removed it since it was weighed.
+    if (!left.has(id) && expired.has(id)) continue
     if (!left.has(id)) throw new RegainError('point-not-found', `There is no recovery point ${id} to remove.`)
     if (!known.has(id)) known.set(id, { source: '', committedAt: '', reason })
   }

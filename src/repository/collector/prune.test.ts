@@ -55,6 +55,7 @@ describe('a prune', () => {
     folder.remove()
   })
 
+  const expired = () => names(PREFIX.expired).map((name) => name.slice(PREFIX.expired.length, -33))
   const names = (prefix: string) => [...memory.objects.keys()].filter((name) => name.startsWith(prefix)).sort()
 
   async function request(expire: string[], more: Partial<PruneRequest> = {}): Promise<PruneRequest> {
@@ -190,7 +191,7 @@ describe('a prune', () => {
     script = ({ operation }) => (operation === 'delete' ? { kind: 'reject-before' } : null)
     await assert.rejects(carryOut(planned), { code: 'storage-unavailable' })
     script = () => null
-    assert.ok(memory.objects.has(expiredName(victim.id)))
+    assert.deepEqual(expired(), [victim.id])
     assert.deepEqual((await plan()).expire, [])
     assert.deepEqual((await prune()).expired, [])
     await assertRestores(made.repository, victim.id, victim.expected)
@@ -450,15 +451,15 @@ describe('a prune', () => {
     await prune([one.id])
     laterBy(24 * 31)
     await prune()
-    assert.deepEqual(names(PREFIX.expired), [expiredName(one.id)], 'the next point names it')
+    assert.deepEqual(expired(), [one.id], 'the next point names it')
     const three = await addPoint('three')
     const four = await addPoint('four')
     await prune([two.id, three.id])
     await prune()
-    assert.deepEqual(names(PREFIX.expired), [expiredName(three.id), expiredName(two.id)].sort())
+    assert.deepEqual(expired(), [three.id, two.id].sort())
     laterBy(24 * 31)
     await prune()
-    assert.deepEqual(names(PREFIX.expired), [expiredName(three.id)])
+    assert.deepEqual(expired(), [three.id])
     await assertSound(made.repository)
     await assertRestores(made.repository, four.id, four.expected)
   })
@@ -467,12 +468,12 @@ describe('a prune', () => {
     const one = await addPoint('one')
     await addPoint('two')
     for (const name of [sessionName(one.id), endName(one.id), receiptName(one.id)]) memory.objects.delete(name)
-    memory.objects.set(expiredName(one.id), Buffer.from('it expired, believe me'))
+    memory.objects.set(expiredName(one.id, one.id), Buffer.from('it expired, believe me'))
     const { problems } = await verify(made.repository)
     assert.deepEqual(
       problems.map(({ object, kind }) => ({ object, kind })),
       [
-        { object: expiredName(one.id), kind: 'changed' },
+        { object: expiredName(one.id, one.id), kind: 'changed' },
         { object: endName(one.id), kind: 'missing' },
       ],
     )

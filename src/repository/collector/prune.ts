@@ -6,7 +6,7 @@ import { sessionName } from '../format/object-names.ts'
 import { isPinGone } from '../liveness.ts'
 import { isLocked } from '../locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
-import { clearEnds, clearExpired, clearPins } from './clean.ts'
+import { clearEnds, clearExpired, clearHolds, clearPins } from './clean.ts'
 import { expirePoint } from './expire.ts'
 import { PackRemoval } from './pack-removal.ts'
 import { readPins } from './roots.ts'
@@ -58,6 +58,7 @@ async function carryOut(state: RepositoryState, plan: PrunePlan, report: PruneRe
   await packs.run({ isFull })
   await clearEnds(state, signal)
   await clearExpired(state, signal)
+  await clearHolds(state, signal)
   await packs.mergeIndex()
   if (!(await setsRoomAside(state, signal)))
     report.waits.push('The destination is still so full that no room could be set aside for the next prune.')

@@ -1,7 +1,8 @@
 import { isRegainError, RegainError } from '../../errors.ts'
 import { type Ends, readCommit, readEnds, receiptIds } from '../commits.ts'
-import { expiredName, lastComponent, PREFIX } from '../format/object-names.ts'
-import { type ExpiredRecord, openRecord, type PinRecord } from '../format/records.ts'
+import { expiredNames, isExpired } from '../expired.ts'
+import { lastComponent, PREFIX } from '../format/object-names.ts'
+import { openRecord, type PinRecord } from '../format/records.ts'
 import { isPinGone } from '../liveness.ts'
 import type { RepositoryState } from '../repository-state.ts'
 
@@ -81,31 +82,5 @@ async function assertNoneLost(
  * still to come from another store: a mark without roots is no reason to remove everything. First backups that failed look alike.
  */
 export async function hasHistory(state: RepositoryState, { ends }: Roots, signal: AbortSignal): Promise<boolean> {
-  return ends.commits.length > 0 || (await expiredIds(state, signal)).length > 0
-}
-
-/** Whether a record says so that opens: a store without the key can't forge one. */
-export async function isExpired(state: RepositoryState, id: string, signal?: AbortSignal): Promise<boolean> {
-  return (await readExpired(state, id, signal)) !== null
-}
-
-export async function readExpired(
-  state: RepositoryState,
-  id: string,
-  signal?: AbortSignal,
-): Promise<ExpiredRecord | null> {
-  const name = expiredName(id)
-  try {
-    return openRecord(state.keys, 'X', name, await state.storage.get(name, undefined, signal ? { signal } : {}))
-  } catch (error) {
-    if (isRegainError(error, 'storage-not-found')) return null
-    throw error
-  }
-}
-
-/** Ids of all expired points whose record is there. */
-export async function expiredIds(state: RepositoryState, signal: AbortSignal): Promise<string[]> {
-  const ids: string[] = []
-  for await (const { name } of state.storage.list(PREFIX.expired, { signal })) ids.push(lastComponent(name))
-  return ids.sort()
+  return ends.commits.length > 0 || (await expiredNames(state, signal)).size > 0
 }

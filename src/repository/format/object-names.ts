@@ -23,7 +23,8 @@ export const indexName = (hash: string) => `${PREFIX.index}${hash}`
 export const sessionName = (id: string) => `${PREFIX.sessions}${id}`
 export const endName = (id: string) => `${PREFIX.ends}${id}`
 export const receiptName = (id: string) => `${PREFIX.receipts}${id}`
-export const expiredName = (id: string) => `${PREFIX.expired}${id}`
+/** `random`: 32 hex digits; each expiry of a point has a record of its own. */
+export const expiredName = (id: string, random: string) => `${PREFIX.expired}${id}-${random}`
 export const pinName = (id: string) => `${PREFIX.pins}${id}`
 export const holdName = (id: string) => `${PREFIX.holds}${id}`
 /** 16 decimal digits, so that names sort as numbers. */

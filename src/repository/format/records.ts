@@ -36,6 +36,8 @@ export interface ExpiredRecord {
   committedAt: string
   expiredAt: string
   reason: string
+  /** Of who expired it, as in a session. */
+  process?: string
 }
 
 /** Segments and tails with from <= name < to, in the order of text, were removed on purpose. */
