@@ -12,6 +12,7 @@ import { copyPoint } from './copy-point.ts'
 import { asRegainError } from './failures.ts'
 import { withRepository } from './repositories.ts'
 import { requireRetention } from './require-retention.ts'
+import { unneededIn } from './retention-plan.ts'
 import { checkSeenSource, rememberPoint } from './seen.ts'
 import { commitOrDiscard } from './sessions.ts'
 import { openSource } from './sources.ts'
@@ -133,7 +134,7 @@ export async function bringPoint(application: Application, one: OneBackup, repor
 
 function copyTaken(
   application: Application,
-  { service, source }: OneBackup,
+  { service, source, destination }: OneBackup,
   taken: PointElsewhere,
   to: Repository,
   reporting: Reporting,
@@ -141,7 +142,8 @@ function copyTaken(
   return withRepository(application, service, taken.destination, async (from) => {
     // The log first: a point that is there must find there what it needs to become consistent.
     await copyLog(from.log(source.name), to.log(source.name), false, reporting)
-    return { point: await copyPoint(application.ambient, from, to, taken.point, reporting), trouble: null }
+    const unneeded = () => unneededIn(application, service, destination, to, reporting)
+    return { point: await copyPoint(application.ambient, from, to, taken.point, reporting, unneeded), trouble: null }
   })
 }
 
@@ -162,6 +164,7 @@ async function takePoint(
     tool: `regain ${application.version}`,
     unordered: driver.unordered === true,
     limits: service.limits,
+    unneeded: () => unneededIn(application, service, destination, repository, reporting),
     signal: reporting.signal,
     progress: (progress) => {
       if (isRead) reporting.progress(progress)

@@ -1,6 +1,6 @@
 import { isRegainError } from '../errors.ts'
 import { type Ambient, type Entry, originOf, type Point } from '../model.ts'
-import type { OpenPoint, PointSession, Repository } from '../repository/api.ts'
+import type { OpenPoint, PointSession, Repository, StartPoint } from '../repository/api.ts'
 import { Walk } from '../repository/repository.ts'
 import type { Reporting } from './context.ts'
 import { commitOrDiscard } from './sessions.ts'
@@ -16,6 +16,7 @@ export async function copyPoint(
   to: Repository,
   id: string,
   reporting: Reporting,
+  unneeded?: NonNullable<StartPoint['unneeded']>,
 ): Promise<Point> {
   const { signal } = reporting
   const original = await from.openPoint(id, { signal })
@@ -27,6 +28,7 @@ export async function copyPoint(
       kind: point.kind,
       tool: point.tool,
       copyOf: { repository: from.id, point },
+      ...(unneeded ? { unneeded } : {}),
       signal,
       progress: () => {},
     })

@@ -1,12 +1,13 @@
 import { RegainError, throwIfInterrupted } from '../errors.ts'
 import type { Ambient, Point } from '../model.ts'
-import type { Repository } from '../repository/api.ts'
+import type { Repository, Unneeded } from '../repository/api.ts'
 import type { Application, Reporting } from './context.ts'
 import { copyLog } from './copy-log.ts'
 import { copyPoint } from './copy-point.ts'
 import { asRegainError } from './failures.ts'
 import { missingPoints } from './missing-points.ts'
 import { withRepository } from './repositories.ts'
+import { unneededIn } from './retention-plan.ts'
 import { destinationsOf, selectTarget } from './targets.ts'
 
 export interface ReplicateRequest {
@@ -64,9 +65,10 @@ export async function replicate(
         const startedMs = application.ambient.now()
         const outcome: ReplicateOutcome = { ...about, durationMs: 0, points: [], logSegments: 0, error: null }
         try {
-          await withRepository(application, service, destination, (target) =>
-            copySource(application.ambient, origin, target, outcome, request.all, reporting),
-          )
+          await withRepository(application, service, destination, (target) => {
+            const unneeded = () => unneededIn(application, service, destination, target, reporting)
+            return copySource(application.ambient, origin, target, outcome, { all: request.all, unneeded }, reporting)
+          })
         } catch (error) {
           outcome.error = asRegainError(error, reporting.signal)
         }
@@ -84,7 +86,7 @@ async function copySource(
   from: Repository,
   to: Repository,
   outcome: ReplicateOutcome,
-  all: boolean,
+  { all, unneeded }: { all: boolean; unneeded: () => Promise<Unneeded> },
   reporting: Reporting,
 ): Promise<void> {
   const { source } = outcome
@@ -93,5 +95,5 @@ async function copySource(
   const missing = missingPoints(here, there, { all, now: ambient.now() })
   // The log first: a point that is there must find there what it needs to become consistent.
   outcome.logSegments = await copyLog(from.log(source), to.log(source), all, reporting)
-  for (const point of missing) outcome.points.push(await copyPoint(ambient, from, to, point.id, reporting))
+  for (const point of missing) outcome.points.push(await copyPoint(ambient, from, to, point.id, reporting, unneeded))
 }

@@ -4,7 +4,7 @@ import { RegainError } from '../errors.ts'
 import type { Point } from '../model.ts'
 import { decideLog } from '../policy/log-retention.ts'
 import { decideRetention, type PointFact, type Reason } from '../policy/retention.ts'
-import type { LogRange, PointHold, Repository } from '../repository/api.ts'
+import type { LogRange, PointHold, Repository, Unneeded } from '../repository/api.ts'
 import type { Application, Reporting } from './context.ts'
 import { sourceRequest } from './sources.ts'
 
@@ -79,6 +79,12 @@ export async function planRetention(
       reporting.warn(`Nothing of the log of ${service.name}/${source.name} is removed: ${error.message}`)
     }
   }
+}
+
+/** What a session that commits asks for (StartPoint.unneeded). */
+export async function unneededIn(...about: Parameters<typeof planRetention>): Promise<Unneeded> {
+  const { points, trimLog } = await planRetention(...about)
+  return { points: points.filter(({ keep }) => !keep).map(({ id }) => id), log: trimLog }
 }
 
 function about(point: Point): Omit<WeighedPoint, 'keep' | 'reasons'> {

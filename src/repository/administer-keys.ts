@@ -78,7 +78,7 @@ export async function removeKey(state: RepositoryState, kek: string): Promise<vo
   const its = listed.keys.filter((key) => key.kek === kek)
   // Looked at before the lists change: they must name what goes on opening the repository.
   for (const { name } of its)
-    if (await state.storage.immutability?.isLocked(name))
+    if (await state.storage.immutability?.lockedUntil(name))
       throw new RegainError(
         'storage-locked',
         `The key ${kek} can not be taken out, because the store keeps ${name} from being removed: it goes on opening the repository. Nothing was changed.`,
@@ -125,7 +125,7 @@ export async function lockedKeys({ storage, keyring }: RepositoryState): Promise
   const { epochs, keys } = await listKeys(storage, domain)
   const names = [...epochs.map((epoch) => epochName({ domain, epoch })), ...keys.map(({ name }) => name)]
   const locked: string[] = []
-  for (const name of names) if (await immutability.isLocked(name)) locked.push(name)
+  for (const name of names) if ((await immutability.lockedUntil(name)) > 0) locked.push(name)
   return locked
 }
 

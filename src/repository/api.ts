@@ -164,9 +164,20 @@ export interface StartPoint {
   unordered?: boolean
   /** The point becomes a copy of this one of another repository: all but its identity and what is stored is as there. */
   copyOf?: { repository: string; point: Point }
+  /**
+   * What the policy does not keep. Asked for where the store has immutability, at most once and before the commit: its locks are
+   * left to their end. Without it all that is there is locked for longer, so nothing ever goes while backups are made.
+   */
+  unneeded?(): Promise<Unneeded>
   limits?: PaceLimits
   signal: AbortSignal
   progress(progress: Progress): void
+}
+
+export interface Unneeded {
+  /** Ids. */
+  points: readonly string[]
+  log: readonly LogRange[]
 }
 
 /** Structurally a PointWriter of src/sources/contract.ts, with its end. */

@@ -223,7 +223,7 @@ class PointWriter implements PointSession {
     this.content.throwIfFailed()
     throwIfInterrupted(this.request.signal)
     for (const missed of summary.missed) this.miss(missed)
-    await lockForCommit(this.state, this.id, this.request.signal)
+    await lockForCommit(this.state, this.id, this.request)
     const { point } = await commitSession(this.state, this.point(summary, listing))
     this.ended = true
     await this.release()

@@ -63,7 +63,7 @@ test('a lock that does not hold is found', async () => {
       periodMs: 1,
       extend: async () => {},
       isExtended: async () => true,
-      isLocked: async () => true,
+      lockedUntil: async () => Number.MAX_SAFE_INTEGER,
     },
   }))
   assert.deepEqual(found, [

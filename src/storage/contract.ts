@@ -110,6 +110,6 @@ export interface Immutability {
   extend(name: string, options?: CallOptions): Promise<void>
   /** Whether the object exists and is locked as `extend` would lock it now. */
   isExtended(name: string, options?: CallOptions): Promise<boolean>
-  /** Whether the object exists and could be removed by nobody now. */
-  isLocked(name: string, options?: CallOptions): Promise<boolean>
+  /** Until when (milliseconds since 1970) nobody can remove the object; 0 if it can be removed now, or there is none. */
+  lockedUntil(name: string, options?: CallOptions): Promise<number>
 }

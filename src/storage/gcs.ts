@@ -222,7 +222,10 @@ class GcsStorage implements Storage {
       },
       isExtended: async (name, options) =>
         isCurrentLock(await this.#lockedUntil(name, options), this.#ambient.now(), periodMs),
-      isLocked: async (name, options) => (await this.#lockedUntil(name, options)) > this.#ambient.now(),
+      lockedUntil: async (name, options) => {
+        const untilMs = await this.#lockedUntil(name, options)
+        return untilMs > this.#ambient.now() ? untilMs : 0
+      },
     }
   }
 

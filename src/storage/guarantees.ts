@@ -262,7 +262,7 @@ async function locking({ storage, prefix, options }: Place): Promise<string | nu
   if (immutability === undefined) return null
   const name = `${prefix.slice(0, prefix.indexOf('/'))}/locked`
   await storage.create(name, Buffer.from('x'), { ...options, keep: true })
-  if (!(await immutability.isLocked(name, options))) return 'an object that was to be locked is not'
+  if ((await immutability.lockedUntil(name, options)) === 0) return 'an object that was to be locked is not'
   await immutability.extend(name, options)
   if (!(await immutability.isExtended(name, options))) return 'a lock was not extended'
   const attempts = [() => storage.delete(name, options), () => storage.put(name, Buffer.from('other'), options)]

@@ -39,7 +39,7 @@ class InterruptibleStorage implements Storage {
         periodMs: immutability.periodMs,
         extend: (name, options) => immutability.extend(name, this.#with(options)),
         isExtended: (name, options) => immutability.isExtended(name, this.#with(options)),
-        isLocked: (name, options) => immutability.isLocked(name, this.#with(options)),
+        lockedUntil: (name, options) => immutability.lockedUntil(name, this.#with(options)),
       }
   }
 

@@ -39,7 +39,7 @@ class LimitedStorage implements Storage {
         periodMs: immutability.periodMs,
         extend: (name, options) => this.#request(options, () => immutability.extend(name, options)),
         isExtended: (name, options) => this.#request(options, () => immutability.isExtended(name, options)),
-        isLocked: (name, options) => this.#request(options, () => immutability.isLocked(name, options)),
+        lockedUntil: (name, options) => this.#request(options, () => immutability.lockedUntil(name, options)),
       }
     }
   }

@@ -54,7 +54,7 @@ class RetryingStorage implements Storage {
         periodMs: immutability.periodMs,
         extend: (name, options) => this.#repeat(options, () => immutability.extend(name, options)),
         isExtended: (name, options) => this.#repeat(options, () => immutability.isExtended(name, options)),
-        isLocked: (name, options) => this.#repeat(options, () => immutability.isLocked(name, options)),
+        lockedUntil: (name, options) => this.#repeat(options, () => immutability.lockedUntil(name, options)),
       }
     }
   }

@@ -47,7 +47,10 @@ export class VersionedS3Storage implements Storage {
         extend: (name, options) => this.#extend(name, immutableMs, options),
         isExtended: async (name, options) =>
           isCurrentLock(await this.#lockedUntil(name, options), this.#now(), immutableMs),
-        isLocked: async (name, options) => (await this.#lockedUntil(name, options)) > this.#now(),
+        lockedUntil: async (name, options) => {
+          const untilMs = await this.#lockedUntil(name, options)
+          return untilMs > this.#now() ? untilMs : 0
+        },
       }
     }
   }

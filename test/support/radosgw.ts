@@ -26,18 +26,26 @@ export interface TestS3 {
   stop(): Promise<void>
 }
 
+/** One whose clock can be set on: locks of months end within a test. */
+export interface TestS3WithClock extends TestS3 {
+  /** The server's clock, from now on. It runs on from there. Requests must be signed by a clock that is at most 15 minutes off. */
+  setClock(nowMs: number): Promise<void>
+}
+
 const execute = promisify(execFile)
 const STEP_TIMEOUT_MS = 60_000
 const DISK_BYTES = 64 * 1024 ** 3
 const MEMORY_BYTES = 939_524_096
 const START_ATTEMPTS = 3
+const FAKETIME = `/usr/lib/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu/faketime/libfaketimeMT.so.1`
 /** Entries of a page of a listing, where S3 has 1,000: so that tests need not make as many objects to have two pages. */
 export const LISTED_AT_ONCE = 100
 
-export async function startRadosgw(): Promise<TestS3> {
+/** `clock`: with libfaketime, so that setClock works. */
+export async function startRadosgw(options: { clock?: boolean } = {}): Promise<TestS3WithClock> {
   for (let attempt = 1; ; attempt++) {
     const directory = await mkdtemp(join(tmpdir(), 'regain-s3-'))
-    const cluster = new Cluster(directory)
+    const cluster = new Cluster(directory, options.clock ?? false)
     try {
       return await cluster.start()
     } catch (error) {
@@ -51,21 +59,24 @@ export async function startRadosgw(): Promise<TestS3> {
 
 class Cluster {
   readonly #directory: string
+  readonly #hasClock: boolean
   readonly #daemons: ChildProcess[] = []
   readonly #killAll = () => {
     for (const daemon of this.#daemons) daemon.kill('SIGKILL')
   }
 
-  constructor(directory: string) {
+  constructor(directory: string, hasClock: boolean) {
     this.#directory = directory
+    this.#hasClock = hasClock
     process.on('exit', this.#killAll)
   }
 
-  async start(): Promise<TestS3> {
+  async start(): Promise<TestS3WithClock> {
     const [monitorPort, port] = await freePorts(2)
     for (const folder of ['mon', 'osd', 'rgw', 'run', 'log']) await mkdir(this.#path(folder))
     const cluster = randomUUID()
     await writeFile(this.#path('ceph.conf'), configuration(this.#directory, cluster, monitorPort!, port!))
+    await writeFile(this.#path('clock'), '+0')
     await this.#makeKeys()
     const monmap = this.#path('monmap')
     const address = `[v2:127.0.0.1:${monitorPort}]`
@@ -125,7 +136,7 @@ class Cluster {
     return texts.map((text) => text.slice(-2000)).join('\n')
   }
 
-  #server(endpoint: string, credentials: TestS3['credentials']): TestS3 {
+  #server(endpoint: string, credentials: TestS3['credentials']): TestS3WithClock {
     const client = new S3Client({
       ...{ endpoint, credentials, region: 'us-east-1', forcePathStyle: true },
       requestChecksumCalculation: 'WHEN_REQUIRED',
@@ -136,6 +147,7 @@ class Cluster {
     }
     return {
       ...{ endpoint, credentials, client, stop },
+      setClock: (nowMs) => this.#setClock(nowMs),
       async bucket(kind = 'plain') {
         const Bucket = `test-${randomBytes(6).toString('hex')}`
         await client.send(new CreateBucketCommand({ Bucket, ObjectLockEnabledForBucket: kind === 'locking' }))
@@ -156,6 +168,21 @@ class Cluster {
       await run('ceph-authtool', keyring, '--gen-key', '-n', name, ...all)
   }
 
+  /** libfaketime, which reads how far the clock is off from a file at each look. */
+  #clock(): Record<string, string> {
+    return {
+      LD_PRELOAD: FAKETIME,
+      FAKETIME_TIMESTAMP_FILE: this.#path('clock'),
+      FAKETIME_NO_CACHE: '1',
+      DONT_FAKE_MONOTONIC: '1',
+    }
+  }
+
+  async #setClock(nowMs: number): Promise<void> {
+    const offsetSeconds = Math.round((nowMs - performance.timeOrigin - performance.now()) / 1000)
+    await writeFile(this.#path('clock'), `${offsetSeconds < 0 ? '' : '+'}${offsetSeconds}`)
+  }
+
   #path(name: string): string {
     return join(this.#directory, name)
   }
@@ -167,7 +194,9 @@ class Cluster {
   async #startDaemon(name: string, program: string, ...args: string[]): Promise<void> {
     const log = openSync(this.#path(`log/${name}.out`), 'w')
     const common = ['-f', '-c', this.#path('ceph.conf'), '-k', this.#path('keyring')]
-    const daemon = spawn(program, [...common, ...args], { stdio: ['ignore', log, log], env: CLEAN })
+    // Only the gateway: it decides when a lock ends.
+    const env = name === 'rgw' && this.#hasClock ? { ...CLEAN, ...this.#clock() } : CLEAN
+    const daemon = spawn(program, [...common, ...args], { stdio: ['ignore', log, log], env })
     closeSync(log)
     this.#daemons.push(daemon)
     await new Promise((resolve, reject) => daemon.once('spawn', resolve).once('error', reject))

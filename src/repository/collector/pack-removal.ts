@@ -3,7 +3,9 @@ import type { Progress } from '../../model.ts'
 import { ROOM_ASIDE_BYTES } from '../../storage/contract.ts'
 import type { PlannedPack, PrunePlan, PruneReport } from '../api.ts'
 import { isRekeying, oldUsers } from '../epochs.ts'
+import { packName } from '../format/object-names.ts'
 import { retireGenerations } from '../generations.ts'
+import { lockedUntil, untilText } from '../locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { neededBytes } from './classify.ts'
 import { type Generation, publishGeneration, readNewest } from './generation.ts'
@@ -15,7 +17,6 @@ import { waitsFor } from './waits.ts'
 
 const OLD_USERS =
   'A backup or a restore that began before the last rekey is running: packs are removed when it has ended.'
-const LOCKED = 'Some data is locked: it is removed by the first prune after its lock has ended.'
 const ANOTHER = 'Another prune runs at the same time: it removes what this one would have.'
 const NO_ROOM =
   'The destination was too full to write anew what is still needed of packs that are mostly not: the next prune does that.'
@@ -27,6 +28,8 @@ export class PackRemoval {
   private readonly report: PruneReport
   /** By name, of all that are planned and there. */
   private readonly sizes: Map<string, number>
+  /** Names of those that the store keeps immutable for now. */
+  private readonly locked = new Set<string>()
 
   constructor(
     state: RepositoryState,
@@ -36,7 +39,7 @@ export class PackRemoval {
   ) {
     this.plan = plan
     this.report = report
-    this.removal = { state, ...options, locked: () => void report.waits.push(LOCKED) }
+    this.removal = { state, ...options, locked: (name) => void this.locked.add(name) }
     this.sizes = new Map([...plan.packs.remove, ...plan.packs.repack].map(({ name, bytes }) => [name, bytes]))
   }
 
@@ -70,6 +73,7 @@ export class PackRemoval {
     }
     await this.markAndRemove(wanted)
     if (isTight) await this.repackBitByBit()
+    if (this.locked.size > 0) this.report.waits.push(await lockedPacks(state, [...this.locked], signal))
     for (const [name, bytes] of this.sizes) if (wanted.has(name)) this.report.bytesLater += bytes
   }
 
@@ -142,4 +146,15 @@ export class PackRemoval {
       this.report.bytesFreed += sizeBytes
     }
   }
+}
+
+/** One is looked at for all: locks that were set in one month end together. */
+async function lockedPacks(
+  state: RepositoryState,
+  [first = '', ...more]: string[],
+  signal: AbortSignal,
+): Promise<string> {
+  const until = untilText([await lockedUntil(state, packName(first), signal)])
+  const what = more.length === 0 ? 'A pack of data is' : `${more.length + 1} packs of data are`
+  return `${what} locked${until}: removed by the first prune after that.`
 }

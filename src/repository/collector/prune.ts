@@ -4,7 +4,7 @@ import type { LogRange, PrunePlan, PruneReport } from '../api.ts'
 import { readCommit, readCommits } from '../commits.ts'
 import { sessionName } from '../format/object-names.ts'
 import { isPinGone } from '../liveness.ts'
-import { isLocked } from '../locks.ts'
+import { lockedUntil, untilText } from '../locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { clearEnds, clearExpired, clearHolds, clearPins } from './clean.ts'
 import { expirePoint } from './expire.ts'
@@ -81,9 +81,11 @@ async function expirePoints(
   report: PruneReport,
   signal: AbortSignal,
 ): Promise<void> {
+  const locks: number[] = []
   for (const { id, reason } of plan.expire) {
-    if (await isLocked(state, sessionName(id), signal)) {
-      report.waits.push(`Recovery point ${id} is locked: it is removed by the first prune after its lock has ended.`)
+    const untilMs = await lockedUntil(state, sessionName(id), signal)
+    if (untilMs > 0) {
+      locks.push(untilMs)
       continue
     }
     const outcome = await expirePoint(state, { id, reason }, signal)
@@ -92,6 +94,12 @@ async function expirePoints(
     if (outcome === 'read')
       report.waits.push(`Recovery point ${id} is being read: its data is removed by the next prune after that.`)
   }
+  if (locks.length > 0) report.waits.push(lockedPoints(locks))
+}
+
+function lockedPoints(locks: readonly number[]): string {
+  const what = locks.length === 1 ? 'A recovery point is' : `${locks.length} recovery points are`
+  return `${what} locked${untilText(locks)}: the first prune after that removes what the policy does not keep.`
 }
 
 /** Step 4's other half: who is known to be gone need not be waited for. */

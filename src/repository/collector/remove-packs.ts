@@ -19,7 +19,7 @@ export interface Removal {
   signal: AbortSignal
   progress(progress: Progress): void
   /** A pack can't be removed yet: it stays marked. */
-  locked?(): void
+  locked?(name: string): void
 }
 
 /**
@@ -39,7 +39,7 @@ export async function removeMarked(
   await mapBounded(candidates, DELETES_AT_ONCE, async (pack) => {
     throwIfInterrupted(signal)
     if (!(await mayGo(state, pack, marks, signal))) return
-    if (!(await deleteUnlessLocked(state, packName(pack.name), signal))) return locked()
+    if (!(await deleteUnlessLocked(state, packName(pack.name), signal))) return locked(pack.name)
     removed.push(pack)
     progress({ phase: 'removing', bytesDone: 0, filesDone: removed.length, filesTotal: candidates.length })
   })

@@ -9,9 +9,10 @@ import { prune } from '../collector/prune.ts'
 import { openSessions } from '../collector/sessions.ts'
 import { completeReceipts, readCommits } from '../commits.ts'
 import { epochOf, isRekeying, oldUsers, requireCurrentEpoch } from '../epochs.ts'
-import { PREFIX, packName } from '../format/object-names.ts'
+import { PREFIX, packName, REPOSITORY } from '../format/object-names.ts'
 import { createGeneration, retireGenerations } from '../generations.ts'
-import { keyName, listKeys, readEpoch } from '../key-objects.ts'
+import { epochName, keyName, listKeys, readEpoch } from '../key-objects.ts'
+import { deleteUnlessLocked, lockedUntil, untilText } from '../locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { renewRepositoryRecord } from './record.ts'
 import { type Resealing, resealObjects } from './reseal.ts'
@@ -36,38 +37,49 @@ export async function rekey(state: RepositoryState, options: Omit<Resealing, 'st
   const report: RekeyReport = { epoch: state.keys.epoch, done: false, packs: 0, objects: 0, waits: [] }
   await requireCurrentEpoch(state, signal)
   if (isRekeying(state)) {
-    if (!(await renewRepositoryRecord(state, state.keys)))
-      report.waits.push('repository.json is locked: the old data key stays until that ends.')
-    await resealAll(state, options, report)
+    const isRenewed = await renewRepositoryRecord(state, state.keys)
+    const locked = await resealAll(state, options, report)
+    if (!isRenewed) locked.unshift(REPOSITORY)
+    if (locked.length > 0) report.waits.push(await lockedText(state, locked, signal))
     await rewritePacks(state, options, report)
     if (report.waits.length > 0) return { ...report, waits: [...new Set(report.waits)] }
     await renewGeneration(state, signal)
     if (await waitsForUsers(state, signal, report)) return report
     await completeReceipts(state, await readCommits(state, { signal }), signal)
-    await resealAll(state, options, report)
+    const lockedSince = await resealAll(state, options, report)
+    if (lockedSince.length > 0) report.waits.push(await lockedText(state, lockedSince, signal))
     if (report.waits.length > 0 || (await isAnythingLeft(state, signal, report))) return report
-    if (!(await endOlder(state))) {
-      report.waits.push('The list of keys is immutable: the old data key stays until that ends.')
-      return report
-    }
+    const list = epochName({ domain: state.keyring.domain, epoch: state.keys.epoch })
+    if (!(await endOlder(state))) return { ...report, waits: [await lockedText(state, [list], signal)] }
   }
-  await removeOlderKeys(state)
+  const lockedKeys = await removeOlderKeys(state)
+  if (lockedKeys.length > 0) return { ...report, waits: [await lockedText(state, lockedKeys, signal)] }
   return { ...report, done: true }
 }
 
+/** Resolves with the names of what is locked. */
 async function resealAll(
   state: RepositoryState,
   options: Omit<Resealing, 'state'>,
   report: RekeyReport,
-): Promise<void> {
+): Promise<string[]> {
   const { objects, damaged, locked } = await resealObjects({ state, ...options })
   report.objects += objects
-  if (locked > 0)
-    report.waits.push(
-      `${locked} records and pieces of log are immutable and stay under the old data key, which stays with them.`,
-    )
   for (const name of damaged)
     report.waits.push(`${name} is damaged and can't be sealed anew: see regain verify, and mend or remove it.`)
+  return locked
+}
+
+/** With what ends it: waiting alone does not while the first commit of each month locks anew what points need (locks.ts). */
+async function lockedText(state: RepositoryState, names: readonly string[], signal: AbortSignal): Promise<string> {
+  const locks: number[] = []
+  // Locks of one month end together; repository.json has the last one.
+  for (const name of names.slice(0, 1)) locks.push(await lockedUntil(state, name, signal))
+  const what = names.length === 1 ? `${names[0]} is` : `${names.length} objects, ${names[0]} among them, are`
+  const again = state.storage.immutability
+    ? ' The first backup of each month locks anew what it needs: so the rekey ends only once no backup has done that for so long. Take immutable out of the configuration until it is done, or replicate to a new repository.'
+    : ''
+  return `${what} locked${untilText(locks)}. The old data key stays until then.${again}`
 }
 
 /** Packs never change, so each header is read once. */
@@ -171,8 +183,13 @@ async function endOlder(state: RepositoryState): Promise<boolean> {
   }
 }
 
-async function removeOlderKeys(state: RepositoryState): Promise<void> {
+/** Resolves with the names of those that are locked, and stay. */
+async function removeOlderKeys(state: RepositoryState): Promise<string[]> {
   const { domain, keys } = state.keyring
-  for (const { epoch, kek } of (await listKeys(state.storage, domain)).keys)
-    if (epoch < keys.epoch) await state.storage.delete(keyName({ domain, epoch }, kek))
+  const locked: string[] = []
+  for (const { epoch, kek } of (await listKeys(state.storage, domain)).keys) {
+    const name = keyName({ domain, epoch }, kek)
+    if (epoch < keys.epoch && !(await deleteUnlessLocked(state, name))) locked.push(name)
+  }
+  return locked
 }

@@ -23,8 +23,8 @@ export interface Resealed {
   objects: number
   /** Names of objects of older epochs that are as they were, because they are damaged. */
   damaged: string[]
-  /** How many stay as they are because the store keeps them immutable. */
-  locked: number
+  /** Names of those that are as they were, because the store keeps them immutable. */
+  locked: string[]
 }
 
 /**
@@ -33,7 +33,7 @@ export interface Resealed {
  */
 export async function resealObjects(work: Resealing): Promise<Resealed> {
   const { state, signal, progress } = work
-  const done: Resealed = { objects: 0, damaged: [], locked: 0 }
+  const done: Resealed = { objects: 0, damaged: [], locked: [] }
   const names: string[] = []
   for (const prefix of [PREFIX.index, PREFIX.ends, PREFIX.receipts, PREFIX.expired, PREFIX.holds, PREFIX.log])
     for await (const { name } of state.storage.list(prefix, { signal })) names.push(name)
@@ -55,7 +55,7 @@ async function reseal({ state, signal }: Resealing, name: string, done: Resealed
     return true
   } catch (error) {
     if (isRegainError(error, 'storage-not-found')) return false
-    if (isRegainError(error, 'storage-locked')) done.locked++
+    if (isRegainError(error, 'storage-locked')) done.locked.push(name)
     else if (isDamage(error)) done.damaged.push(name)
     else throw error
     return false
