@@ -43,12 +43,17 @@ export class PackSession {
     return (await this.state.pool.run<StoredBytes>(job, [buffer])).ids
   }
 
+  /** What was put so far is durable, and indexed, when it resolves. More may follow. */
+  async flush(): Promise<void> {
+    await this.state.pool.flush({ type: 'flush', session: this.number })
+    await this.store.finish()
+    this.throwIfFailed()
+  }
+
   /** All is durable, and indexed, when it resolves. */
   async finish(): Promise<void> {
     try {
-      await this.state.pool.flush({ type: 'flush', session: this.number })
-      await this.store.finish()
-      this.throwIfFailed()
+      await this.flush()
     } catch (error) {
       await this.giveUp()
       throw error

@@ -29,7 +29,7 @@ import {
 
 const MIB = 1024 * 1024
 const RUN = { signal: uninterrupted(), progress: () => undefined }
-const TURNS = 3
+const TURNS = 2
 const UNTIL = '2026-01-02T03:04:05.678Z'
 
 /** One of two repositories that hold the same points under keys of their own. */
@@ -202,7 +202,7 @@ describe('a repository that lost something which another one holds', () => {
     t.diagnostic(`seed ${seed}`)
     const random = seededNumbers(seed)
     copy.reset()
-    for (let left = 0; left < 5; left++) {
+    for (let left = 0; left < 4; left++) {
       original.reset()
       for (const pack of original.named('packs/')) if (random(2) === 0) original.storage.objects.delete(pack)
       let calls = 0
@@ -227,7 +227,7 @@ describe('a repository that lost something which another one holds', () => {
     const seed = chooseSeed()
     t.diagnostic(`seed ${seed}`)
     const random = seededNumbers(seed)
-    for (let turn = 0; turn < 2; turn++) {
+    for (let turn = 0; turn < 3; turn++) {
       original.reset()
       copy.reset()
       for (const pack of original.named('packs/')) if (random(2) === 0) original.damage(pack, random(4), random)

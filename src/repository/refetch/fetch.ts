@@ -16,6 +16,7 @@ import { mendPoint } from './mend-point.ts'
 type Options = Pick<VerifyOptions, 'signal' | 'progress'>
 
 const MAX_PATHS = 100
+const MAX_PASSES = 3
 
 /** What of these problems another repository of the service may mend: whether it does, ids and seals tell only then. */
 export async function planFetch(
@@ -105,13 +106,15 @@ async function fetchPoints(
   try {
     const holdings = await Holdings.load(state, session.reusable, signal)
     const packs = new PackSession(state, signal)
+    let hasNewPages = false
     const mending: Mending = {
       state,
       holdings,
       session: packs,
       cutter: new Cutter(state.keys),
-      fetched: (bytes) => {
+      fetched: (bytes, metadata) => {
         report.chunks++
+        hasNewPages ||= metadata
         report.bytes += bytes
         tell()
       },
@@ -120,14 +123,30 @@ async function fetchPoints(
       filesDone += entries
       tell()
     }
+    const mendOne = async (point: Point) => {
+      const donors = new Donors({ repository: state.id, point }, from, there.get(point.source) as Point[], signal)
+      try {
+        left.set(point.id, await mendPoint(mending, point, points, donors, { signal, looked }))
+      } finally {
+        await donors.close()
+      }
+      if (hasNewPages) await settle()
+    }
+    /** Points share most pages, and not each has a donor that could tell what they were. */
+    const settle = async () => {
+      await packs.flush()
+      await holdings.refresh()
+      hasNewPages = false
+    }
     try {
-      for (const point of wanted) {
-        const donors = new Donors({ repository: state.id, point }, from, there.get(point.source) as Point[], signal)
-        try {
-          left.set(point.id, await mendPoint(mending, point, points, donors, { signal, looked }))
-        } finally {
-          await donors.close()
-        }
+      let remaining = wanted
+      for (let pass = 0; pass < MAX_PASSES && remaining.length > 0; pass++) {
+        const before = report.chunks
+        for (const point of remaining) await mendOne(point)
+        remaining = remaining.filter(({ id }) => left.get(id)?.size !== 0)
+        // What one of them lacked in vain, a donor of another may have given since.
+        if (report.chunks === before || remaining.length === 0) break
+        await settle()
       }
     } catch (error) {
       await packs.giveUp()

@@ -3,56 +3,65 @@ import { ChunkReader } from '../chunk-reader.ts'
 import { ChunkTable } from '../chunk-table.ts'
 import { Copies } from '../copies.ts'
 import { isLoss } from '../damage.ts'
-import type { IndexedPack } from '../format/index-segment.ts'
 import { PackDirectories } from '../pack-directories.ts'
 import type { RepositoryState } from '../repository-state.ts'
 
 const NOWHERE = { pack: 0, group: 0, offset: 0, length: 0 }
 
+interface Seen {
+  /** All that is there, packs that are marked for removal included: of those some chunks may be damaged. */
+  listed: ChunkIndex
+  /** As any segment or directory tells, packs that are gone included: how long their chunks were. */
+  known: ChunkIndex
+  reader: ChunkReader
+}
+
 /** What a repository that is being mended still holds, and what has been brought back to it. */
 export class Holdings {
-  /** One verified chunk of what is there. Rejects with `repository-damaged` or `storage-not-found`. */
-  readonly read: (id: Uint8Array) => Promise<Buffer>
   private readonly sound: ChunkIndex
-  /** All that is there, packs that are marked for removal included: of those some chunks may be damaged. */
-  private readonly listed: ChunkIndex
-  /** As any segment or directory tells, packs that are gone included: how long their chunks were. */
-  private readonly known: ChunkIndex
-  private readonly reader: ChunkReader
+  private readonly signal: AbortSignal
+  private readonly state: RepositoryState
+  private readonly directories: PackDirectories
+  private seen: Seen
   /** Brought back, or read from a marked pack, in this run. */
   private readonly fetched = ChunkTable.create(0)
   private readonly lost = ChunkTable.create(0)
 
   /** `sound`: what a writer may reuse. */
   static async load(state: RepositoryState, sound: ChunkIndex, signal: AbortSignal): Promise<Holdings> {
-    const indexed = await readSegments(state, { signal, unreadable: () => undefined })
-    const sizes = await listPacks(state, signal)
     const directories = new PackDirectories(state, { signal, unreadable: () => undefined })
-    const all = [...indexed, ...(await directories.read(withoutIndex(sizes, indexed)))]
-    return new Holdings(state, sound, sizes, all, signal)
+    return new Holdings(state, sound, directories, await look(state, directories, signal), signal)
   }
 
   private constructor(
     state: RepositoryState,
     sound: ChunkIndex,
-    sizes: ReadonlyMap<string, number>,
-    packs: readonly IndexedPack[],
+    directories: PackDirectories,
+    seen: Seen,
     signal: AbortSignal,
   ) {
+    this.state = state
     this.sound = sound
-    this.listed = buildIndex(sizes, packs)
-    this.known = buildIndex(new Map(packs.map((pack) => [pack.name.toString('hex'), pack.sizeBytes])), packs)
-    const without = (names: ReadonlySet<string>) => new Map([...sizes].filter(([name]) => !names.has(name)))
-    const copies = new Copies(this.listed, async (names) => buildIndex(without(names), packs))
-    this.reader = new ChunkReader(state, copies, signal)
-    this.read = (id) => this.reader.read(id)
+    this.directories = directories
+    this.seen = seen
+    this.signal = signal
   }
+
+  /** What was brought back and is durable by now can be read as well. */
+  async refresh(): Promise<void> {
+    const { reader } = this.seen
+    this.seen = await look(this.state, this.directories, this.signal)
+    reader.close()
+  }
+
+  /** One verified chunk of what is there. Rejects with `repository-damaged` or `storage-not-found`. */
+  read = (id: Uint8Array): Promise<Buffer> => this.seen.reader.read(id)
 
   /** Whether a chunk must be brought back. What only a marked pack holds is read to find out. */
   async isLost(id: Uint8Array): Promise<boolean> {
     if (this.sound.has(id) || this.fetched.has(id)) return false
     if (this.lost.has(id)) return true
-    if (this.listed.has(id) && (await this.isReadable(id))) {
+    if (this.seen.listed.has(id) && (await this.isReadable(id))) {
       this.fetched.add(id, NOWHERE)
       return false
     }
@@ -67,7 +76,7 @@ export class Holdings {
   }
 
   lengthOf(id: Uint8Array): number | null {
-    return this.sound.locate(id)?.length ?? this.known.locate(id)?.length ?? null
+    return this.sound.locate(id)?.length ?? this.seen.known.locate(id)?.length ?? null
   }
 
   hasBack(id: Uint8Array): void {
@@ -75,16 +84,27 @@ export class Holdings {
   }
 
   close(): void {
-    this.reader.close()
+    this.seen.reader.close()
   }
 
   private async isReadable(id: Uint8Array): Promise<boolean> {
     try {
-      await this.reader.read(id)
+      await this.read(id)
       return true
     } catch (error) {
       if (!isLoss(error)) throw error
       return false
     }
   }
+}
+
+async function look(state: RepositoryState, directories: PackDirectories, signal: AbortSignal): Promise<Seen> {
+  const indexed = await readSegments(state, { signal, unreadable: () => undefined })
+  const sizes = await listPacks(state, signal)
+  const packs = [...indexed, ...(await directories.read(withoutIndex(sizes, indexed)))]
+  const listed = buildIndex(sizes, packs)
+  const without = (names: ReadonlySet<string>) => new Map([...sizes].filter(([name]) => !names.has(name)))
+  const copies = new Copies(listed, async (names) => buildIndex(without(names), packs))
+  const known = buildIndex(new Map(packs.map((pack) => [pack.name.toString('hex'), pack.sizeBytes])), packs)
+  return { listed, known, reader: new ChunkReader(state, copies, signal) }
 }

@@ -15,7 +15,7 @@ export interface Mending {
   session: PackSession
   cutter: Cutter
   /** A chunk was brought back. */
-  fetched(bytes: number): void
+  fetched(bytes: number, metadata: boolean): void
 }
 
 /** Where in the donor's content a chunk lies. */
@@ -100,7 +100,7 @@ export async function bringBack(mending: Mending, id: Buffer, bytes: Uint8Array,
   if (!isChunk(mending.state.keys, id, bytes)) return false
   await mending.session.put(new Uint8Array(bytes).buffer, [bytes.length], metadata)
   mending.holdings.hasBack(id)
-  mending.fetched(bytes.length)
+  mending.fetched(bytes.length, metadata)
   return true
 }
 
