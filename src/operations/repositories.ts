@@ -3,7 +3,7 @@ import { isRegainError, RegainError } from '../errors.ts'
 import type { KeyProvider } from '../keys/contract.ts'
 import type { Repository } from '../repository/api.ts'
 import { createRepository, openRepository } from '../repository/repository.ts'
-import { checkStorage, SCRATCH } from '../storage/check-storage.ts'
+import { checkStorage, clockSkew, SCRATCH } from '../storage/check-storage.ts'
 import type { Storage } from '../storage/contract.ts'
 import type { Application, StorageRequest } from './context.ts'
 import { rememberMade } from './seen.ts'
@@ -143,6 +143,8 @@ async function holdsAnything(storage: Storage): Promise<boolean> {
 
 /** A store that would lose data is found out before there is any. */
 async function refuseUnsuitable({ ambient }: Application, storage: Storage): Promise<void> {
+  const skew = await clockSkew(storage, ambient)
+  if (skew !== null) ambient.log('warning', skew)
   const broken = (await checkStorage(storage, ambient)).filter((finding) => finding.broken !== null)
   if (broken.length === 0) return
   const lines = broken.map(

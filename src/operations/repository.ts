@@ -1,6 +1,6 @@
 import type { Configuration, ServiceConfiguration } from '../config/configuration.ts'
 import { RegainError, throwIfInterrupted } from '../errors.ts'
-import { checkStorage, type StorageFinding } from '../storage/check-storage.ts'
+import { checkStorage, clockSkew, type StorageFinding } from '../storage/check-storage.ts'
 import type { Application, Reporting } from './context.ts'
 import { notInThisVersion } from './failures.ts'
 import { ensureRepository, withPlace } from './repositories.ts'
@@ -32,6 +32,8 @@ export interface StoreOutcome {
   service: string
   destination: string
   findings: StorageFinding[]
+  /** How this machine's clock and the store's differ; null: not by much, or the store does not tell. */
+  clock: string | null
 }
 
 /**
@@ -51,10 +53,14 @@ export async function checkRepositories(
   for (const service of services) {
     for (const each of destinationsOf(config, service, destination)) {
       throwIfInterrupted(reporting.signal)
-      const findings = await withPlace(application, service, each, (storage) =>
-        checkStorage(storage, application.ambient, { signal: reporting.signal }),
-      )
-      on.store({ service: service.name, destination: each.name, findings })
+      const { ambient } = application
+      const { signal } = reporting
+      const outcome = await withPlace(application, service, each, async (storage) => ({
+        clock: await clockSkew(storage, ambient, { signal }),
+        findings: await checkStorage(storage, ambient, { signal }),
+      }))
+      const { findings } = outcome
+      on.store({ service: service.name, destination: each.name, ...outcome })
       isWell &&= findings.every(({ broken }) => broken === null)
     }
     const request = { target: service.name, readData: false, ...(destination === undefined ? {} : { destination }) }

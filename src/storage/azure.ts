@@ -81,6 +81,8 @@ class AzureStorage implements Storage {
   readonly description: string
   readonly #container: ContainerClient
   readonly #prefix: string
+  #lastTimeMs: number | null = null
+  readonly lastTimeMs = () => this.#lastTimeMs
 
   constructor(container: ContainerClient, prefix: string, description: string) {
     this.#container = container
@@ -203,6 +205,7 @@ class AzureStorage implements Storage {
       .listBlobsFlat({ prefix: this.#prefix + prefix, abortSignal: signal })
       .byPage({ maxPageSize: size, ...(token === undefined ? {} : { continuationToken: token }) })
     const { value } = await pages.next()
+    this.#lastTimeMs = (value as { date?: Date } | undefined)?.date?.getTime() ?? this.#lastTimeMs
     return value as Awaited<ReturnType<typeof pages.next>>['value']
   }
 

@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isRegainError } from '../errors.ts'
 import type { Ambient } from '../model.ts'
+import { skewText } from './clock-skew.ts'
 import type { CallOptions, Storage } from './contract.ts'
 import { type Effort, GUARANTEES, listed } from './guarantees.ts'
 
@@ -47,6 +48,23 @@ export async function checkStorage(
   } finally {
     await cleanUp(storage, `${run}/`)
   }
+}
+
+/**
+ * Asks the store something and compares clocks; null: they agree, or the store tells no time. No clock decides what becomes
+ * of data (docs/format.md), so this is for a person to know.
+ */
+export async function clockSkew(
+  storage: Storage,
+  ambient: Pick<Ambient, 'now'>,
+  options: CallOptions = {},
+): Promise<string | null> {
+  if (!storage.lastTimeMs) return null
+  // A listing: the one call whose answer tells the time in every driver that has one.
+  for await (const _ of storage.list(`${SCRATCH}/`, options)) break
+  const apart = skewText(storage.lastTimeMs(), ambient.now())
+  if (apart === null) return null
+  return `This machine's clock ${apart} that of ${storage.description}. Nothing that is stored is at risk: no clock decides that. But points are dated, retention and schedules go by this machine's clock, and locks end by the store's. Set the one that is wrong.`
 }
 
 function told(error: unknown): string {

@@ -22,6 +22,9 @@ export interface Storage {
   /** Set for stores that are far away. No call below is ever answered from it: who can do with a copy asks for one. */
   readonly cache?: ObjectCache
 
+  /** What the store's clock said with its last answer, milliseconds since 1970; null before. Set where answers tell it. */
+  readonly lastTimeMs?: () => number | null
+
   /**
    * Writes an object whole. When it resolves, the object is durable and visible to every reader under its full length;
    * when it rejects, the object is either absent or whole (never partial). Replaces an existing one atomically.

@@ -18,6 +18,7 @@ class InterruptibleStorage implements Storage {
   readonly immutability?: Immutability
   readonly cache?: ObjectCache
   readonly setRoomAside?: Storage['setRoomAside']
+  readonly lastTimeMs?: () => number | null
   readonly #inner: Storage
   readonly #limit = new AbortController()
   readonly #interrupt: AbortSignal
@@ -31,6 +32,7 @@ class InterruptibleStorage implements Storage {
     else interrupt.addEventListener('abort', this.#begin, { once: true })
     this.description = inner.description
     if (inner.localDirectory !== undefined) this.localDirectory = inner.localDirectory
+    if (inner.lastTimeMs !== undefined) this.lastTimeMs = inner.lastTimeMs
     if (inner.cache !== undefined) this.cache = inner.cache
     if (inner.setRoomAside !== undefined) this.setRoomAside = (options) => inner.setRoomAside!(this.#with(options))
     const { immutability } = inner

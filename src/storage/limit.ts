@@ -21,6 +21,7 @@ export function withLimits(inner: Storage, limits: Limits, waiting: Waiting = RE
 class LimitedStorage implements Storage {
   readonly description: string
   readonly immutability?: Immutability
+  readonly lastTimeMs?: () => number | null
   readonly #inner: Storage
   readonly #upload: Rate | null
   readonly #download: Rate | null
@@ -33,6 +34,7 @@ class LimitedStorage implements Storage {
     this.#download = rate(limits.downloadBytesPerSecond)
     this.#requests = rate(limits.requestsPerSecond)
     this.description = inner.description
+    if (inner.lastTimeMs !== undefined) this.lastTimeMs = inner.lastTimeMs
     const { immutability } = inner
     if (immutability !== undefined) {
       this.immutability = {

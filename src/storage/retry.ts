@@ -33,6 +33,7 @@ export function withRetries(
 class RetryingStorage implements Storage {
   readonly description: string
   readonly immutability?: Immutability
+  readonly lastTimeMs?: () => number | null
   readonly #inner: Storage
   readonly #ambient: Pick<Ambient, 'randomBytes' | 'log'>
   readonly #waiting: Waiting
@@ -43,6 +44,7 @@ class RetryingStorage implements Storage {
     this.#ambient = ambient
     this.#waiting = waiting
     this.description = inner.description
+    if (inner.lastTimeMs !== undefined) this.lastTimeMs = inner.lastTimeMs
     this.#breaker = new Breaker(waiting, (isOpen) =>
       isOpen
         ? ambient.log('warning', `${inner.description} does not answer; it is tried again every few seconds.`)

@@ -46,12 +46,16 @@ interface Call {
 /** Single requests to one place of a bucket, in terms of the contract's names and errors. Nothing is repeated here. */
 export class S3Calls {
   readonly description: string
+  /** By the store's last answer. */
+  lastTimeMs: number | null = null
   readonly #client: S3Client
   readonly #config: S3Config
 
   constructor(config: S3Config) {
     this.#config = config
-    this.#client = createS3Client(config)
+    this.#client = createS3Client(config, (storeMs) => {
+      this.lastTimeMs = storeMs
+    })
     const at = config.endpoint === undefined ? '' : ` at ${config.endpoint}`
     this.description = `s3 ${config.bucket}/${config.prefix.replace(/\/$/, '')}${at}`
   }

@@ -26,11 +26,11 @@ const SILENCE_TIMEOUT_MS = 120_000
  * The SDK retries nothing: a pack may be sent once only, and what may be sent again is for retry.ts to know. Checksums
  * beyond the signed SHA-256 of each body are off: several compatible stores refuse them.
  */
-export function createS3Client(config: S3Config): S3Client {
+export function createS3Client(config: S3Config, onTime: (storeMs: number) => void): S3Client {
   const agent = { keepAlive: true, maxSockets: CONNECTIONS }
   const ca = config.ca === undefined ? {} : { ca: readAuthority(config.ca) }
   const region = config.region ?? (config.endpoint === undefined ? undefined : 'us-east-1')
-  return new S3Client({
+  const client = new S3Client({
     ...(region === undefined ? {} : { region }),
     ...(config.endpoint === undefined ? {} : { endpoint: config.endpoint }),
     ...(config.credentials === null ? {} : { credentials: config.credentials }),
@@ -45,6 +45,31 @@ export function createS3Client(config: S3Config): S3Client {
       httpsAgent: { ...agent, ...ca },
     },
   })
+  tellTime(client, onTime)
+  return client
+}
+
+/** Of every answer, refusals too. */
+function tellTime(client: S3Client, onTime: (storeMs: number) => void): void {
+  const look = (response: unknown) => {
+    const { headers } = (response ?? {}) as { headers?: Record<string, string> }
+    const storeMs = Date.parse(headers?.date ?? '')
+    if (Number.isFinite(storeMs)) onTime(storeMs)
+  }
+  client.middlewareStack.add(
+    (next) => async (args) => {
+      try {
+        const result = await next(args)
+        look(result.response)
+        return result
+      } catch (error) {
+        look((error as { $response?: unknown }).$response)
+        throw error
+      }
+    },
+    // Outside of what makes an error of an answer.
+    { step: 'deserialize', priority: 'high' },
+  )
 }
 
 function readAuthority(path: string): Buffer {

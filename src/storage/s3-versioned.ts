@@ -30,6 +30,7 @@ const MAX_LOOKS = 10
 export class VersionedS3Storage implements Storage {
   readonly description: string
   readonly immutability?: Immutability
+  readonly lastTimeMs: () => number | null
   readonly #calls: S3Calls
   readonly #periodMs: number | null
   readonly #ambient: Pick<Ambient, 'now'>
@@ -38,6 +39,7 @@ export class VersionedS3Storage implements Storage {
 
   constructor(calls: S3Calls, immutableMs: number | null, ambient: Pick<Ambient, 'now'>) {
     this.#calls = calls
+    this.lastTimeMs = () => calls.lastTimeMs
     this.#periodMs = immutableMs
     this.#ambient = ambient
     this.description = calls.description

@@ -1,5 +1,6 @@
-import { RegainError, throwIfInterrupted } from '../errors.ts'
+import { isRegainError, RegainError, throwIfInterrupted } from '../errors.ts'
 import type { Ambient } from '../model.ts'
+import { skewText } from './clock-skew.ts'
 import type { Bytes, CallOptions, Storage, StoredObject } from './contract.ts'
 import { refuseClearText } from './endpoint.ts'
 import { checkObjectName, checkPrefix, isObjectName } from './names.ts'
@@ -36,7 +37,11 @@ export async function openS3Storage(
     return new PlainS3Storage(calls)
   } catch (error) {
     calls.close()
-    throw error
+    const apart = skewText(calls.lastTimeMs, ambient.now())
+    // The store turns down what is signed by such a clock.
+    if (apart === null || !isRegainError(error, 'storage-denied')) throw error
+    const message = `${error.message} This machine's clock ${apart} the store's.`
+    throw new RegainError(error.code, message, { cause: error, ...(error.hint ? { hint: error.hint } : {}) })
   }
 }
 
@@ -64,10 +69,12 @@ const NO_SUCH_OBJECT = 'storage-not-found'
 
 class PlainS3Storage implements Storage {
   readonly description: string
+  readonly lastTimeMs: () => number | null
   readonly #calls: S3Calls
 
   constructor(calls: S3Calls) {
     this.#calls = calls
+    this.lastTimeMs = () => calls.lastTimeMs
     this.description = calls.description
   }
 

@@ -10,6 +10,7 @@ import {
 import type { Point } from '../../src/model.ts'
 import type { Repository } from '../../src/repository/api.ts'
 import { createRepository, openRepository } from '../../src/repository/repository.ts'
+import { clockSkew } from '../../src/storage/check-storage.ts'
 import type { Storage } from '../../src/storage/contract.ts'
 import { withRetries } from '../../src/storage/retry.ts'
 import { openS3Storage } from '../../src/storage/s3.ts'
@@ -126,6 +127,36 @@ describe('a repository in a bucket with Object Lock', () => {
       await s3.client.send(new DeleteObjectCommand({ Bucket, Key, VersionId })).catch(() => refused++)
     return refused
   }
+
+  it('is told how far this clock is from the store, also where that turns down what it signs', async () => {
+    const bucket = await s3.bucket('locking')
+    const hoursAhead = async (hours: number) => {
+      const nowMs = Date.UTC(2030, 0, 10)
+      await s3.setClock(nowMs - hours * 3_600_000)
+      mock.timers.reset()
+      mock.timers.enable({ apis: ['Date'], now: nowMs })
+      return openS3Storage(s3.config(bucket), { now: Date.now })
+    }
+    for (const [hours, expected] of [
+      [0, null],
+      [0.15, /^This machine's clock is 9 minutes ahead of that of s3/],
+      [-0.15, /^This machine's clock is 9 minutes behind that of s3/],
+    ] as const) {
+      const storage = await hoursAhead(hours)
+      const told = await clockSkew(storage, { now: Date.now })
+      if (expected === null) assert.equal(told, null)
+      else assert.match(told ?? '', expected)
+      await storage.close()
+    }
+    await assert.rejects(hoursAhead(48), {
+      code: 'storage-denied',
+      message: /clock is 48\.0 hours ahead of the store's/,
+    })
+    await assert.rejects(hoursAhead(-48), {
+      code: 'storage-denied',
+      message: /clock is 48\.0 hours behind the store's/,
+    })
+  })
 
   it('locks for longer what is kept, each month, and not what is not: that goes, the other outlives an attack', async () => {
     await itIs('2030-01-10T00:00:00Z')

@@ -188,12 +188,13 @@ const NOUNS: Record<AnyRepairStep['action'], string> = {
 }
 
 function tellStore({ output }: Session, outcome: StoreOutcome): void {
-  const { service, destination, findings } = outcome
+  const { service, destination, findings, clock } = outcome
   const broken = findings.filter((finding) => finding.broken !== null)
   output.say(`${service} at ${destination}: the store ${broken.length === 0 ? 'keeps' : 'DOES NOT KEEP'} what it must`)
   for (const { what, broken: seen, otherwise } of findings) {
     output.line(`${seen === null ? 'ok      ' : 'ERROR   '}${what}`)
     if (seen !== null) output.line(`        but ${seen}. ${otherwise}`)
   }
+  if (clock !== null) output.warn(clock)
   output.result({ operation: 'store-check', ...outcome })
 }
