@@ -5,6 +5,7 @@ import type { Point } from '../model.ts'
 import type { Repository } from '../repository/api.ts'
 import type { PartsRestore, PartsSelection, PartsSummary, PartsTarget, RestoreMoment } from '../sources/contract.ts'
 import type { Application, Reporting } from './context.ts'
+import { notInThisVersion } from './failures.ts'
 import { formatMoment } from './moments.ts'
 import { withRepository } from './repositories.ts'
 import { findStart } from './restore-plan.ts'
@@ -51,10 +52,18 @@ export async function planPartsRestore(
 ): Promise<PartsPlan> {
   checkSelection(request)
   const { service, source } = selectDatabase(application, request)
+  const { selection, to } = request
+  const isAll = selection.database === null && selection.schema === null && selection.tables.length === 0
+  if (isAll && source.type === 'postgres') {
+    throw notInThisVersion(
+      'Restoring a whole cluster into a running server (--to URL)',
+      'Name a new directory: --to /srv/restored; or what to restore there: --table, --schema or --database.',
+    )
+  }
   const { point, destination, notes } = await findStart(application, service, source, request, reporting)
   const target: PartsTarget = {
-    selection: request.selection,
-    to: /^[a-z][a-z0-9+.-]*:\/\//i.test(request.to) ? request.to : resolve(request.to),
+    selection,
+    to: /^[a-z][a-z0-9+.-]*:\/\//i.test(to) ? to : resolve(to),
     at: request.at.kind === 'point' ? { kind: 'point', id: point.id } : request.at,
   }
   const found = { service, source, destination, point, at: formatMoment(request.at), target }
@@ -109,7 +118,7 @@ function selectDatabase(
   request: PartsRequest,
 ): { service: ServiceConfiguration; source: SourceConfiguration } {
   const { service, sources } = selectTarget(application.config, request.target)
-  const databases = sources.filter(({ type }) => type === 'postgres')
+  const databases = sources.filter(({ type }) => type === 'postgres' || type === 'postgres-dump')
   const [source] = databases
   if (source !== undefined && databases.length === 1) return { service, source }
   if (source === undefined) {

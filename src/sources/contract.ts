@@ -42,6 +42,7 @@ export interface PartsTarget {
   at: RestoreMoment
 }
 
+/** Nothing named: all databases, with what belongs to none of them. Not every driver can. */
 export interface PartsSelection {
   /** Null: the one that the source's configuration names. */
   database: string | null
@@ -172,6 +173,14 @@ export interface PointReader {
   entries(): AsyncIterableIterator<Entry>
   /** Whole content of a small file (up to 16 MiB), every chunk verified. */
   readFile(path: string): Promise<Buffer>
+  /**
+   * Content of files, in the order of `entries`: for each its pieces, every chunk verified, without its holes, then null. Reads
+   * ahead in parallel; memory stays flat. Entries that `wants` refuses, and hard links, give their null only.
+   */
+  contents(
+    entries: AsyncIterable<Entry>,
+    wants: (entry: Entry) => boolean,
+  ): AsyncIterableIterator<{ entry: Entry; bytes: Buffer | null }>
   /**
    * Creates entries below `directory` (made if absent, else empty), content in parallel, attributes last, everything
    * durable when it resolves. Entries with hostile paths make it fail before anything is written outside.

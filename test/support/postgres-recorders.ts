@@ -84,6 +84,9 @@ export class MemoryPoint implements PointWriter {
         if (!found) throw new RegainError('point-not-found', `no ${path}`)
         return found.content
       },
+      contents: () => {
+        throw new Error('not needed of this driver')
+      },
       materialize: async (directory): Promise<RestoreSummary> => {
         for (const { entry, content } of sorted) {
           const path = join(directory, entry.path)

@@ -278,6 +278,16 @@ class RecordedReader implements PointReader {
     yield await this.readFile(entry.path)
   }
 
+  async *contents(
+    entries: AsyncIterable<Entry>,
+    wants: (entry: Entry) => boolean,
+  ): ReturnType<PointReader['contents']> {
+    for await (const entry of entries) {
+      if (wants(entry)) yield { entry, bytes: await this.readFile(entry.path) }
+      yield { entry, bytes: null }
+    }
+  }
+
   async materialize(directory: string, options: MaterializeOptions): Promise<RestoreSummary> {
     const tree = TargetTree.open({ directory, places: [] })
     const missed: Missed[] = []

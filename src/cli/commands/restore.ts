@@ -71,7 +71,8 @@ export const register: Register = (program, run) => {
       run(async (session) => {
         const { parseMoment } = await import('../../operations/moments.ts')
         const at = parseMoment(options.at)
-        if (asksForParts(options)) return restoreParts(session, target, at, options)
+        const isServer = /^postgres(ql)?:\/\//.test(options.to)
+        if (asksForParts(options) || isServer) return restoreParts(session, target, at, options)
         const application = await session.application()
         const { planRestore } = await import('../../operations/restore-plan.ts')
         const request = {

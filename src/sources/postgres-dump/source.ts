@@ -7,6 +7,7 @@ import { backupDumps } from './backup.ts'
 import { checkDumps } from './check.ts'
 import type { ClientContext } from './client-environment.ts'
 import { dumpPositionsOf } from './positions.ts'
+import { createDumpRestore } from './restore/restore-dumps.ts'
 import { tablePattern } from './tables.ts'
 
 export interface PostgresDumpConfig {
@@ -48,17 +49,23 @@ export function createPostgresDumpSource(config: PostgresDumpConfig, context: Po
     check: ({ signal }) => checkDumps(job, signal),
     backup: (writer, options) => backupDumps(job, writer, options),
     restore: restoreFiles,
+    parts: createDumpRestore({
+      ...context,
+      jobs: config.jobs,
+      database: job.servers.candidates[0]!.database,
+    }),
   }
 }
 
 /** The archives as they were made, for pg_restore. */
 async function restoreFiles(
   reader: PointReader,
-  { directory, at, path, start }: RestoreTarget,
+  { directory, at, path, start, inPlace }: RestoreTarget,
   options: SourceOptions,
 ): Promise<RestoreSummary> {
-  if (start || path !== null) {
-    throw new RegainError('usage', `${start ? '--start' : '--path'} does not go with dumps. Nothing was done.`, {
+  if (start || path !== null || inPlace !== undefined) {
+    const option = start ? '--start' : path !== null ? '--path' : '--in-place'
+    throw new RegainError('usage', `${option} does not go with dumps. Nothing was done.`, {
       hint: 'Restore them into a server (--to postgres://…), or into a directory.',
     })
   }

@@ -91,7 +91,7 @@ select pg_catalog.concat_ws(' ', i.type, i.identity)
     union all select 'pg_catalog.pg_publication'::pg_catalog.regclass, oid from pg_catalog.pg_publication
     union all select 'pg_catalog.pg_cast'::pg_catalog.regclass, oid from pg_catalog.pg_cast where oid >= 16384
   ) object cross join lateral pg_catalog.pg_identify_object(object.class, object.oid, 0) i
-  where not exists (select from extended e where e.classid = object.class and e.objid = object.oid)`
+  where not exists (select from pg_catalog.pg_depend d where d.classid = object.class and d.objid = object.oid and d.deptype in ('e', 'i'))`
 
 const ROWS_AT_A_TIME = 2000
 

@@ -52,7 +52,8 @@ export async function takeFingerprint(request: TakeFingerprint): Promise<Fingerp
   return { at, lsn, databases }
 }
 
-async function lookAt(
+/** One database in a snapshot of its own. What keeps it from being looked at is its `problem`. */
+export async function lookAt(
   config: ConnectionConfig,
   signal: AbortSignal,
   read: (client: pg.Client) => Promise<DatabaseFingerprint>,

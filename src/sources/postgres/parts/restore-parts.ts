@@ -211,7 +211,8 @@ async function toDatabase(
   return { bytes: await dumpToDatabase(dump, to, context.environment, args), files: 0 }
 }
 
-function rolesArguments({ owners, grantees }: NamedRoles, state: TargetState, options: SourceOptions): string[] {
+/** What pg_restore must leave out, because the target lacks roles or rights; each is told. */
+export function rolesArguments({ owners, grantees }: NamedRoles, state: TargetState, options: SourceOptions): string[] {
   const args: string[] = []
   const without = [...owners].filter((role) => !state.roles.has(role))
   const others = [...owners].filter((role) => role !== state.role)
