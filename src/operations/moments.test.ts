@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import type { Point } from '../model.ts'
 import type { RestoreMoment } from '../sources/contract.ts'
-import { choosePoint, formatMoment, parseMoment } from './moments.ts'
+import { choosePoint, formatMoment, parseMoment, refineMoment } from './moments.ts'
 
 const READ: [string, RestoreMoment][] = [
   ['latest', { kind: 'latest' }],
@@ -93,4 +93,23 @@ test('a point is found by a unique prefix', () => {
   assert.equal(chosen({ kind: 'point', id: 'bbbb' }), 'bbbb3333')
   assert.equal(chosen({ kind: 'point', id: 'cccc' }), undefined)
   assert.throws(() => chosen({ kind: 'point', id: 'aaaa' }), { code: 'usage' })
+})
+
+test('--timeline and --exclusive go with what they mean something for', () => {
+  const time = parseMoment('2026-11-20T14:59:59Z')
+  assert.deepEqual(refineMoment(time, { timeline: '3', exclusive: true }), { ...time, timeline: 3, exclusive: true })
+  assert.deepEqual(refineMoment(time, { timeline: 'latest' }), time)
+  assert.equal(
+    formatMoment(refineMoment(parseMoment('xid:7'), { timeline: 'current', exclusive: true })),
+    "right before xid:7, on the point's timeline",
+  )
+  for (const [at, options] of [
+    ['latest', { exclusive: true }],
+    ['name:x', { exclusive: true }],
+    ['1f3a', { exclusive: true }],
+    ['1f3a', { timeline: '1' }],
+    ['latest', { timeline: '0' }],
+    ['latest', { timeline: 'newest' }],
+  ] as const)
+    assert.throws(() => refineMoment(parseMoment(at), options), { code: 'usage' })
 })

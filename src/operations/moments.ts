@@ -25,8 +25,45 @@ export function parseMoment(text: string): RestoreMoment {
   throw new RegainError('usage', `"${text}" is not a moment.`, { hint: FORMS })
 }
 
+/** Adds --timeline and --exclusive. Rejects with `usage` where they mean nothing. */
+export function refineMoment(
+  moment: RestoreMoment,
+  { timeline, exclusive }: { timeline?: string | undefined; exclusive?: boolean | undefined },
+): RestoreMoment {
+  if (exclusive && !['time', 'lsn', 'xid'].includes(moment.kind)) {
+    throw new RegainError(
+      'usage',
+      `--exclusive says "right before", which ${formatMoment(moment)} has no meaning for.`,
+      {
+        hint: 'It goes with a time, a position (lsn:) or a transaction (xid:).',
+      },
+    )
+  }
+  if (timeline !== undefined && moment.kind === 'point') {
+    throw new RegainError('usage', 'A point is restored as it is, on its own timeline: leave --timeline out.')
+  }
+  if (timeline !== undefined && !/^(latest|current|[1-9]\d{0,9})$/.test(timeline)) {
+    throw new RegainError('usage', `"${timeline}" is not a timeline.`, {
+      hint: 'Write its number, latest (the newest, which is the default), or current (that of the point which is restored).',
+    })
+  }
+  const chosen = timeline === undefined || timeline === 'latest' ? undefined : timeline
+  return {
+    ...moment,
+    ...(chosen === undefined ? {} : { timeline: chosen === 'current' ? chosen : Number(chosen) }),
+    ...(exclusive ? { exclusive: true } : {}),
+  }
+}
+
 /** How a moment is written, for messages. */
 export function formatMoment(moment: RestoreMoment): string {
+  const { timeline, exclusive } = moment
+  const on =
+    timeline === undefined ? '' : timeline === 'current' ? ", on the point's timeline" : `, on timeline ${timeline}`
+  return `${exclusive ? 'right before ' : ''}${formatPlain(moment)}${on}`
+}
+
+function formatPlain(moment: RestoreMoment): string {
   switch (moment.kind) {
     case 'latest':
       return 'latest'

@@ -127,6 +127,12 @@ function checkCombination(request: RestoreRequest, sources: SourceConfiguration[
   if (!types.has('postgres') && (kind === 'lsn' || kind === 'xid' || kind === 'name')) {
     throw new RegainError('usage', `${formatMoment(request.at)} is a moment of a log; ${request.target} has none.`)
   }
+  if (types.has('files') && (request.at.timeline !== undefined || request.at.exclusive)) {
+    throw new RegainError(
+      'usage',
+      `--timeline and --exclusive are about the log of a database; ${request.target} is files. Nothing was done.`,
+    )
+  }
   if (request.start && !types.has('postgres')) {
     throw new RegainError(
       'usage',

@@ -236,13 +236,23 @@ export interface InPlace {
   changing(): void
 }
 
-export type RestoreMoment =
+export type RestoreMoment = (
   | { kind: 'latest' }
   | { kind: 'time'; time: string }
   | { kind: 'point'; id: string }
   | { kind: 'lsn'; lsn: string }
   | { kind: 'xid'; xid: string }
   | { kind: 'name'; name: string }
+) &
+  LogChoice
+
+/** For sources whose log can fork, as PostgreSQL's timelines do. */
+export interface LogChoice {
+  /** A timeline by its number, or that of the point which is restored. Absent: the newest that the moment is on. */
+  timeline?: number | 'current'
+  /** Of a time, a position or a transaction: right before it. Absent: with it. */
+  exclusive?: true
+}
 
 export interface RestoreSummary {
   bytes: number

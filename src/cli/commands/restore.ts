@@ -39,6 +39,8 @@ interface Options {
   path?: string
   start?: boolean
   preview?: boolean
+  timeline?: string
+  exclusive?: boolean
   inPlace?: boolean
   overwrite?: string
   tablespace?: string[]
@@ -56,6 +58,11 @@ export const register: Register = (program, run) => {
     .argument('<service[/source]>', 'what to restore')
     .requiredOption('--to <place>', 'where to: an empty or new directory; with --table and such also a file or a URL')
     .option('--at <when>', 'which moment', 'latest')
+    .option('--exclusive', 'right before that time, position or transaction, not with it')
+    .option(
+      '--timeline <which>',
+      'of a database that was promoted or restored: number, latest (default), or current: of the point',
+    )
     .option('--start', 'start the restored database and report the moment really reached')
     .option('--path <glob>', 'only these paths of a source of files')
     .option('--preview', 'print the plan and do nothing')
@@ -69,8 +76,8 @@ export const register: Register = (program, run) => {
     .addHelpText('after', EXAMPLES)
     .action((target: string, options: Options) =>
       run(async (session) => {
-        const { parseMoment } = await import('../../operations/moments.ts')
-        const at = parseMoment(options.at)
+        const { parseMoment, refineMoment } = await import('../../operations/moments.ts')
+        const at = refineMoment(parseMoment(options.at), options)
         const isServer = /^postgres(ql)?:\/\//.test(options.to)
         if (asksForParts(options) || isServer) return restoreParts(session, target, at, options)
         const application = await session.application()

@@ -25,18 +25,37 @@ export async function readLogEnd(window: Window, store: LogStore, signal: AbortS
   return end
 }
 
-/** Where the newest event that `is` stands, in the window; null if it is not there. Reads back from the end. */
+/** The newest event of the window that `is`; null if none is there. Reads back from the end. */
 export async function findEvent(
   window: Window,
   store: LogStore,
   is: (event: WalEvent) => boolean,
   signal: AbortSignal,
-): Promise<Lsn | null> {
+): Promise<WalEvent | null> {
   for await (const scan of scanBackwards(window, store, signal)) {
     const found = scan.events.findLast(is)
-    if (found) return found.lsn
+    if (found) return found
   }
   return null
+}
+
+/** The end of a transaction, given by its number or by that of a subtransaction. */
+export function endOf(xid: number): (event: WalEvent) => boolean {
+  return (event) => event.kind === 'transaction' && (event.xid === xid || event.children.includes(xid))
+}
+
+export function named(name: string): (event: WalEvent) => boolean {
+  return (event) => event.kind === 'restore-point' && event.name === name
+}
+
+/**
+ * ms with the microseconds that Date.parse drops; what is finer is cut. One division of a whole number, as for the times of
+ * events: equal times are equal numbers.
+ */
+export function preciseMs(time: string): number {
+  const fraction = /\.(\d+)/.exec(time)?.[1] ?? ''
+  const micros = Number(fraction.slice(0, 6).padEnd(6, '0'))
+  return (Date.parse(time.replace(/\.\d+/, '')) * 1000 + micros) / 1000
 }
 
 async function* scanBackwards(
@@ -53,7 +72,9 @@ async function* scanBackwards(
     const piece = await store.read(branchName(timeline), segmentName(timeline, number, window.segmentBytes))
     // It was listed a moment ago: whoever removed it since has made this window shorter, and recovery will say so.
     if (!piece) return
-    yield scanWal(piece.bytes, number * size, following)
-    following = piece.bytes
+    // Behind the window's end there may be log of a timeline that was left, or of the one that goes on.
+    const bytes = piece.bytes.subarray(0, Math.min(piece.bytes.length, Number(window.to - number * size)))
+    yield scanWal(bytes, number * size, following)
+    following = bytes
   }
 }

@@ -8,7 +8,10 @@ export interface TimedWindow extends Window {
 }
 
 /** Where PostgreSQL is told to stop. `end`: nowhere, it replays all there is. `immediate`: as soon as it is consistent. */
-export type RecoveryTarget = { kind: 'end' | 'immediate' } | { kind: 'time' | 'lsn' | 'xid' | 'name'; value: string }
+export type RecoveryTarget =
+  | { kind: 'end' | 'immediate' }
+  /** `exclusive`: right before it. */
+  | { kind: 'time' | 'lsn' | 'xid' | 'name'; value: string; exclusive?: true }
 
 /** How a recovery will go. */
 export interface RecoveryPlan {

@@ -1,8 +1,10 @@
+import { RegainError } from '../../errors.ts'
 import type { Point } from '../../model.ts'
 import type { LogListing, LogStore, RestoreMoment } from '../contract.ts'
-import { findEvent, type LogEnd, readLogEnd } from './locate.ts'
+import { endOf, findEvent, type LogEnd, named, preciseMs, readLogEnd } from './locate.ts'
 import { type BranchRange, unneededLog } from './log-retention.ts'
-import { formatLsn, type Lsn, parseLsn } from './lsn.ts'
+import { formatLsn, parseLsn } from './lsn.ts'
+import { noteOtherTimelines } from './other-timelines.ts'
 import {
   byPreference,
   explainEnd,
@@ -12,6 +14,7 @@ import {
   planPosition,
   planTime,
   type RecoveryPlan,
+  type RecoveryTarget,
   type TimedWindow,
 } from './plan.ts'
 import { positionsOf } from './positions.ts'
@@ -76,7 +79,7 @@ export async function unneededLogOf(
 
 /**
  * Which of `points` a recovery to `at` begins with, which timeline it follows, and where it is told to stop. Of several
- * ways the newest timeline is taken, and on it the newest point before the moment. Rejects with `moment-unreachable`,
+ * ways the newest timeline is taken, unless `at` names one, and what else the moment could mean is noted. On it the newest point before the moment. Rejects with `moment-unreachable`,
  * naming the furthest moment that can be reached and why it ends there. Reads as much of the log as it must: for a
  * transaction or a name all of it, backwards, until it is found.
  */
@@ -86,29 +89,78 @@ export async function planRecovery(
   at: RestoreMoment,
   signal: AbortSignal,
 ): Promise<RecoveryPlan> {
-  const { windows, unusable } = await timedWindows(points, store)
+  const { windows, unusable } = await chooseWindows(points, store, at)
+  const plan = await planOn(windows, unusable, at, store, signal)
+  if (at.timeline !== undefined || at.kind === 'latest' || at.kind === 'point') return plan
+  return { ...plan, notes: [...plan.notes, ...(await noteOtherTimelines(plan, windows, at, store, signal))] }
+}
+
+/** The ways that may be gone: all, or those of the timeline asked for. */
+async function chooseWindows(
+  points: readonly Point[],
+  store: LogStore,
+  { timeline }: RestoreMoment,
+): Promise<{ windows: TimedWindow[]; unusable: UnusablePoint[] }> {
+  if (timeline === undefined) return timedWindows(points, store)
+  const found = await timedWindows(points, store, true)
+  const windows =
+    timeline === 'current'
+      ? found.windows.flatMap(onlyOwnPoints)
+      : found.windows.filter((window) => window.timeline === timeline)
+  if (windows.length > 0 || found.windows.length === 0) return { ...found, windows }
+  const known = [...new Set(found.windows.map((window) => window.timeline))]
+  throw new RegainError(
+    'moment-unreachable',
+    `No point can be brought forward on timeline ${timeline}. Nothing was restored.`,
+    { hint: `Timelines that can be reached: ${known.join(', ')}.` },
+  )
+}
+
+function onlyOwnPoints(window: TimedWindow): TimedWindow[] {
+  const points = window.points.filter((point) => point.timeline === window.timeline)
+  const [first] = points
+  return first === undefined ? [] : [{ ...window, points, from: first.stopLsn }]
+}
+
+async function planOn(
+  windows: TimedWindow[],
+  unusable: UnusablePoint[],
+  at: RestoreMoment,
+  store: LogStore,
+  signal: AbortSignal,
+): Promise<RecoveryPlan> {
+  const exclusive = at.exclusive ? { exclusive: true as const } : {}
   switch (at.kind) {
     case 'latest':
       return planLatest(windows, unusable)
     case 'point':
       return planPoint(windows, unusable, at.id)
     case 'time':
-      return planToTime(windows, unusable, at.time, store, signal)
+      return exclude(await planToTime(windows, unusable, at, store, signal), exclusive)
     case 'lsn':
-      return planToLsn(windows, unusable, at.lsn, store, signal)
+      return exclude(await planToLsn(windows, unusable, at.lsn, store, signal), exclusive)
     case 'xid': {
       // A person may know the 64-bit form (pg_current_xact_id); the log holds the lower half.
       const xid = Number(BigInt(at.xid) & 0xffffffffn)
-      const is = (event: WalEvent): boolean => event.kind === 'transaction' && event.xid === xid
-      const target = { kind: 'xid', value: String(xid) } as const
+      const is = endOf(xid)
+      // A subtransaction ends with the one that it is part of, and recovery knows only that.
+      const target = (event: WalEvent): RecoveryTarget => ({
+        kind: 'xid',
+        value: String(event.kind === 'transaction' ? event.xid : xid),
+        ...exclusive,
+      })
       return planToEvent(windows, unusable, is, target, `The end of transaction ${at.xid}`, store, signal)
     }
     case 'name': {
-      const is = (event: WalEvent): boolean => event.kind === 'restore-point' && event.name === at.name
-      const target = { kind: 'name', value: at.name } as const
+      const is = named(at.name)
+      const target = (): RecoveryTarget => ({ kind: 'name', value: at.name })
       return planToEvent(windows, unusable, is, target, `The restore point "${at.name}"`, store, signal)
     }
   }
+}
+
+function exclude(plan: RecoveryPlan, exclusive: { exclusive?: true }): RecoveryPlan {
+  return 'value' in plan.target ? { ...plan, target: { ...plan.target, ...exclusive } } : plan
 }
 
 /**
@@ -118,7 +170,7 @@ export async function planRecovery(
 async function planToTime(
   windows: TimedWindow[],
   unusable: UnusablePoint[],
-  time: string,
+  { time, exclusive }: { time: string; exclusive?: true },
   store: LogStore,
   signal: AbortSignal,
 ): Promise<RecoveryPlan> {
@@ -138,7 +190,8 @@ async function planToTime(
   const plan = planTime(extended, unusable, time)
   const window = extended.find((candidate) => candidate.timeline === plan.timeline && candidate.to === plan.end)
   const lastMs = window ? (ends.get(window)?.lastTransactionMs ?? null) : null
-  return lastMs === null || lastMs <= preciseMs(time) ? { ...plan, target: { kind: 'end' } } : plan
+  const isLater = lastMs !== null && (exclusive ? lastMs >= preciseMs(time) : lastMs > preciseMs(time))
+  return isLater ? plan : { ...plan, target: { kind: 'end' } }
 }
 
 /** The same for positions: PostgreSQL stops at the first record at or behind the position, and there may be none. */
@@ -166,31 +219,27 @@ async function planToEvent(
   windows: TimedWindow[],
   unusable: UnusablePoint[],
   is: (event: WalEvent) => boolean,
-  target: RecoveryPlan['target'],
+  target: (event: WalEvent) => RecoveryTarget,
   what: string,
   store: LogStore,
   signal: AbortSignal,
 ): Promise<RecoveryPlan> {
   for (const window of byPreference(windows)) {
-    const lsn: Lsn | null = await findEvent(window, store, is, signal)
-    if (lsn !== null && lsn >= window.from) return planPosition([window], unusable, lsn, target, what)
+    const event = await findEvent(window, store, is, signal)
+    if (event !== null && event.lsn >= window.from)
+      return planPosition([window], unusable, event.lsn, target(event), what)
   }
   throw notInLog(windows, unusable, what)
-}
-
-/** ms with the fraction that Date.parse drops. */
-export function preciseMs(time: string): number {
-  const fraction = /\.(\d+)/.exec(time)?.[1] ?? ''
-  return Date.parse(time.replace(/\.\d+/, '')) + Number(`0.${fraction || '0'}`) * 1000
 }
 
 /** Windows of the points, each with the moment up to which its log is complete. */
 export async function timedWindows(
   points: readonly Point[],
   store: LogStore,
+  all = false,
 ): Promise<{ windows: TimedWindow[]; unusable: UnusablePoint[] }> {
   const listing = await store.list()
-  const found = findWindows(points.map(spanOf), listing, await readHistories(store, listing))
+  const found = findWindows(points.map(spanOf), listing, await readHistories(store, listing), all)
   const windows: TimedWindow[] = []
   for (const window of found.windows) {
     const piece = await store.read(window.last.branch, window.last.name)

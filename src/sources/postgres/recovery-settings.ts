@@ -50,6 +50,7 @@ export function recoveryConfiguration(current: string, plan: RecoveryPlan, archi
     // Empty ones first: an empty target that is read later would cancel the one before it (versions 13 to 18).
     ...TARGETS.filter((name) => name !== target?.[0]).map((name): [string, string] => [name, '']),
     ...(target ? [target] : []),
+    ...('exclusive' in plan.target ? [['recovery_target_inclusive', 'off'] as [string, string]] : []),
     ...(archives ? [['archive_mode', 'off'] as [string, string]] : []),
   ]
   const kept = withoutSettings(current, [...STEERING, ...(archives ? ['archive_mode'] : [])]).replace(/\n*$/, '\n')

@@ -54,6 +54,18 @@ export function passesThrough(history: TimelineHistory, timeline: number, lsn: L
   return left === null || (left !== undefined && lsn <= left)
 }
 
+/** Where two ways part: up to there they have the same log. Null: one way is the other. */
+export function partingOf(a: TimelineHistory, b: TimelineHistory): Lsn | null {
+  const [left, right] = [a, b].map((way) => [...way.ancestors, { timeline: way.timeline, end: null }])
+  for (const [i, one] of left!.entries()) {
+    const other = right![i]
+    if (other?.timeline !== one.timeline) return left![i - 1]?.end ?? 0n
+    if (one.end === other.end) continue
+    return one.end === null || (other.end !== null && other.end < one.end) ? other.end : one.end
+  }
+  return null
+}
+
 /** The timeline which `history` was on for bytes from `lsn` on. */
 export function timelineAt(history: TimelineHistory, lsn: Lsn): number {
   for (const ancestor of history.ancestors) if (lsn < ancestor.end) return ancestor.timeline

@@ -1,4 +1,5 @@
 import type { Lsn } from './lsn.ts'
+import { transactionEnd } from './search/transaction-end.ts'
 
 /**
  * Reads the few WAL records that a plan must know of before a restore: ends of transactions and named restore points, which
@@ -6,7 +7,8 @@ import type { Lsn } from './lsn.ts'
  * the same from 13 to 18, little endian.
  */
 export type WalEvent =
-  | { kind: 'transaction'; xid: number; timeMs: number; lsn: Lsn }
+  /** `children`: its subtransactions. Of one that was prepared, `xid` is its own, not that of who ended it. */
+  | { kind: 'transaction'; xid: number; children: number[]; timeMs: number; lsn: Lsn }
   | { kind: 'restore-point'; name: string; timeMs: number; lsn: Lsn }
   /** A tablespace was made in a folder outside of the data directory. `previous`: where the record before it begins. */
   | { kind: 'tablespace'; location: string; lsn: Lsn; previous: Lsn }
@@ -26,14 +28,10 @@ const RECORD_HEADER_BYTES = 24
 const EPOCH_OFFSET_MS = 946_684_800_000
 
 const RM_XLOG = 0
-const RM_XACT = 1
 const RM_TABLESPACE = 5
 const XLOG_SWITCH = 0x40
 const XLOG_RESTORE_POINT = 0x70
 const XLOG_TBLSPC_CREATE = 0x00
-/** Low bits of xl_info of a transaction record; commit, abort, and both of a prepared transaction. */
-const XACT_MASK = 0x70
-const XACT_ENDS = [0x00, 0x20, 0x30, 0x40]
 
 /**
  * Scans a segment, or its beginning, that starts at `start`. `following` are the bytes of the next segment, if they are
@@ -43,6 +41,7 @@ export function scanWal(bytes: Buffer, start: Lsn, following: Buffer | null): Wa
   const scan: WalScan = { events: [], lastRecord: null }
   const log = stripHeaders(bytes, start)
   if (!log) return scan
+  const major = majorOf(bytes.readUInt16LE(0))
   const next = following && following.length > 0 ? stripHeaders(following, start + BigInt(bytes.length)) : null
   // A record that began before this segment ends somewhere in it: the first of ours stands behind, aligned to 8.
   let position = align8(log.continued)
@@ -53,7 +52,7 @@ export function scanWal(bytes: Buffer, start: Lsn, following: Buffer | null): Wa
     if (!record) break
     const lsn = start + BigInt(log.offsetOf(position))
     scan.lastRecord = lsn
-    const event = parseRecord(record, lsn)
+    const event = parseRecord(record, lsn, major)
     if (event === 'switch') break
     if (event) scan.events.push(event)
     position = align8(position + length)
@@ -105,7 +104,13 @@ function align8(position: number): number {
   return Math.ceil(position / 8) * 8
 }
 
-function parseRecord(record: Buffer, lsn: Lsn): WalEvent | 'switch' | null {
+/** XLOG_PAGE_MAGIC, new with each version: D106 13, D10D 14, D110 15, D113 16, D116 17, D118 18. As far as layouts here differ. */
+function majorOf(magic: number): number {
+  if (magic > 0xd116) return 18
+  return magic > 0xd10d ? 15 : 13
+}
+
+function parseRecord(record: Buffer, lsn: Lsn, major: number): WalEvent | 'switch' | null {
   const info = record[16] ?? 0
   const manager = record[17] ?? 0
   if (manager === RM_XLOG) {
@@ -129,10 +134,9 @@ function parseRecord(record: Buffer, lsn: Lsn): WalEvent | 'switch' | null {
       ? { kind: 'tablespace', location: data.toString('utf8', 4, end), lsn, previous: record.readBigUInt64LE(8) }
       : null
   }
-  if (manager !== RM_XACT || !XACT_ENDS.includes(info & XACT_MASK)) return null
-  const data = mainData(record)
-  if (!data || data.length < 8) return null
-  return { kind: 'transaction', xid: record.readUInt32LE(4), timeMs: timeAt(data), lsn }
+  const main = mainData(record)
+  const end = main && transactionEnd({ manager, info, xid: record.readUInt32LE(4) }, { main }, major)
+  return end ? { kind: 'transaction', xid: end.xid, children: end.children, timeMs: end.timeMs, lsn } : null
 }
 
 /** What follows the header's parts, of a record that refers to no blocks: these do not. */
@@ -151,5 +155,5 @@ function mainData(record: Buffer): Buffer | null {
 }
 
 function timeAt(data: Buffer): number {
-  return Number(data.readBigInt64LE(0)) / 1000 + EPOCH_OFFSET_MS
+  return (Number(data.readBigInt64LE(0)) + EPOCH_OFFSET_MS * 1000) / 1000
 }

@@ -27,6 +27,7 @@ export interface Window {
   last: { branch: string; name: string }
   break: Break | null
   segmentBytes: number
+  history: TimelineHistory
   /** The timeline whose file of segment `number` recovery along this window reads. */
   timelineOf(number: bigint): number
   /** The timeline that the way is on at `lsn`. */
@@ -56,12 +57,13 @@ export interface Windows {
 
 /**
  * What points and log can bring back. Pure. `histories` holds what the store has of them, by timeline; a timeline
- * without one is taken as having no ancestors.
+ * without one is taken as having no ancestors. `all`: windows too that go no way of their own.
  */
 export function findWindows(
   points: readonly PointSpan[],
   listing: LogListing,
   histories: ReadonlyMap<number, TimelineHistory>,
+  all = false,
 ): Windows {
   const windows: Window[] = []
   const [any] = points
@@ -91,13 +93,14 @@ export function findWindows(
           last: end.last,
           break: path.breakAfter(end.lsn),
           segmentBytes: any.segmentBytes,
+          history,
           timelineOf: (number) => path.server(number),
           timelineAt: (lsn) => timelineAt(history, lsn),
         })
     }
   }
   return {
-    windows: windows.filter((window) => isOfItsOwn(window, windows, histories)),
+    windows: all ? windows : windows.filter((window) => isOfItsOwn(window, windows, histories)),
     unusable: [...unusable.values()].filter(({ point }) => !usable.has(point.id)),
   }
 }

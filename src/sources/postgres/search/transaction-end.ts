@@ -15,6 +15,8 @@ export interface TransactionEnd {
   timeMs: number
 }
 
+type EndRecord = Pick<WalRecord, 'manager' | 'info' | 'xid'>
+
 /** Kinds of RM_XACT records: src/include/access/xact.h. */
 const COMMIT = 0x00
 const ABORT = 0x20
@@ -32,7 +34,11 @@ const HAS_DROPPED_STATISTICS = 1 << 8
 const EPOCH_MS = 946_684_800_000
 
 /** Null: the record ends no transaction, or does not read as one. Layout: ParseCommitRecord, src/backend/access/rmgrdesc/xactdesc.c. */
-export function transactionEnd(record: WalRecord, { main }: RecordParts, major: number): TransactionEnd | null {
+export function transactionEnd(
+  record: EndRecord,
+  { main }: Pick<RecordParts, 'main'>,
+  major: number,
+): TransactionEnd | null {
   const kind = record.info & 0x70
   if (record.manager !== MANAGER.xact || ![COMMIT, ABORT, COMMIT_PREPARED, ABORT_PREPARED].includes(kind)) return null
   try {
@@ -44,7 +50,7 @@ export function transactionEnd(record: WalRecord, { main }: RecordParts, major: 
   }
 }
 
-function parse(record: WalRecord, main: Buffer, kind: number, major: number): TransactionEnd {
+function parse(record: EndRecord, main: Buffer, kind: number, major: number): TransactionEnd {
   const committed = kind === COMMIT || kind === COMMIT_PREPARED
   const micros = main.readBigInt64LE(0)
   let position = 8
@@ -72,6 +78,6 @@ function parse(record: WalRecord, main: Buffer, kind: number, major: number): Tr
     xid,
     children,
     time: formatPostgresTime(micros),
-    timeMs: Number(micros) / 1000 + EPOCH_MS,
+    timeMs: (Number(micros) + EPOCH_MS * 1000) / 1000,
   }
 }
