@@ -136,8 +136,9 @@ export const drivers: Drivers = {
 
   async planRecovery({ source, log }, points, at, signal) {
     if (source.type !== 'postgres') return null
-    const { planRecovery } = await import('./sources/postgres/recovery-log.ts')
-    return planRecovery(points, log, at, signal)
+    const { logBytesOf, planRecovery } = await import('./sources/postgres/recovery-log.ts')
+    const plan = await planRecovery(points, log, at, signal)
+    return { ...plan, logBytes: logBytesOf(plan, points) }
   },
 
   async planTarget(source, point, request) {

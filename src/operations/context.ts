@@ -209,6 +209,8 @@ export interface RecoveryStart {
   until: string
   /** What a person should know before it starts. */
   notes: string[]
+  /** Log that it replays at the most. */
+  logBytes: number
 }
 
 export interface KeptPoint {

@@ -51,6 +51,10 @@ export interface RestorePart {
   at: RestoreMoment
   path: string | null
   start: boolean
+  /** RFC 3339 UTC: points and log reach this far. */
+  until: string
+  /** Log that is replayed at the most. */
+  logBytes: number
   /** For people, in order. */
   steps: string[]
 }
@@ -95,6 +99,8 @@ export async function planRestore(
       at: request.at.kind === 'point' ? { kind: 'point' as const, id: point.id } : request.at,
       path: request.path,
       start: request.start && source.type === 'postgres',
+      until: start.until,
+      logBytes: start.logBytes,
     }
     parts.push({ ...part, steps: describeSteps(part, start, place) })
   }
@@ -156,6 +162,7 @@ export interface Start {
   /** RFC 3339 UTC: what is kept reaches this far. */
   until: string
   notes: string[]
+  logBytes: number
 }
 
 /**
@@ -221,9 +228,9 @@ async function startAt(
   const plan = await application.drivers.planRecovery(asked, points, whole, signal)
   if (plan !== null) {
     const point = points.find(({ id }) => id === plan.point)!
-    return { point, destination, until: plan.until, notes: plan.notes }
+    return { point, destination, until: plan.until, notes: plan.notes, logBytes: plan.logBytes }
   }
-  if (chosen !== null) return { point: chosen, destination, until: chosen.committedAt, notes: [] }
+  if (chosen !== null) return { point: chosen, destination, until: chosen.committedAt, notes: [], logBytes: 0 }
   throw new RegainError(
     'moment-unreachable',
     `${name} cannot be brought back to ${formatMoment(at)}: its first point was committed at ${first.committedAt}.`,

@@ -4,8 +4,10 @@ import { isRegainError, RegainError, throwIfInterrupted } from '../errors.ts'
 import { claimInPlace, claimTarget, giveUpClaim, giveUpInPlace, type TargetClaim } from '../filesystem/target-claim.ts'
 import type { Point } from '../model.ts'
 import type { RestoreSummary } from '../sources/contract.ts'
+import { openBook } from './book.ts'
 import type { Application, Reporting } from './context.ts'
 import { asRegainError } from './failures.ts'
+import { noteRestore } from './note-restore.ts'
 import { withRepository } from './repositories.ts'
 import type { RestorePart, RestorePlan } from './restore-plan.ts'
 import { openSourceForRestore } from './sources.ts'
@@ -55,6 +57,8 @@ async function restorePart(
   const { ambient } = application
   const { service, source, destination, point } = part
   const startedMs = ambient.now()
+  const book = openBook(application, reporting)
+  const noted = noteRestore(book, part, ambient)
   let claim: TargetClaim | null = null
   let isChanged = false
   try {
@@ -78,6 +82,12 @@ async function restorePart(
         await reader.close()
       }
     })
+    noted.end({
+      outcome: summary.missed.length === 0 && point.complete ? 'complete' : 'partial',
+      // What it had to do: written, of what was there read, and log replayed.
+      read: summary.bytes + (summary.over?.reusedBytes ?? 0) + (part.start ? part.logBytes : 0),
+      files: summary.files,
+    })
     return {
       ...summary,
       service: service.name,
@@ -89,6 +99,7 @@ async function restorePart(
       durationMs: Math.max(0, ambient.now() - startedMs),
     }
   } catch (error) {
+    noted.fail(asRegainError(error, reporting.signal))
     if (part.inPlace) {
       if (claim !== null) endInPlace(part, claim, isChanged, reporting)
       throw error
@@ -100,6 +111,7 @@ async function restorePart(
     throw error
   } finally {
     claim?.release()
+    book?.close()
   }
 }
 

@@ -243,6 +243,8 @@ export interface OpenPoint {
     entries: AsyncIterable<Entry>,
     wants: (entry: Entry) => boolean,
   ): AsyncIterableIterator<{ entry: Entry; bytes: Buffer | null }>
+  /** What a restore of all of it reads of the store and writes. Reads the listing and no content. */
+  measure(): Promise<{ readBytes: number; writeBytes: number }>
   materialize(
     directory: string,
     options: {

@@ -9,6 +9,7 @@ import { readContents } from './contents.ts'
 import { Copies, type ReloadIndex } from './copies.ts'
 import { chunkIds, dataRanges, findEntry, readLeaves, readListing } from './listing-reader.ts'
 import { materialize } from './materialize.ts'
+import { measurePoint } from './measure-point.ts'
 import { PackDirectories } from './pack-directories.ts'
 import { pinPoint } from './pins.ts'
 import type { RepositoryState } from './repository-state.ts'
@@ -166,6 +167,8 @@ class PointReader implements OpenedPoint {
       entries,
       wants,
     )
+
+  measure: OpenPoint['measure'] = () => measurePoint(this.entries(), this.copies, this.readChunk)
 
   materialize: OpenPoint['materialize'] = (directory, options) =>
     materialize(

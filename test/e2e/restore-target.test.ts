@@ -5,6 +5,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { openCatalog } from '../../src/catalog/catalog.ts'
 import { loadConfiguration } from '../../src/config/load.ts'
 import { isRegainError } from '../../src/errors.ts'
 import { CLAIM_NAME, claimInPlace, claimTarget } from '../../src/filesystem/target-claim.ts'
@@ -14,6 +15,7 @@ import type { Application } from '../../src/operations/context.ts'
 import { init } from '../../src/operations/init.ts'
 import { restore } from '../../src/operations/restore.ts'
 import { planRestore } from '../../src/operations/restore-plan.ts'
+import { previewRestore } from '../../src/operations/restore-preview.ts'
 import { LAUNCHER } from '../support/command.ts'
 
 /** What becomes of a restore's target when another writer comes to it between the plan and its execution. */
@@ -191,4 +193,23 @@ test('what a restore over a directory was cut short in is gone on with, by the s
   await restore(application, plans, reporting, () => {})
   assert.equal((await readdir(to)).length, 20)
   assert.equal(await readFile(join(to, 'file-3'), 'utf8'), 'content 3')
+})
+
+test('a preview says what is read and written, whether it fits and how long it takes, and changes nothing', async () => {
+  const to = join(home, 'previewed')
+  const request = { target: 'shop', to, at: { kind: 'latest' as const }, path: null, start: false }
+  const plan = await planRestore(application, request, reporting)
+  const [preview] = await previewRestore(application, plan, reporting)
+  const written = 10 * 'content 0'.length + 10 * 'content 10'.length
+  assert.equal(preview?.bytes?.write, written)
+  assert.ok((preview?.bytes?.read ?? 0) > 0 && preview?.bytes?.log === 0)
+  assert.match(preview?.predicted?.basis ?? '', /no restore of any size was measured/)
+  assert.equal(preview?.space.neededBytes, written)
+  assert.ok((preview?.space.freeBytes ?? 0) > 0)
+  assert.equal(existsSync(to), false)
+  await restore(application, plan, reporting, () => {})
+  const book = openCatalog({ directory: application.config.state, ambient: application.ambient, pid: process.pid })
+  const [run] = book.runs({ operation: 'restore', source: 'files', service: 'shop', limit: 1 })
+  book.close()
+  assert.deepEqual([run?.outcome, run?.bytes?.read, run?.files], ['complete', written, 20])
 })

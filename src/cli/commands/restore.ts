@@ -4,6 +4,7 @@ import { RegainError } from '../../errors.ts'
 import type { RestoreOutcome } from '../../operations/restore.ts'
 import type { PartsRequest } from '../../operations/restore-parts.ts'
 import type { RestorePlan } from '../../operations/restore-plan.ts'
+import type { PartPreview } from '../../operations/restore-preview.ts'
 import type { Register, Session } from '../cli.ts'
 import { count, formatBytes, formatTime } from '../format.ts'
 import { tellMissed } from '../missed.ts'
@@ -93,7 +94,10 @@ export const register: Register = (program, run) => {
           destination: options.destination,
         }
         const plan = await planRestore(application, request, session.reporting)
-        if (options.preview) return preview(session, plan)
+        if (options.preview) {
+          const { previewRestore } = await import('../../operations/restore-preview.ts')
+          return preview(session, plan, await previewRestore(application, plan, session.reporting))
+        }
         confirmOverwriting(plan, options, session)
 
         const { restore } = await import('../../operations/restore.ts')
@@ -193,17 +197,35 @@ async function restoreParts(
   return isComplete(outcome) ? 0 : 3
 }
 
-function preview({ output }: Session, plan: RestorePlan): number {
+function preview({ output }: Session, plan: RestorePlan, previews: readonly PartPreview[]): number {
   for (const line of planLines(plan)) output.line(line)
-  const parts = plan.parts.map(({ source, destination, point, directory, steps }) => ({
+  for (const line of previews.flatMap(costLines)) output.line(line)
+  const parts = plan.parts.map(({ source, destination, point, directory, steps }, i) => ({
     source: source.name,
     destination: destination.name,
     point: pointShape(point),
     target: directory,
     steps,
+    ...previews[i],
   }))
   output.result({ operation: 'restore-preview', service: plan.service, at: plan.at, parts })
   return 0
+}
+
+function costLines({ until, bytes, predicted, space }: PartPreview): string[] {
+  const { neededBytes, freeBytes } = space
+  const lines = [`  Points and log reach ${formatTime(until)}.`]
+  if (bytes !== null && predicted !== null) {
+    const log = bytes.log === 0 ? '' : `, up to ${formatBytes(bytes.log)} of log replayed`
+    lines.push(
+      `  About ${formatBytes(bytes.read)} are read from the repository and ${formatBytes(bytes.write)} written${log}: about ${formatDuration(predicted.durationMs)}, ${predicted.basis}.`,
+    )
+  }
+  if (neededBytes === null) lines.push(`  ${formatBytes(freeBytes)} are free there.`)
+  else if (neededBytes <= freeBytes) lines.push(`  It fits: ${formatBytes(freeBytes)} are free there.`)
+  else
+    lines.push(`  IT DOES NOT FIT: only ${formatBytes(freeBytes)} are free there, unless that file system compresses.`)
+  return lines
 }
 
 function planLines(plan: RestorePlan): string[] {

@@ -232,6 +232,16 @@ async function planToEvent(
   throw notInLog(windows, unusable, what)
 }
 
+/** Bytes of log that a recovery replays: exact for a position, the most it can be where only the way there tells. */
+export function logBytesOf(plan: RecoveryPlan, points: readonly Point[]): number {
+  const point = points.find(({ id }) => id === plan.point)
+  if (point === undefined) return 0
+  const { startLsn, stopLsn } = positionsOf(point)
+  const { target } = plan
+  const end = target.kind === 'immediate' ? stopLsn : target.kind === 'lsn' ? parseLsn(target.value) : plan.end
+  return Number(end - startLsn)
+}
+
 /** Windows of the points, each with the moment up to which its log is complete. */
 export async function timedWindows(
   points: readonly Point[],
