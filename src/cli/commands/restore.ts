@@ -26,13 +26,17 @@ reads what was asked for, and --to is one of
   FILE.sql  FILE.dump  DIR                SQL, or what pg_restore reads: one file, or a directory
   postgres://USER@HOST:PORT/DATABASE      that database, in one transaction, if nothing of it is there
 
+Of dumps (postgres-dump) the archives are read directly, and without --table and such a URL means the whole server: roles
+first, then each database. A database that is not there yet is made.
+
 Examples:
   regain restore shop --to /srv/restored --preview
   regain restore shop/db --to /srv/db --at 2026-11-20T14:59:59Z --start
   regain restore shop/db --to /srv/db --in-place --overwrite /srv/db
   regain restore shop/files --to /tmp/one --path "invoices/2026/*.pdf"
   regain restore shop/db --table orders --table sales.items --at 2026-11-20T14:59:59Z --to orders.sql
-  regain restore shop/db --database shop --to postgres://postgres@localhost/rescue`
+  regain restore shop/db --database shop --to postgres://postgres@localhost/rescue
+  regain restore shop/dump --to postgres://postgres@localhost/`
 
 interface Options {
   to: string
