@@ -6,7 +6,7 @@ import { fetchGroups } from './chunk-reader.ts'
 import { PAGE_CHUNK_BYTES } from './chunker.ts'
 import type { PackGroups } from './compute/messages.ts'
 import type { ContentQueue } from './content-queue.ts'
-import { isLoss } from './damage.ts'
+import { isDamage, isLoss } from './damage.ts'
 import type { Pending } from './entry-order.ts'
 import { ID_BYTES } from './format/domain-keys.ts'
 import { allChunkIds } from './listing-reader.ts'
@@ -174,10 +174,24 @@ export class PatchWriter {
 
   /** This copy of the chunk is lost; there may be another. Rejects with `repository-damaged` if there is none. */
   private async patchHere({ index, id, length, patches }: Changed): Promise<void> {
-    const old = await this.context.readChunk(id)
+    const old = await this.context.readChunk(id).catch((error: unknown) => {
+      throw isDamage(error) ? this.isDamaged(error) : error
+    })
     const bytes = Buffer.alloc(length)
     old.copy(bytes, 0, 0, length)
     await this.store(index, apply(bytes, patches))
+  }
+
+  /** A backup that takes it for sound would inherit the damage, and so would a full one: what is stored is not stored again. */
+  private isDamaged(cause: RegainError): RegainError {
+    return new RegainError(
+      'repository-damaged',
+      `${displayPath(this.entry.path)} has changed, and what the last point holds of it is damaged: ${cause.message} Nothing of this backup is kept.`,
+      {
+        cause,
+        hint: `Set what is damaged aside with: regain repository repair ${this.context.state.service} --read-data. Then back up again: the file is read whole, which mends it.`,
+      },
+    )
   }
 
   /** `end` awaits it. A failure fails the session at once, so that nobody goes on for nothing. */
