@@ -8,6 +8,7 @@ import { daemonFindings } from './daemon-findings.ts'
 import { openServiceKey, withRepository } from './repositories.ts'
 import { openSource } from './sources.ts'
 import { destinationsOf, selectTargets, type Target } from './targets.ts'
+import { unfinishedRekey } from './unfinished-rekey.ts'
 
 const LOW_SPACE_BYTES = 5e9
 const NO_SPACE_BYTES = 1e9
@@ -124,7 +125,11 @@ async function checkDestination(
 ): Promise<void> {
   const about = { service: service.name, destination: destination.name }
   try {
-    const points = await withRepository(application, service, destination, (repository) => repository.points())
+    const { points, rekey } = await withRepository(application, service, destination, async (repository) => ({
+      points: await repository.points(),
+      rekey: unfinishedRekey(repository, service.name),
+    }))
+    if (rekey !== null) report({ ...about, severity: 'warning', code: 'rekey', ...rekey })
     report({
       ...about,
       severity: 'ok',

@@ -7,6 +7,7 @@ import { withRepository } from './repositories.ts'
 import { checkSeen } from './seen.ts'
 import { sourceRequest } from './sources.ts'
 import { destinationsOf, selectTargets, type Target } from './targets.ts'
+import { unfinishedRekey } from './unfinished-rekey.ts'
 
 export interface PointsRequest {
   /** SERVICE or SERVICE/SOURCE; undefined: everything. */
@@ -59,6 +60,8 @@ async function pointsOfTarget(
       points ??= await repository.points()
       return points
     }
+    const rekey = unfinishedRekey(repository, service.name)
+    if (rekey !== null) reporting.warn(`At ${destination.name} ${rekey.message}. ${rekey.fix}`)
     for (const { detail } of await checkSeen(application, destination.name, repository, read)) reporting.warn(detail)
     return pointsAt(application, target, repository, destination, await read())
   })

@@ -97,16 +97,24 @@ async function attempt(
   return outcome
 }
 
-/** Plans and prunes one repository; shared with the daemon, which keeps its own book. */
+/**
+ * Plans and prunes one repository, for the daemon, which keeps its own book. Then goes on with a rekey that was begun and cut
+ * short: nobody else would, and until it is done what was stored before it still opens with the old data key.
+ */
 export async function pruneRepository(
   application: Application,
   service: ServiceConfiguration,
   destination: DestinationConfiguration,
   reporting: Reporting,
 ): Promise<PruneReport> {
+  const about = { service: service.name, destination: destination.name }
   return withRepository(application, service, destination, async (repository) => {
     const { removal } = await planPrune(application, service, destination, repository, reporting)
-    return repository.prune(removal, reporting)
+    const report = await repository.prune(removal, reporting)
+    if (repository.keyEpoch.oldest >= repository.keyEpoch.current) return report
+    const rekey = await repository.rekey(reporting)
+    if (rekey.done) application.ambient.log('info', `The rekey to key epoch ${rekey.epoch} is done.`, about)
+    return { ...report, waits: [...report.waits, ...rekey.waits] }
   })
 }
 

@@ -4,7 +4,12 @@ import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, symlink
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { loadConfiguration } from '../../src/config/load.ts'
+import { drivers } from '../../src/main.ts'
+import { pruneRepository } from '../../src/operations/prune.ts'
+import { withRepository } from '../../src/operations/repositories.ts'
 import { type CommandResult, jsonLines, LAUNCHER, runCommand, startCommand } from '../support/command.ts'
+import { testAmbient } from '../support/repository.ts'
 
 /** The command line as scripts and people use it: real processes, a real repository, real files. */
 
@@ -747,6 +752,34 @@ describe('keys', () => {
     const files = ['files', '--key', 'main.key', point, 'without']
     const recovered = await runCommand('python3', [program, ...files], { cwd, env: environment() })
     assert.equal(recovered.status, 0, recovered.stderr)
+  })
+
+  test('a rekey that is not done is told by check and points, and the daily prune goes on with it', async () => {
+    const cwd = await protectedPlace()
+    const config = await loadConfiguration({ path: join(cwd, 'regain.yaml'), environment: {} })
+    const [service, destination] = [config.services.shop!, config.destinations.local!]
+    const common = { version: '0', ambient: testAmbient(), environment: {}, launcher: LAUNCHER, processId: process.pid }
+    const application = { ...common, config, drivers }
+    const reporting = { signal: new AbortController().signal, progress: () => undefined, warn: () => undefined }
+    // A reader that began before is waited for.
+    await withRepository(application, service, destination, async (repository) => {
+      const [point] = await repository.points()
+      const reader = await repository.openPoint(point!.id, reporting)
+      assert.equal((await json(cwd, 'repository', 'rekey', 'shop')).status, 3)
+      const { last } = await json(cwd, 'check', 'shop')
+      const findings = last.findings as { code: string; severity: string; fix: string }[]
+      const found = findings.find(({ code }) => code === 'rekey')
+      assert.deepEqual([found?.severity, /regain repository rekey shop/.test(found?.fix ?? '')], ['warning', true])
+      assert.match(
+        (await regain(cwd, 'points')).stderr,
+        /rekey was begun and is not done.*regain repository rekey shop/s,
+      )
+      await reader.close()
+    })
+    const { waits } = await pruneRepository(application, service, destination, reporting)
+    assert.deepEqual(waits, [])
+    assert.doesNotMatch((await regain(cwd, 'points')).stderr, /rekey/)
+    assert.equal((await regain(cwd, 'verify', 'shop', '--read-data')).status, 0)
   })
 
   test('a destination that no service uses was not checked, and is not said to be well', async () => {
