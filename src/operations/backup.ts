@@ -7,7 +7,7 @@ import type { PointSession, Repository } from '../repository/api.ts'
 import type { Source } from '../sources/contract.ts'
 import { openBook } from './book.ts'
 import type { Application, Reporting } from './context.ts'
-import { copyLog } from './copy-log.ts'
+import { copyLog, copyLogAgain } from './copy-log.ts'
 import { copyPoint } from './copy-point.ts'
 import { asRegainError } from './failures.ts'
 import { withRepository } from './repositories.ts'
@@ -141,9 +141,13 @@ function copyTaken(
 ): Promise<TakenPoint> {
   return withRepository(application, service, taken.destination, async (from) => {
     // The log first: a point that is there must find there what it needs to become consistent.
-    await copyLog(from.log(source.name), to.log(source.name), false, reporting)
-    const unneeded = () => unneededIn(application, service, destination, to, reporting)
-    return { point: await copyPoint(application.ambient, from, to, taken.point, reporting, unneeded), trouble: null }
+    const logs = { from: from.log(source.name), to: to.log(source.name) }
+    await copyLog(logs.from, logs.to, false, reporting)
+    const point = await copyPoint(application.ambient, from, to, taken.point, reporting, {
+      unneeded: () => unneededIn(application, service, destination, to, reporting),
+      begun: (original) => copyLogAgain(application, original, logs, false, reporting),
+    })
+    return { point, trouble: null }
   })
 }
 

@@ -1,6 +1,7 @@
-import { throwIfInterrupted } from '../errors.ts'
+import { RegainError, throwIfInterrupted } from '../errors.ts'
+import type { Point } from '../model.ts'
 import type { SourceLog } from '../repository/api.ts'
-import type { Reporting } from './context.ts'
+import type { Application, Reporting } from './context.ts'
 
 /**
  * Brings what the log of a source misses in another repository there; what was removed there on purpose only with `all`.
@@ -36,6 +37,46 @@ export async function copyLog(from: SourceLog, to: SourceLog, all: boolean, repo
     if (piece && !piece.whole) await to.putTail(branch, name, 0, piece.bytes, { until: piece.meta.until })
   }
   return copied
+}
+
+/**
+ * Once the session exists that is to become a copy of `point`: brings the log again that a prune removed since it was first
+ * brought. A prune that begins from now on sees the session and leaves the log. One that may be at it still is asked about first;
+ * rejects with `precondition-failed` if the point needs what that removes.
+ */
+export async function copyLogAgain(
+  { drivers }: Application,
+  point: Point,
+  logs: { from: SourceLog; to: SourceLog },
+  all: boolean,
+  reporting: Reporting,
+): Promise<number> {
+  const { from, to } = logs
+  const removing = await to.removing(reporting.signal)
+  if (removing.length > 0) {
+    const missing = async (log: SourceLog) => (await drivers.pointGaps(point.sourceType, log, [point])).length
+    if ((await missing(without(from, removing))) > (await missing(from)))
+      throw new RegainError(
+        'precondition-failed',
+        `A prune is removing log there that recovery point ${point.id} needs. The point was not copied.`,
+        {
+          hint: 'Replicate again once that prune has ended. If it died, its host may say so in a prune, or seven days will.',
+        },
+      )
+  }
+  return copyLog(from, to, all, reporting)
+}
+
+/** The log as if these ranges were gone. */
+function without(log: SourceLog, ranges: readonly { branch: string; from: string; to: string }[]): SourceLog {
+  const isGone = ({ branch, name }: { branch: string; name: string }) =>
+    ranges.some((range) => range.branch === branch && range.from <= name && name < range.to)
+  const rest: SourceLog = Object.create(log)
+  rest.list = async () => {
+    const { segments, tails, histories } = await log.list()
+    return { segments: segments.filter((one) => !isGone(one)), tails: tails.filter((one) => !isGone(one)), histories }
+  }
+  return rest
 }
 
 /** False: it was removed meanwhile. */

@@ -16,7 +16,11 @@ export async function copyPoint(
   to: Repository,
   id: string,
   reporting: Reporting,
-  unneeded?: NonNullable<StartPoint['unneeded']>,
+  options: {
+    unneeded?: NonNullable<StartPoint['unneeded']>
+    /** What is to be done once there is a session for the copy, and before it is committed. */
+    begun?(point: Point): Promise<unknown>
+  } = {},
 ): Promise<Point> {
   const { signal } = reporting
   const original = await from.openPoint(id, { signal })
@@ -28,11 +32,12 @@ export async function copyPoint(
       kind: point.kind,
       tool: point.tool,
       copyOf: { repository: from.id, point },
-      ...(unneeded ? { unneeded } : {}),
+      ...(options.unneeded ? { unneeded: options.unneeded } : {}),
       signal,
       progress: () => {},
     })
     return await commitOrDiscard(ambient, session, signal, async () => {
+      await options.begun?.(point)
       await fill(from, to, original, session, reporting)
       const { kind, root, positions, bytes } = point
       // What the original misses is in it, and goes with it.

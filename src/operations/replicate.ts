@@ -1,8 +1,8 @@
 import { RegainError, throwIfInterrupted } from '../errors.ts'
-import type { Ambient, Point } from '../model.ts'
+import type { Point } from '../model.ts'
 import type { Repository, Unneeded } from '../repository/api.ts'
 import type { Application, Reporting } from './context.ts'
-import { copyLog } from './copy-log.ts'
+import { copyLog, copyLogAgain } from './copy-log.ts'
 import { copyPoint } from './copy-point.ts'
 import { asRegainError } from './failures.ts'
 import { missingPoints } from './missing-points.ts'
@@ -67,7 +67,7 @@ export async function replicate(
         try {
           await withRepository(application, service, destination, (target) => {
             const unneeded = () => unneededIn(application, service, destination, target, reporting)
-            return copySource(application.ambient, origin, target, outcome, { all: request.all, unneeded }, reporting)
+            return copySource(application, origin, target, outcome, { all: request.all, unneeded }, reporting)
           })
         } catch (error) {
           outcome.error = asRegainError(error, reporting.signal)
@@ -82,7 +82,7 @@ export async function replicate(
 
 /** Fills `outcome` as it goes, so that what was copied before a failure is told. */
 async function copySource(
-  ambient: Ambient,
+  application: Application,
   from: Repository,
   to: Repository,
   outcome: ReplicateOutcome,
@@ -90,10 +90,17 @@ async function copySource(
   reporting: Reporting,
 ): Promise<void> {
   const { source } = outcome
+  const { ambient } = application
   const here = { repository: from.id, points: await from.points({ source }) }
   const there = { repository: to.id, points: await to.points({ source }) }
   const missing = missingPoints(here, there, { all, now: ambient.now() })
   // The log first: a point that is there must find there what it needs to become consistent.
-  outcome.logSegments = await copyLog(from.log(source), to.log(source), all, reporting)
-  for (const point of missing) outcome.points.push(await copyPoint(ambient, from, to, point.id, reporting, unneeded))
+  const logs = { from: from.log(source), to: to.log(source) }
+  outcome.logSegments = await copyLog(logs.from, logs.to, all, reporting)
+  for (const { id } of missing) {
+    const again = async (point: Point) => {
+      outcome.logSegments += await copyLogAgain(application, point, logs, all, reporting)
+    }
+    outcome.points.push(await copyPoint(ambient, from, to, id, reporting, { unneeded, begun: again }))
+  }
 }

@@ -280,6 +280,8 @@ export interface SourceLog {
   readHistory(name: string): Promise<Buffer | null>
   /** What was removed on purpose: segments with from <= name < to. */
   trimmed(signal: AbortSignal): Promise<{ branch: string; from: string; to: string }[]>
+  /** What a prune may be removing at this moment: what is there of it may be gone soon. */
+  removing(signal: AbortSignal): Promise<{ branch: string; from: string; to: string }[]>
 }
 
 export interface VerifyOptions {

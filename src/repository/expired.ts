@@ -39,12 +39,15 @@ export async function isExpired(state: RepositoryState, id: string, signal?: Abo
   return (await readExpired(state, id, signal)).size > 0
 }
 
-/** Whether its maker is known to be dead: it removes nothing any more. No clock has a say where a hold is to be granted. */
+/**
+ * Whether its maker is known to be dead, so that it removes nothing any more. No clock has a say: a record that was taken back from
+ * an expiry which lives would be missing when that removes the point, and the point would look lost.
+ */
 export function isExpiryDead({ ambient }: RepositoryState, { process }: ExpiredRecord): boolean {
   return process !== undefined && ambient.process?.isAlive(process) === false
 }
 
-/** Whether its maker is dead, or silent for days. */
+/** Whether its maker is dead, or silent for days: then a hold need not wait for it any more. */
 export function isExpiryGone(state: RepositoryState, { expiredAt, process }: ExpiredRecord): boolean {
   return isPinGone(state.ambient, { startedAt: expiredAt, ...(process === undefined ? {} : { process }) }) !== null
 }

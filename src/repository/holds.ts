@@ -1,7 +1,7 @@
 import { isRegainError, RegainError } from '../errors.ts'
 import { mapBounded } from './bounded.ts'
 import { counts } from './commits.ts'
-import { isExpiryDead, readExpired } from './expired.ts'
+import { isExpiryGone, readExpired } from './expired.ts'
 import { holdName, PREFIX } from './format/object-names.ts'
 import { type HoldRecord, openRecord, sealRecord } from './format/records.ts'
 import type { RepositoryState } from './repository-state.ts'
@@ -41,7 +41,7 @@ export async function holdPoint(state: RepositoryState, id: string, reason: stri
 
 /** One that died before it removed anything is none: a prune completes it, if nobody holds the point, or takes its record back. */
 async function isAnyExpiryAtWork(state: RepositoryState, id: string): Promise<boolean> {
-  for (const record of (await readExpired(state, id)).values()) if (!isExpiryDead(state, record)) return true
+  for (const record of (await readExpired(state, id)).values()) if (!isExpiryGone(state, record)) return true
   return false
 }
 

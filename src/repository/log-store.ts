@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { RegainError } from '../errors.ts'
 import type { SourceLog } from './api.ts'
 import { mapBounded } from './bounded.ts'
-import { joinRanges, readTrims } from './collector/trim-log.ts'
+import { isRemoving, joinRanges, readTrims } from './collector/trim-log.ts'
 import { isDamage } from './damage.ts'
 import { epochOf, isLeftOverTail, requireCurrentEpoch, tailComponent, tailPlace } from './epochs.ts'
 import { FIRST_EPOCH } from './format/domain-keys.ts'
@@ -182,6 +182,11 @@ class Log implements SourceLog {
   async trimmed(signal: AbortSignal): Promise<{ branch: string; from: string; to: string }[]> {
     const trims = await readTrims(this.state, this.source, signal)
     return joinRanges([...trims.values()].flatMap(({ ranges }) => ranges))
+  }
+
+  async removing(signal: AbortSignal): Promise<{ branch: string; from: string; to: string }[]> {
+    const trims = await readTrims(this.state, this.source, signal)
+    return joinRanges([...trims.values()].flatMap((trim) => (isRemoving(this.state, trim) ? trim.ranges : [])))
   }
 
   async readHistory(name: string): Promise<Buffer | null> {

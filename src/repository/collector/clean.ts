@@ -1,7 +1,7 @@
 import { isRegainError } from '../../errors.ts'
 import type { PrunePlan } from '../api.ts'
 import { counts, readEnds, receiptIds } from '../commits.ts'
-import { expiredNames, isExpired, isExpiryGone, readExpired } from '../expired.ts'
+import { expiredNames, isExpired, isExpiryDead, readExpired } from '../expired.ts'
 import { endName, holdName, lastComponent, PREFIX, pinName } from '../format/object-names.ts'
 import { openRecord } from '../format/records.ts'
 import { isPinGone } from '../liveness.ts'
@@ -76,7 +76,7 @@ export async function clearExpired(state: RepositoryState, signal: AbortSignal):
 async function takeBackStale(state: RepositoryState, id: string, signal: AbortSignal): Promise<void> {
   const records = await readExpired(state, id, signal)
   if (!(await counts(state, id, signal))) return
-  for (const [name, record] of records) if (isExpiryGone(state, record)) await state.storage.delete(name, { signal })
+  for (const [name, record] of records) if (isExpiryDead(state, record)) await state.storage.delete(name, { signal })
 }
 
 /** Holds of points that do not count: they came too late. */

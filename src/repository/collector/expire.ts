@@ -46,9 +46,8 @@ async function decide(state: RepositoryState, id: string, reason: string, signal
     await record(state, name, id, reason, signal)
     // A record in an epoch that has ended would explain nothing.
     await requireCurrentEpoch(state, signal)
-    // Only now does no hold that is granted come too late for this look. A record that somebody took back meanwhile, as its
-    // maker seemed dead, is none.
-    if (!(await isKept(state, id, signal)) && (await state.storage.size(name, { signal })) !== null) return true
+    // Only now does no hold that is granted come too late for this look.
+    if (!(await isKept(state, id, signal))) return true
   } catch (error) {
     await takeBack(state, name)
     throw error

@@ -114,37 +114,41 @@ async function fenceGone(
     if (gone && planned.has(session) && (await fenceSession(state, session, `its writer is ${gone}`))) report.sessions++
 }
 
-/** Sessions are looked at **before** points: a backup is then seen open, or its point is one that was not weighed. */
 async function trimLogs(
   state: RepositoryState,
   plan: PrunePlan,
   report: PruneReport,
   signal: AbortSignal,
 ): Promise<void> {
-  if (plan.trimLog.length === 0) return
-  const open = new Set((await openSessions(state, signal)).map(({ source }) => source))
-  const weighed = new Set(plan.weighed)
-  const doomed = new Set(plan.expire.map(({ id }) => id))
-  const commits = await readCommits(state, { signal })
-  const changed = new Set(commits.filter(({ point }) => !weighed.has(point.id)).map(({ point }) => point.source))
-  // Held since, or locked: the ranges were chosen as if it were gone, and it can't be restored without the log of its own backup.
-  const stayed = new Set(commits.filter(({ point }) => doomed.has(point.id)).map(({ point }) => point.source))
-  const read = await sourcesRead(state, signal)
   for (const [source, ranges] of bySource(plan.trimLog)) {
-    if (open.has(source) || open.has('')) {
-      report.waits.push(`The log of ${source} is left as it is while a backup of it runs.`)
-    } else if (read.has(source)) {
-      report.waits.push(`The log of ${source} is left as it is while a recovery point of it is being read.`)
-    } else if (changed.has(source)) {
-      report.waits.push(`The log of ${source} is left as it is: there is a recovery point that was not weighed.`)
-    } else if (stayed.has(source)) {
-      report.waits.push(`The log of ${source} is left as it is: a recovery point that was to be removed has stayed.`)
-    } else {
-      const gone = await trimLog(state, source, ranges, signal)
-      report.logSegments += gone.filter(({ isSegment }) => isSegment).length
-      report.bytesFreed += gone.reduce((sum, { size }) => sum + size, 0)
+    const gone = await trimLog(state, source, ranges, () => whyLogStays(state, plan, source, signal), signal)
+    if (typeof gone === 'string') {
+      report.waits.push(`The log of ${source} is left as it is${gone}`)
+      continue
     }
+    report.logSegments += gone.filter(({ isSegment }) => isSegment).length
+    report.bytesFreed += gone.reduce((sum, { size }) => sum + size, 0)
   }
+}
+
+/** Sessions are looked at **before** points: a backup is then seen open, or its point is one that was not weighed. */
+async function whyLogStays(
+  state: RepositoryState,
+  plan: PrunePlan,
+  source: string,
+  signal: AbortSignal,
+): Promise<string | null> {
+  const open = await openSessions(state, signal)
+  if (open.some((session) => session.source === source || session.source === '')) return ' while a backup of it runs.'
+  const commits = await readCommits(state, { signal })
+  const points = commits.filter(({ point }) => point.source === source).map(({ point }) => point.id)
+  if ((await sourcesRead(state, signal)).has(source)) return ' while a recovery point of it is being read.'
+  const weighed = new Set(plan.weighed)
+  if (points.some((id) => !weighed.has(id))) return ': there is a recovery point that was not weighed.'
+  // Held since, or locked: the ranges were chosen as if it were gone, and it can't be restored without the log of its own backup.
+  const doomed = new Set(plan.expire.map(({ id }) => id))
+  if (points.some((id) => doomed.has(id))) return ': a recovery point that was to be removed has stayed.'
+  return null
 }
 
 /** A restore may go on from its point along log that no kept point needs. */

@@ -1,9 +1,11 @@
 import { isRegainError } from '../../errors.ts'
 import type { LogRange } from '../api.ts'
 import { mapBounded } from '../bounded.ts'
+import { tidy } from '../cleanup.ts'
 import { requireCurrentEpoch } from '../epochs.ts'
 import { PREFIX, trimPrefix } from '../format/object-names.ts'
 import { openRecord, sealRecord, type TrimRecord } from '../format/records.ts'
+import { isPinGone, ownTrace } from '../liveness.ts'
 import { deleteUnlessLocked } from '../locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
 
@@ -30,47 +32,101 @@ export async function logObjectsIn(state: RepositoryState, range: LogRange, sign
 }
 
 /**
- * Removes log on purpose. Order: a trim record that covers these ranges and all recorded before (durable), the older
- * records, then the log, oldest first. So whatever is missing at any moment, a record says that it was meant.
+ * Removal of log on purpose (model/log.pml). Its record is made durable, **then** comes a look at who might need the log (`why`:
+ * sessions, then points), **then** the log is listed and goes, oldest first, **then** the record says that this is over. A copy of a
+ * point from another repository makes its session, **then** looks at the records, **then** brings the log that is not there. So
+ * either its session is seen here, or it sees this record: and does not count on log that may still be removed.
+ *
+ * Resolves with what is gone, or with why nothing is.
  */
 export async function trimLog(
   state: RepositoryState,
   source: string,
   ranges: readonly LogRange[],
+  why: () => Promise<string | null>,
   signal: AbortSignal,
-): Promise<LogObject[]> {
-  const objects = (await mapBounded(ranges, 1, (range) => logObjectsIn(state, range, signal))).flat()
-  if (objects.length === 0) return []
-  await recordTrim(state, source, ranges, signal)
-  const gone: LogObject[] = []
-  // What is locked stays for a later prune, which is asked to remove the same range again.
-  await mapBounded(objects, DELETES_AT_ONCE, async (object) => {
-    if (await deleteUnlessLocked(state, object.name, signal)) gone.push(object)
+): Promise<LogObject[] | string> {
+  const listed = () => mapBounded(ranges, 1, (range) => logObjectsIn(state, range, signal))
+  if ((await listed()).flat().length === 0) return []
+  const trim = ranges.map(({ branch, from, to }) => ({ branch, from, to }))
+  const name = await recordTrim(state, source, { ranges: trim, ...ownTrace(state.ambient) }, signal)
+  const reason = await why().catch(async (error: unknown) => {
+    await settle(state, () => state.storage.delete(name))
+    throw error
   })
+  if (reason !== null) {
+    await state.storage.delete(name, { signal })
+    return reason
+  }
+  const gone: LogObject[] = []
+  try {
+    // What is locked stays for a later prune, which is asked to remove the same range again.
+    await mapBounded((await listed()).flat(), DELETES_AT_ONCE, async (object) => {
+      if (await deleteUnlessLocked(state, object.name, signal)) gone.push(object)
+    })
+  } catch (error) {
+    // mapBounded waits for what it began, so this removes nothing more.
+    await settle(state, () => finishTrim(state, source, name, trim))
+    throw error
+  }
+  await finishTrim(state, source, name, trim, signal)
   return gone
+}
+
+/** One record of all that is over, durable before those that it covers go. */
+async function finishTrim(
+  state: RepositoryState,
+  source: string,
+  name: string,
+  ranges: TrimRecord['ranges'],
+  signal?: AbortSignal,
+): Promise<void> {
+  const call = signal ? { signal } : {}
+  const over = [...(await readTrims(state, source, signal))].filter(([, trim]) => !isRemoving(state, trim))
+  await recordTrim(
+    state,
+    source,
+    { ranges: joinRanges([...over.flatMap(([, trim]) => trim.ranges), ...ranges]) },
+    signal,
+  )
+  for (const [before] of over) await state.storage.delete(before, call)
+  await state.storage.delete(name, call)
+}
+
+/** Whether who made the record may still be removing: not if it is dead, or silent for days. */
+export function isRemoving(state: RepositoryState, { startedAt, process }: TrimRecord): boolean {
+  if (startedAt === undefined) return false
+  return isPinGone(state.ambient, { startedAt, ...(process === undefined ? {} : { process }) }) === null
 }
 
 async function recordTrim(
   state: RepositoryState,
   source: string,
-  ranges: readonly LogRange[],
-  signal: AbortSignal,
-): Promise<void> {
-  const older = await readTrims(state, source, signal)
-  const known = [...older.values()].flatMap((trim) => trim.ranges)
-  const union = joinRanges([...known, ...ranges.map(({ branch, from, to }) => ({ branch, from, to }))])
+  trim: TrimRecord,
+  signal?: AbortSignal,
+): Promise<string> {
   const name = `${trimPrefix(source)}${state.ambient.randomBytes(16).toString('hex')}`
-  const sealed = sealRecord(state.keys, 'T', name, { ranges: union }, state.ambient.randomBytes(32))
-  await state.storage.create(name, sealed, { signal, fromReserve: true })
+  const sealed = sealRecord(state.keys, 'T', name, trim, state.ambient.randomBytes(32))
+  await state.storage.create(name, sealed, { fromReserve: true, ...(signal ? { signal } : {}) })
   await requireCurrentEpoch(state, signal)
-  for (const before of older.keys()) await state.storage.delete(before, { signal })
+  return name
+}
+
+/** After a failure, which is what a person must hear of: a record that is left behind says less than it could, and no harm. */
+async function settle(state: RepositoryState, act: () => Promise<void>): Promise<void> {
+  try {
+    await tidy(act)
+  } catch (error) {
+    if (!isRegainError(error)) throw error
+    state.ambient.log('warning', `The record of removed log was not settled: ${error.message}`)
+  }
 }
 
 /** By name. One that goes while it is read was replaced by one that covers it, so they are listed again. */
 export async function readTrims(
   state: RepositoryState,
   source: string,
-  signal: AbortSignal,
+  signal?: AbortSignal,
 ): Promise<Map<string, TrimRecord>> {
   for (let attempt = 1; ; attempt++) {
     try {
@@ -84,13 +140,14 @@ export async function readTrims(
 async function readTrimsOnce(
   state: RepositoryState,
   source: string,
-  signal: AbortSignal,
+  signal?: AbortSignal,
 ): Promise<Map<string, TrimRecord>> {
+  const call = signal ? { signal } : {}
   const names: string[] = []
-  for await (const { name } of state.storage.list(trimPrefix(source), { signal })) names.push(name)
+  for await (const { name } of state.storage.list(trimPrefix(source), call)) names.push(name)
   const trims = new Map<string, TrimRecord>()
   for (const name of names)
-    trims.set(name, openRecord(state.keys, 'T', name, await state.storage.get(name, undefined, { signal })))
+    trims.set(name, openRecord(state.keys, 'T', name, await state.storage.get(name, undefined, call)))
   return trims
 }
 
