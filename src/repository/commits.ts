@@ -97,11 +97,14 @@ export async function standing(state: RepositoryState, id: string): Promise<'cou
   return (await saysExpired(state, id)) ? 'expired' : 'gone'
 }
 
-/** Written after a commit, and for one whose writer died before it could: lets verification tell a lost commit from none. */
-export async function writeReceipt(state: RepositoryState, commit: Commit, signal?: AbortSignal): Promise<void> {
+/**
+ * Written after a commit, and for one whose writer died before it could: lets verification tell a lost commit from none.
+ * False: it was there.
+ */
+export async function writeReceipt(state: RepositoryState, commit: Commit, signal?: AbortSignal): Promise<boolean> {
   const name = receiptName(commit.point.id)
   const record = { session: commit.point.id, commit: commit.sha256 }
-  await state.storage.create(name, sealRecord(state.keys, 'R', name, record, state.ambient.randomBytes(32)), {
+  return state.storage.create(name, sealRecord(state.keys, 'R', name, record, state.ambient.randomBytes(32)), {
     keep: true,
     ...(signal ? { signal } : {}),
   })
@@ -125,8 +128,11 @@ export async function completeReceipts(
   signal: AbortSignal,
 ): Promise<void> {
   const receipts = await receiptIds(state, signal)
-  const missing = commits.filter(({ point }) => !receipts.has(point.id))
-  if (missing.length === 0) return
-  const expired = await expiredNames(state, signal)
-  for (const commit of missing) if (!expired.has(commit.point.id)) await writeReceipt(state, commit, signal)
+  for (const commit of commits) {
+    const { id } = commit.point
+    if (receipts.has(id) || (await expiredNames(state, signal)).has(id)) continue
+    const isOwn = await writeReceipt(state, commit, signal)
+    // Asleep before it was written, the writer may have been fenced, the point removed and the record of that forgotten.
+    if (isOwn && !(await counts(state, id, signal))) await state.storage.delete(receiptName(id), { signal })
+  }
 }
