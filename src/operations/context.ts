@@ -187,6 +187,8 @@ export interface FetchLog {
   target: string
   /** Folder for what will be asked for next; null: none. */
   spool: string | null
+  /** File that says which recovery it is for; null: none. */
+  guard: string | null
   signal: AbortSignal
 }
 

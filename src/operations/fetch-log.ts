@@ -14,6 +14,8 @@ export interface FetchLogRequest {
   to: string
   /** Folder for what will be asked for next. */
   spool?: string
+  /** File that says which recovery it is for. */
+  guard?: string
 }
 
 /** For a recovering server's restore_command. False if the log does not hold the file, which ends its recovery. */
@@ -33,6 +35,7 @@ export async function fetchLogFile(
       name: request.name,
       target: resolve(request.to),
       spool: request.spool === undefined ? null : resolve(request.spool),
+      guard: request.guard === undefined ? null : resolve(request.guard),
       signal: reporting.signal,
     }),
   )

@@ -55,6 +55,15 @@ export function refineMoment(
   }
 }
 
+/** Only a cluster's log has timelines, and moments to end right before. */
+export function refuseLogChoice({ timeline, exclusive }: RestoreMoment, sourceType: string, name: string): void {
+  if (sourceType === 'postgres' || (timeline === undefined && !exclusive)) return
+  throw new RegainError(
+    'usage',
+    `--timeline and --exclusive are about the log of a PostgreSQL cluster, which ${name} has not. Nothing was done.`,
+  )
+}
+
 /** How a moment is written, for messages. */
 export function formatMoment(moment: RestoreMoment): string {
   const { timeline, exclusive } = moment

@@ -6,7 +6,7 @@ import type { Repository } from '../repository/api.ts'
 import type { PartsRestore, PartsSelection, PartsSummary, PartsTarget, RestoreMoment } from '../sources/contract.ts'
 import type { Application, Reporting } from './context.ts'
 import { notInThisVersion } from './failures.ts'
-import { formatMoment } from './moments.ts'
+import { formatMoment, refuseLogChoice } from './moments.ts'
 import { withRepository } from './repositories.ts'
 import { findStart } from './restore-plan.ts'
 import { openSourceForRestore } from './sources.ts'
@@ -53,6 +53,7 @@ export async function planPartsRestore(
   checkSelection(request)
   const { service, source } = selectDatabase(application, request)
   const { selection, to } = request
+  refuseLogChoice(request.at, source.type, request.target)
   const isAll = selection.database === null && selection.schema === null && selection.tables.length === 0
   if (isAll && source.type === 'postgres') {
     throw notInThisVersion(

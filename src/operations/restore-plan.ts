@@ -7,7 +7,7 @@ import type { Point } from '../model.ts'
 import type { RestoreMoment } from '../sources/contract.ts'
 import type { Application, Reporting, SourceRequest, TargetPlan } from './context.ts'
 import { notInThisVersion } from './failures.ts'
-import { choosePoint, formatMoment } from './moments.ts'
+import { choosePoint, formatMoment, refuseLogChoice } from './moments.ts'
 import { fromReadable } from './points.ts'
 import { sourceRequest } from './sources.ts'
 import { selectTarget } from './targets.ts'
@@ -133,12 +133,7 @@ function checkCombination(request: RestoreRequest, sources: SourceConfiguration[
   if (!types.has('postgres') && (kind === 'lsn' || kind === 'xid' || kind === 'name')) {
     throw new RegainError('usage', `${formatMoment(request.at)} is a moment of a log; ${request.target} has none.`)
   }
-  if (types.has('files') && (request.at.timeline !== undefined || request.at.exclusive)) {
-    throw new RegainError(
-      'usage',
-      `--timeline and --exclusive are about the log of a database; ${request.target} is files. Nothing was done.`,
-    )
-  }
+  for (const { type } of sources) refuseLogChoice(request.at, type, request.target)
   if (request.start && !types.has('postgres')) {
     throw new RegainError(
       'usage',

@@ -97,7 +97,8 @@ test('a cluster is brought back over itself, tablespace included: what differs i
 test('over another cluster, another version, a running server or what is no cluster nothing is restored', async (t) => {
   const postgres = await startPostgres(t, { major: 15 })
   const protection = await protect(t)
-  await protection.takePoint(postgres)
+  const point = await protection.takePoint(postgres)
+  assert.equal(point.positions.machine, process.arch === 'x64' ? 'x86_64' : 'aarch64')
   const over = (directory: string) => protection.restore(postgres, { kind: 'latest' }, directory, { inPlace: true })
   const refused = (directory: string, message: RegExp) =>
     assert.rejects(over(directory), { code: 'precondition-failed', message })

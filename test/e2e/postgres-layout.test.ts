@@ -5,6 +5,8 @@ import { chmod, mkdir, readFile, readlink, rename, rm, stat, writeFile } from 'n
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { promisify } from 'node:util'
+import type { RestoreMoment } from '../../src/sources/contract.ts'
+import { fetchLog } from '../../src/sources/postgres/fetch.ts'
 import { startPostgres, type TestPostgres, temporaryDirectory, testPostgres } from '../support/postgres.ts'
 import { type Protection, protect, readRows, writeRows } from '../support/postgres-protection.ts'
 
@@ -57,9 +59,25 @@ test('a tablespace newer than the point keeps a copy from recovering beside its 
 
   const folder = await temporaryDirectory(t)
   const refused = { code: 'precondition-failed', message: new RegExp(`${disk.directory} after the point`) }
-  for (const start of [true, false])
-    await assert.rejects(protection.restore(postgres, { kind: 'latest' }, join(folder, 'latest'), { start }), refused)
-  assert.equal(existsSync(join(folder, 'latest')), false)
+  const started = protection.restore(postgres, { kind: 'latest' }, join(folder, 'latest'), { start: true })
+  await assert.rejects(started, refused)
+  // Started by hand, the program behind restore_command refuses to hand the log over; for a moment before, it does.
+  const fetchAll = async (name: string, at: RestoreMoment): Promise<void> => {
+    const directory = join(folder, name)
+    await protection.restore(postgres, at, directory)
+    const store = protection.repository.log('db')
+    const guard = join(directory, 'regain_recovery/guard.json')
+    const { segments, tails } = await store.list()
+    for (const segment of [...segments, ...tails])
+      await fetchLog({ store, name: segment.name, target: join(folder, 'got'), spool: null, guard, signal: t.signal })
+  }
+  await assert.rejects(fetchAll('by-hand', { kind: 'latest' }), refused)
+  await fetchAll('before', { kind: 'lsn', lsn: before?.lsn ?? '' })
+  // Over the original itself it is found out before anything is changed.
+  await postgres.stop()
+  const over = protection.restore(postgres, { kind: 'latest' }, postgres.directory, { inPlace: true })
+  await assert.rejects(over, { ...refused, message: /nothing was done/ })
+  await postgres.start()
   const { postgres: byLsn } = await protection.recover(postgres, { kind: 'lsn', lsn: before?.lsn ?? '' })
   assert.deepEqual(await readRows(byLsn), [1])
   const { postgres: byTime } = await protection.recover(postgres, { kind: 'time', time: before?.at ?? '' })

@@ -89,11 +89,11 @@ test('the folder of a tablespace that was made after the point is not touched', 
   await following.stop()
   const plan = await protection.plan({ kind: 'latest' })
   assert.equal(plan.point, point.id)
-  // Who is not root has no such user, and is told before.
+  // Who is not root has no such user: the log is not handed over.
   const log = protection.repository.log('db')
-  assert.deepEqual(await findNewTablespaces(point, plan, log, t.signal), [disk.directory])
+  assert.deepEqual([...(await findNewTablespaces({ point, plan }, log, t.signal))], [disk.directory])
   const early = await protection.plan({ kind: 'lsn', lsn: String(point.positions.stopLsn) })
-  assert.deepEqual(await findNewTablespaces(point, early, log, t.signal), [])
+  assert.deepEqual([...(await findNewTablespaces({ point, plan: early }, log, t.signal))], [])
 
   const reader = await protection.repository.openPoint(point.id, { signal: t.signal })
   t.after(() => reader.close())

@@ -21,13 +21,18 @@ export const register: Register = (program, run) => {
     .argument('<target>', 'where to put it (%p)')
     .requiredOption('--destination <name>', 'where to read from')
     .option('--spool <dir>', 'folder for what will be asked for next')
-    .action((target: string, name: string, to: string, options: { destination: string; spool?: string }) =>
-      run(async (session) => {
-        const application = await session.application()
-        const { fetchLogFile } = await import('../../operations/fetch-log.ts')
-        const isThere = await fetchLogFile(application, { target, name, to, ...options }, session.reporting)
-        session.output.result({ operation: 'log-fetch', name, found: isThere })
-        return isThere ? 0 : ABSENT_EXIT
-      }),
+    .option(
+      '--guard <file>',
+      'which recovery it is for, so that nothing is replayed that would touch the files of others',
+    )
+    .action(
+      (target: string, name: string, to: string, options: { destination: string; spool?: string; guard?: string }) =>
+        run(async (session) => {
+          const application = await session.application()
+          const { fetchLogFile } = await import('../../operations/fetch-log.ts')
+          const isThere = await fetchLogFile(application, { target, name, to, ...options }, session.reporting)
+          session.output.result({ operation: 'log-fetch', name, found: isThere })
+          return isThere ? 0 : ABSENT_EXIT
+        }),
     )
 }

@@ -1,9 +1,11 @@
 import { chmod, lchown, lstat, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { ifAbsent } from '../../filesystem/system-error.ts'
+import type { Point } from '../../model.ts'
+import type { GuardedRecovery } from './new-tablespaces.ts'
 import type { RecoveryPlan } from './plan.ts'
-import type { Positions } from './positions.ts'
-import { RECOVERY_FOLDER, recoveryScript } from './recovery-script.ts'
+import { positionsOf } from './positions.ts'
+import { GUARD_FILE, RECOVERY_FOLDER, recoveryScript } from './recovery-script.ts'
 import { AUTO_CONF, missingConfiguration, recoveryConfiguration } from './recovery-settings.ts'
 import { RUN_FOLDER } from './run-directory.ts'
 import type { ServerUser } from './server-user.ts'
@@ -12,7 +14,7 @@ import { contains, linkPlaces, type TablespacePlace, tablespaceMap } from './tab
 export interface PrepareRequest {
   /** The restored data directory. */
   directory: string
-  positions: Positions
+  point: Point
   plan: RecoveryPlan
   /** Program and arguments that fetch a file of the log: `… log fetch SERVICE/SOURCE`. */
   fetchCommand: readonly string[]
@@ -37,7 +39,8 @@ const STALE = ['postmaster.pid', 'postmaster.opts', 'standby.signal', 'recovery.
  * fetches the log, owner and mode. Everything is durable when it resolves. Never connects to anything.
  */
 export async function prepareDataDirectory(request: PrepareRequest): Promise<void> {
-  const { directory, positions, plan } = request
+  const { directory, point, plan } = request
+  const positions = positionsOf(point)
   for (const name of STALE) await rm(join(directory, name), { recursive: true, force: true })
   await linkPlaces(directory, request.places)
   if (request.places.length > 0) await writeDurably(join(directory, 'tablespace_map'), tablespaceMap(request.places))
@@ -46,6 +49,11 @@ export async function prepareDataDirectory(request: PrepareRequest): Promise<voi
   const archives = !request.inPlace && (positions.settings.archive_mode ?? 'off') !== 'off'
   const current = await readFile(join(directory, AUTO_CONF), 'utf8').catch(ifAbsent(''))
   await mkdir(join(directory, RECOVERY_FOLDER), { mode: 0o700 })
+  const guarded: GuardedRecovery = {
+    point: { id: point.id, positions: point.positions },
+    plan: { timeline: plan.timeline, target: plan.target },
+  }
+  await writeDurably(join(directory, RECOVERY_FOLDER, GUARD_FILE), JSON.stringify(guarded))
   await writeDurably(join(directory, RECOVERY_FOLDER, 'fetch'), recoveryScript(request.fetchCommand))
   await writeDurably(join(directory, AUTO_CONF), recoveryConfiguration(current, plan, archives))
   await writeDurably(join(directory, 'recovery.signal'), '')
@@ -74,13 +82,14 @@ export async function writeDurably(path: string, text: string, owner: ServerUser
 }
 
 /** At the top of a tablespace's folder only what is this version's: others may share it. */
-async function giveAll(user: ServerUser, { directory, places, positions }: PrepareRequest): Promise<void> {
+async function giveAll(user: ServerUser, { directory, places, point }: PrepareRequest): Promise<void> {
+  const { major } = positionsOf(point)
   await giveTo(user, [directory])
   for (const place of places) {
     if (contains(`${resolve(directory)}.tablespaces`, place.directory))
       await lchown(`${resolve(directory)}.tablespaces`, user.uid, user.gid)
     await lchown(place.directory, user.uid, user.gid)
-    const ours = (await readdir(place.directory)).filter((name) => name.startsWith(`PG_${positions.major}_`))
+    const ours = (await readdir(place.directory)).filter((name) => name.startsWith(`PG_${major}_`))
     await giveTo(user, inside(place.directory, ours))
   }
 }

@@ -52,6 +52,7 @@ test('a feeder answers what is asked, fetches ahead, and says what there is not'
   const feeder = await startFeeder({
     store: log,
     user: null,
+    guard: null,
     fed: (bytes) => {
       fed += bytes
     },
@@ -84,7 +85,7 @@ test('a store that fails stops recovery; it never looks like the end of the log'
   log.read = async () => {
     throw new Error('the key does not fit')
   }
-  const feeder = await startFeeder({ store: log, user: null, fed: () => undefined })
+  const feeder = await startFeeder({ store: log, user: null, guard: null, fed: () => undefined })
   t.after(() => feeder.close())
   const directory = await dataDirectory(t, ['false'], feeder)
   assert.equal(await ask(directory, name(1), 'x'), 255)
@@ -103,7 +104,7 @@ test('without a feeder the command is run, and only its own word for "absent" en
   assert.equal(await ask(directory, 'seg', 'target'), 0)
   assert.equal(
     await readFile(join(directory, 'target'), 'utf8'),
-    `log seg ${directory}/target --spool ${directory}/${RECOVERY_FOLDER}/spool\n`,
+    `log seg ${directory}/target --spool ${directory}/${RECOVERY_FOLDER}/spool --guard ${directory}/${RECOVERY_FOLDER}/guard.json\n`,
   )
 })
 
@@ -112,7 +113,7 @@ test('fetching by command puts the next segments into the spool, which the scrip
   const directory = await dataDirectory(t, ['false'])
   const spool = join(directory, RECOVERY_FOLDER, 'spool')
   const fetch = (file: string): Promise<boolean> =>
-    fetchLog({ store: log, name: file, target: join(directory, 'x'), spool, signal: t.signal })
+    fetchLog({ store: log, name: file, target: join(directory, 'x'), spool, guard: null, signal: t.signal })
   assert.equal(await fetch(name(1)), true)
   assert.deepEqual(
     (await readdir(spool)).sort(),

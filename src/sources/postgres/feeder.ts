@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { LogStore } from '../contract.ts'
 import { namesAhead, readLogFile, readWholeSegment, writeAtomically } from './fetch.ts'
+import type { TablespaceGuard } from './new-tablespaces.ts'
 import type { ServerUser } from './server-user.ts'
 import { isSegmentName } from './wal.ts'
 
@@ -24,6 +25,8 @@ export interface LogFeeder {
 export interface FeederOptions {
   store: LogStore
   user: ServerUser | null
+  /** Looks through each segment before it is handed over; null: nobody need. */
+  guard: TablespaceGuard | null
   /** Called with the size of each file that was taken. */
   fed(bytes: number): void
   scratch?: string
@@ -107,7 +110,7 @@ class Feeder implements LogFeeder {
     const free = this.#limit - names.filter(isSegmentName).length
     const next = this.#ahead.slice(0, Math.max(0, Math.min(AT_ONCE, free)))
     if (next.length === 0) return
-    const found = await Promise.all(next.map((name) => readWholeSegment(this.#options.store, name)))
+    const found = await Promise.all(next.map((name) => this.#readAhead(name)))
     for (const [i, bytes] of found.entries()) {
       const name = next[i] ?? ''
       // Not there, or not finished: its time may come when it is asked for.
@@ -118,6 +121,13 @@ class Feeder implements LogFeeder {
     this.#changed = true
   }
 
+  /** Null: it is not there, or not finished, or has to be thought about: its time comes when it is asked for. */
+  async #readAhead(name: string): Promise<Buffer | null> {
+    const { store, guard } = this.#options
+    const bytes = await readWholeSegment(store, name)
+    return bytes === null || guard === null || (await guard.isHarmless(name, bytes)) ? bytes : null
+  }
+
   async #answer(name: string): Promise<void> {
     await rm(join(this.directory, `want.${name}`), { force: true })
     const bytes = await readLogFile(this.#options.store, name)
@@ -125,6 +135,7 @@ class Feeder implements LogFeeder {
       await writeAtomically(join(this.directory, `none.${name}`), Buffer.alloc(0), this.#options.user)
       return
     }
+    if (isSegmentName(name)) await this.#options.guard?.admit(name, bytes)
     await this.#put(name, bytes)
     if (!isSegmentName(name)) return
     this.#ahead = namesAhead(name, bytes.length)

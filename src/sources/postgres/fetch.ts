@@ -1,9 +1,10 @@
 import { constants } from 'node:fs'
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { RegainError, throwIfInterrupted } from '../../errors.ts'
 import { ifAbsent } from '../../filesystem/system-error.ts'
 import type { LogStore } from '../contract.ts'
+import { type GuardedRecovery, TablespaceGuard } from './new-tablespaces.ts'
 import { checkSegmentBytes, isSegmentName, parseHistoryName, parseSegmentName, segmentName } from './wal.ts'
 
 export interface FetchRequest {
@@ -14,6 +15,8 @@ export interface FetchRequest {
   target: string
   /** Folder for segments fetched ahead; null: none are. */
   spool: string | null
+  /** File that says which recovery it is for (recovery-script.ts); null: nobody's that we prepared. */
+  guard: string | null
   signal: AbortSignal
 }
 
@@ -31,10 +34,12 @@ const AT_ONCE = 4
  */
 export async function fetchLog(request: FetchRequest): Promise<boolean> {
   const { store, name, target, spool } = request
+  const guard = request.guard === null ? null : await readGuard(request.guard, store, request.signal)
   const bytes = await readLogFile(store, name)
   if (!bytes) return false
+  await guard?.admit(name, bytes)
   await writeAtomically(target, bytes, null)
-  if (spool !== null && isSegmentName(name)) await fetchAhead(request, spool, bytes.length)
+  if (spool !== null && isSegmentName(name)) await fetchAhead(request, spool, bytes.length, guard)
   return true
 }
 
@@ -91,7 +96,25 @@ export async function writeAtomically(
   }
 }
 
-async function fetchAhead(request: FetchRequest, spool: string, segmentBytes: number): Promise<void> {
+/** What was written beside the script. What does not read as that must stop recovery: nothing would be guarded. */
+async function readGuard(path: string, store: LogStore, signal: AbortSignal): Promise<TablespaceGuard> {
+  try {
+    return new TablespaceGuard(JSON.parse(await readFile(path, 'utf8')) as GuardedRecovery, store, signal)
+  } catch (error) {
+    throw new RegainError(
+      'precondition-failed',
+      `${path}, which says what is recovered, cannot be read: ${(error as Error).message}`,
+      { hint: 'Restore again.' },
+    )
+  }
+}
+
+async function fetchAhead(
+  request: FetchRequest,
+  spool: string,
+  segmentBytes: number,
+  guard: TablespaceGuard | null,
+): Promise<void> {
   await mkdir(spool, { recursive: true, mode: 0o700 })
   const names = namesAhead(request.name, segmentBytes)
   const take = async (): Promise<void> => {
@@ -100,7 +123,8 @@ async function fetchAhead(request: FetchRequest, spool: string, segmentBytes: nu
       const path = join(spool, name)
       if (await stat(path).catch(ifAbsent(null))) continue
       const bytes = await readWholeSegment(request.store, name)
-      if (!bytes) names.length = 0
+      // What has to be thought about waits until it is asked for.
+      if (!bytes || (guard !== null && !(await guard.isHarmless(name, bytes)))) names.length = 0
       else await writeAtomically(path, bytes, null)
     }
   }

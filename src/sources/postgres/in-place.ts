@@ -54,12 +54,16 @@ async function notesOn(directory: string, places: readonly TablespacePlace[]): P
   ]
   const wal = await lstat(join(directory, 'pg_wal')).catch(ifAbsent(null))
   if (wal?.isSymbolicLink()) notes.push('pg_wal is a link, and becomes a folder; what it leads to stays as it is')
-  const known = new Set(places.map(({ oid }) => oid))
-  for (const oid of await readdir(join(directory, 'pg_tblspc')).catch(ifAbsent([]))) {
-    if (/^\d+$/.test(oid) && !known.has(oid))
-      notes.push(`the tablespace ${oid} is newer than the point: its link goes, its folder stays as it is`)
-  }
+  for (const oid of await newerTablespaces(directory, places))
+    notes.push(`the tablespace ${oid} is newer than the point: its link goes, its folder stays as it is`)
   return notes
+}
+
+/** Oids of tablespaces that the data directory has and the point has not. */
+export async function newerTablespaces(directory: string, places: readonly TablespacePlace[]): Promise<string[]> {
+  const known = new Set(places.map(({ oid }) => oid))
+  const oids = await readdir(join(directory, 'pg_tblspc')).catch(ifAbsent([]))
+  return oids.filter((oid) => /^\d+$/.test(oid) && !known.has(oid))
 }
 
 /**

@@ -7,26 +7,98 @@ import { type Lsn, parseLsn } from './lsn.ts'
 import type { RecoveryPlan } from './plan.ts'
 import { positionsOf } from './positions.ts'
 import { timedWindows } from './recovery-log.ts'
-import type { WalEvent } from './wal-records.ts'
+import { parseSegmentName, segmentName } from './wal.ts'
+import { scanWal, type WalEvent } from './wal-records.ts'
+
+/** What a recovery is of, as far as tablespaces go: kept with a data directory that is to recover later. */
+export interface GuardedRecovery {
+  point: Pick<Point, 'id' | 'positions'>
+  plan: Pick<RecoveryPlan, 'timeline' | 'target'>
+}
 
 /**
- * Folders of tablespaces that are made by log which a recovery from `point` replays. Replaying that links the copy to the
- * very folder, and where the original runs on the same machine, to the original's own files: both then write to them.
- * Reads the log once, backwards.
+ * Keeps a recovery from replaying a CREATE TABLESPACE that is newer than its point, if the folder holds files here. Replaying
+ * that links the copy to the very folder, and where the original runs on the same machine, to the original's own files: both
+ * then write to them. Each segment is looked through on its way to the server, which is free beside replaying it. Only if there is
+ * such a record in one, the log is read once more for whether recovery gets to it.
  */
+export class TablespaceGuard {
+  readonly #recovery: GuardedRecovery
+  readonly #store: LogStore
+  readonly #signal: AbortSignal
+  #replayed: Promise<Set<string>> | null = null
+
+  constructor(recovery: GuardedRecovery, store: LogStore, signal: AbortSignal) {
+    this.#recovery = recovery
+    this.#store = store
+    this.#signal = signal
+  }
+
+  /** False: it makes a tablespace in somebody's folder, and only `admit` can tell whether that is replayed. */
+  async isHarmless(name: string, segment: Buffer): Promise<boolean> {
+    return (await this.#foreignFolders(name, segment)).length === 0
+  }
+
+  /** Before a segment is handed over. Rejects with `precondition-failed` if replaying it would touch somebody's folder. */
+  async admit(name: string, segment: Buffer): Promise<void> {
+    for (const location of await this.#foreignFolders(name, segment)) {
+      if ((await this.#replayedFolders()).has(location))
+        throw refusal(location, 'so recovery was ended before it. What is in the folder is untouched.')
+    }
+  }
+
+  /** Before anything is written, where what is there can't be had back: reads the log for it. Rejects as `admit`. */
+  async admitAll(): Promise<void> {
+    for (const location of await this.#replayedFolders())
+      if (!(await isNobodys(location))) throw refusal(location, 'so nothing was done.')
+  }
+
+  #replayedFolders(): Promise<Set<string>> {
+    this.#replayed ??= findNewTablespaces(this.#recovery, this.#store, this.#signal)
+    return this.#replayed
+  }
+
+  /** A record that begins here and ends in the next segment counts here: there it would be replayed at once. */
+  async #foreignFolders(name: string, segment: Buffer): Promise<string[]> {
+    const id = parseSegmentName(name, segment.length)
+    if (id === null) return []
+    const start = id.number * BigInt(segment.length)
+    let scan = scanWal(segment, start, null)
+    if (scan.mayEndInTablespace) {
+      const next = segmentName(id.timeline, id.number + 1n, segment.length)
+      const following = await this.#store.read(next.slice(0, 8), next)
+      scan = scanWal(segment, start, following?.bytes ?? null)
+    }
+    const folders: string[] = []
+    for (const event of scan.events)
+      if (event.kind === 'tablespace' && !(await isNobodys(event.location))) folders.push(event.location)
+    return folders
+  }
+}
+
+function refusal(location: string, outcome: string): RegainError {
+  return new RegainError(
+    'precondition-failed',
+    `A tablespace was made in ${location} after the point was taken, and that folder holds files here. To replay that would make the copy write into them, ${outcome}`,
+    {
+      hint: 'Restore a moment before it, or one behind a newer point; or restore on another machine. If those files are of no use any more, move them away first.',
+    },
+  )
+}
+
+/** Folders of tablespaces that are made by log which the recovery replays. Reads its log once, backwards. */
 export async function findNewTablespaces(
-  point: Point,
-  plan: Pick<RecoveryPlan, 'timeline' | 'target'>,
+  { point, plan }: GuardedRecovery,
   store: LogStore,
   signal: AbortSignal,
-): Promise<string[]> {
+): Promise<Set<string>> {
   const { startLsn, stopLsn } = positionsOf(point)
   const isBeyond = beyond(plan.target)
   const lastLsn = lastReplayed(plan.target, stopLsn)
-  const { windows } = await timedWindows([point], store)
+  const { windows } = await timedWindows([point], store, true)
   const locations = new Set<string>()
   for (const window of windows) {
-    if (window.timeline < plan.timeline) continue
+    if (window.timeline !== plan.timeline) continue
     let stop: Lsn | null = null
     const made: Extract<WalEvent, { kind: 'tablespace' }>[] = []
     const look = (event: WalEvent): boolean => {
@@ -40,26 +112,7 @@ export async function findNewTablespaces(
       if (isReplayed) locations.add(location)
     }
   }
-  return [...locations]
-}
-
-/** Before anything is written. A folder that is not here, or empty, is nobody's: PostgreSQL itself says what it needs. */
-export async function refuseNewTablespaces(
-  point: Point,
-  plan: RecoveryPlan,
-  store: LogStore,
-  signal: AbortSignal,
-): Promise<void> {
-  for (const location of await findNewTablespaces(point, plan, store, signal)) {
-    if (await isNobodys(location)) continue
-    throw new RegainError(
-      'precondition-failed',
-      `A tablespace was made in ${location} after the point was taken, and that folder holds files here. To replay that would make the copy write into them. Nothing was done.`,
-      {
-        hint: 'Restore a moment before it, or one behind a newer point; or restore on another machine. If those files are of no use any more, move them away first.',
-      },
-    )
-  }
+  return locations
 }
 
 /** Recovery stops behind the first record that begins at a position or later, so all that begins before it is replayed, and one more. */

@@ -20,6 +20,8 @@ export interface Positions {
   segmentBytes: number
   dataChecksums: boolean
   standby: boolean
+  /** What the files are of: 'x86_64', 'aarch64'; null: the server did not say, or an earlier version of Regain did not ask. */
+  machine: string | null
   /** When the server was started, by its clock; null: an earlier version of Regain did not ask. */
   serverStartedAt: string | null
   tablespaces: Tablespace[]
@@ -66,6 +68,7 @@ export function positionsOf(point: Pick<Point, 'id' | 'positions'>): Positions {
     segmentBytes: checkSegmentBytes(whole('walSegmentBytes')),
     dataChecksums: record.dataChecksums === true,
     standby: record.standby === true,
+    machine: typeof record.machine === 'string' ? record.machine : null,
     serverStartedAt: typeof record.serverStartedAt === 'string' ? record.serverStartedAt : null,
     tablespaces: tablespacesOf(record.tablespaces) ?? fail_(fail('tablespaces')),
     settings: settingsOf(record.settings) ?? fail_(fail('settings')),

@@ -244,7 +244,7 @@ export function logBytesOf(plan: RecoveryPlan, points: readonly Point[]): number
 
 /** Windows of the points, each with the moment up to which its log is complete. */
 export async function timedWindows(
-  points: readonly Point[],
+  points: readonly Pick<Point, 'id' | 'positions'>[],
   store: LogStore,
   all = false,
 ): Promise<{ windows: TimedWindow[]; unusable: UnusablePoint[] }> {
@@ -272,7 +272,7 @@ async function readHistories(store: LogStore, listing: LogListing): Promise<Map<
   return histories
 }
 
-function spanOf(point: Point): PointSpan {
+function spanOf(point: Pick<Point, 'id' | 'positions'>): PointSpan {
   const { timeline, startLsn, stopLsn, stopTime, segmentBytes } = positionsOf(point)
   return { id: point.id, timeline, startLsn, stopLsn, stopTime, segmentBytes }
 }

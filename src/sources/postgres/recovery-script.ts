@@ -2,6 +2,8 @@ import { ABSENT_EXIT } from './fetch.ts'
 
 /** Folder in a restored data directory that holds what its recovery needs. */
 export const RECOVERY_FOLDER = 'regain_recovery'
+/** In that folder: which recovery it is, as JSON (GuardedRecovery of new-tablespaces.ts). */
+export const GUARD_FILE = 'guard.json'
 /** In that folder: names the feeder's folder while a `restore --start` runs. */
 export const FEEDER_FILE = 'feeder'
 
@@ -45,7 +47,7 @@ if [ -n "$feeder" ] && [ -d "$feeder" ]; then
   exit 255
 fi
 
-${command.map(shellQuote).join(' ')} "$name" "$PWD/$target" --spool "$PWD/$here/spool"
+${command.map(shellQuote).join(' ')} "$name" "$PWD/$target" --spool "$PWD/$here/spool" --guard "$PWD/$here/${GUARD_FILE}"
 case $? in
   0) exit 0 ;;
   ${ABSENT_EXIT}) exit 1 ;;

@@ -10,10 +10,11 @@ import type {
 } from '../contract.ts'
 import { type BinarySearch, findPostgres, type PostgresBinaries } from './binaries.ts'
 import { prepareDataDirectory } from './data-directory.ts'
-import { CONTROL_FILE, checkInPlace, disable } from './in-place.ts'
-import { refuseNewTablespaces } from './new-tablespaces.ts'
+import { CONTROL_FILE, checkInPlace, disable, newerTablespaces } from './in-place.ts'
+import { checkMachine } from './machine.ts'
+import { TablespaceGuard } from './new-tablespaces.ts'
 import type { RecoveryPlan } from './plan.ts'
-import { type Positions, positionsOf } from './positions.ts'
+import { positionsOf } from './positions.ts'
 import { planRecovery } from './recovery-log.ts'
 import { restoreUser, serverUser } from './server-user.ts'
 import { recover } from './start-recovery.ts'
@@ -52,14 +53,17 @@ export async function restorePostgres(
   const positions = positionsOf(reader.point)
   const plan = await planRecovery([reader.point], context.store, target.at, options.signal)
   for (const note of plan.notes) options.warn(note)
+  const otherMachine = checkMachine(positions, process.arch, target.start || target.inPlace !== undefined)
+  if (otherMachine !== null) options.warn(otherMachine)
   const binaries = target.start ? await findPostgres(positions.major, context.search) : null
   const { inPlace } = target
   const request = { directory, chosen: target.tablespaces ?? {}, inPlace: inPlace !== undefined }
   const places = await tablespacePlaces(positions, request)
   if (inPlace === undefined) await requireEmptyPlaces(directory, places)
   else await checkInPlace(directory, positions, places, inPlace.resumes)
-  await refuseNewTablespaces(reader.point, plan, context.store, options.signal)
 
+  const guard = new TablespaceGuard({ point: reader.point, plan }, context.store, options.signal)
+  if (inPlace !== undefined && (await newerTablespaces(directory, places)).length > 0) await guard.admitAll()
   await makePlaces(directory, places)
   try {
     const changing = (): void => {
@@ -67,7 +71,7 @@ export async function restorePostgres(
       inPlace?.changing()
     }
     const summary = await layOut(reader, directory, places, inPlace ? { ...options, over: { changing } } : options)
-    return { ...summary, ...(await bringUp(positions, places, plan, binaries, target, options, context)) }
+    return { ...summary, ...(await bringUp(reader.point, places, plan, guard, binaries, target, options, context)) }
   } catch (error) {
     if (inPlace === undefined) await putAwayTablespaces(places, target, options, error)
     throw error
@@ -111,17 +115,19 @@ export async function planTarget(
 
 /** From the files of the point to a directory that recovers by itself, or with binaries to a server that has. */
 async function bringUp(
-  positions: Positions,
+  point: Point,
   places: readonly TablespacePlace[],
   plan: RecoveryPlan,
+  guard: TablespaceGuard,
   binaries: PostgresBinaries | null,
   { directory, inPlace }: RestoreTarget,
   options: SourceOptions,
   context: RestoreContext,
 ): Promise<Pick<RestoreSummary, 'reached' | 'connection'>> {
   const user = await (inPlace ? serverUser(directory) : restoreUser(directory))
-  const { fetchCommand } = context
-  await prepareDataDirectory({ directory, positions, places, plan, fetchCommand, user, inPlace: inPlace !== undefined })
+  const { fetchCommand, store } = context
+  const positions = positionsOf(point)
+  await prepareDataDirectory({ directory, point, places, plan, fetchCommand, user, inPlace: inPlace !== undefined })
   if (!inPlace && (positions.settings.archive_mode ?? 'off') !== 'off') {
     options.warn(
       'archive_mode is off in the restored copy, so that it does not write to the archive of its original: see postgresql.auto.conf.',
@@ -129,7 +135,7 @@ async function bringUp(
   }
   if (!binaries) return {}
 
-  const { server, report } = await recover({ binaries, directory, plan, store: context.store, user, options })
+  const { server, report } = await recover({ binaries, directory, plan, store, guard, user, options })
   server.release()
   if (report.timeline !== null) {
     options.warn(

@@ -12,6 +12,8 @@ export interface ServerFacts {
   /** '18.4'. */
   version: string
   major: number
+  /** What its files are of: 'x86_64', 'aarch64'; null: it does not say. */
+  machine: string | null
   /** Decimal; larger than a double holds. */
   systemId: string
   standby: boolean
@@ -67,8 +69,8 @@ async function queryFacts(client: pg.Client, config: ConnectionConfig): Promise<
   const major = Math.floor(Number(settings.get('server_version_num')) / 10_000)
   checkVersion(major, settings.get('server_version') ?? '', config)
   const [state] = (
-    await client.query<{ system: string; standby: boolean; started: string; now: Date }>(
-      `select (select system_identifier::text from pg_catalog.pg_control_system()) as system,
+    await client.query<{ system: string; version: string; standby: boolean; started: string; now: Date }>(
+      `select pg_catalog.version() as version, (select system_identifier::text from pg_catalog.pg_control_system()) as system,
               pg_catalog.pg_is_in_recovery() as standby, pg_catalog.clock_timestamp() as now,
               to_char(pg_catalog.pg_postmaster_start_time() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as started`,
     )
@@ -79,6 +81,8 @@ async function queryFacts(client: pg.Client, config: ConnectionConfig): Promise<
     // "15.18 (Debian 15.18-0+deb12u1)": the number is enough.
     version: /^[\d.]+\S*/.exec(settings.get('server_version') ?? '')?.[0] ?? '',
     major,
+    // "PostgreSQL 15.18 (Debian 15.18-0+deb12u1) on x86_64-pc-linux-gnu, compiled by …"
+    machine: / on ([a-z0-9_]+)-/.exec(state.version)?.[1] ?? null,
     systemId: state.system,
     standby: state.standby,
     segmentBytes: checkSegmentBytes(Number(settings.get('wal_segment_size'))),

@@ -132,6 +132,7 @@ async function backup(
       segmentBytes: facts.segmentBytes,
       dataChecksums: facts.dataChecksums,
       standby: facts.standby,
+      machine: facts.machine,
       serverStartedAt: facts.startedAt,
       tablespaces: taken.tablespaces,
       settings: facts.settings,

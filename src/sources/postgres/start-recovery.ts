@@ -7,6 +7,7 @@ import type { PostgresBinaries } from './binaries.ts'
 import { writeDurably } from './data-directory.ts'
 import { startFeeder } from './feeder.ts'
 import { formatLsn } from './lsn.ts'
+import type { TablespaceGuard } from './new-tablespaces.ts'
 import type { RecoveryPlan } from './plan.ts'
 import { type RecoveryReport, readRecoveryLog } from './recovery-report.ts'
 import { FEEDER_FILE, RECOVERY_FOLDER } from './recovery-script.ts'
@@ -20,6 +21,7 @@ export interface RecoveryRequest {
   directory: string
   plan: RecoveryPlan
   store: LogStore
+  guard: TablespaceGuard | null
   user: ServerUser | null
   options: SourceOptions
   /** Settings and wrapper of the server, as startServer takes them. */
@@ -41,7 +43,7 @@ export async function recover(request: RecoveryRequest): Promise<{ server: Postg
     bytesDone += bytes
     options.progress({ phase: 'recovery', bytesDone })
   }
-  const feeder = await startFeeder({ store: request.store, user, fed })
+  const feeder = await startFeeder({ store: request.store, guard: request.guard, user, fed })
   let server: PostgresServer | null = null
   try {
     await writeDurably(join(directory, RECOVERY_FOLDER, FEEDER_FILE), `${feeder.directory}\n`, user)

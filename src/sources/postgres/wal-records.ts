@@ -18,6 +18,8 @@ export interface WalScan {
   events: WalEvent[]
   /** Where the last whole record of this piece begins; null if none does. */
   lastRecord: Lsn | null
+  /** A record that is not all there begins at the end, and it may be one that makes a tablespace. */
+  mayEndInTablespace: boolean
 }
 
 const SHORT_HEADER_BYTES = 24
@@ -38,7 +40,7 @@ const XLOG_TBLSPC_CREATE = 0x00
  * at hand: a record may go on there. What does not read as WAL ends the scan: that is the log's end.
  */
 export function scanWal(bytes: Buffer, start: Lsn, following: Buffer | null): WalScan {
-  const scan: WalScan = { events: [], lastRecord: null }
+  const scan: WalScan = { events: [], lastRecord: null, mayEndInTablespace: false }
   const log = stripHeaders(bytes, start)
   if (!log) return scan
   const major = majorOf(bytes.readUInt16LE(0))
@@ -49,7 +51,12 @@ export function scanWal(bytes: Buffer, start: Lsn, following: Buffer | null): Wa
     const length = log.body.readUInt32LE(position)
     if (length < RECORD_HEADER_BYTES) break
     const record = take(log.body, next, position, length)
-    if (!record) break
+    if (!record) {
+      // The manager is byte 17 of a record's header, which need not be all there either.
+      const manager = log.body[position + 17]
+      scan.mayEndInTablespace = manager === undefined || manager === RM_TABLESPACE
+      break
+    }
     const lsn = start + BigInt(log.offsetOf(position))
     scan.lastRecord = lsn
     const event = parseRecord(record, lsn, major)

@@ -1,7 +1,6 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type pg from 'pg'
-import { RegainError } from '../../../errors.ts'
 import type { Point } from '../../../model.ts'
 import type {
   LogStore,
@@ -17,7 +16,6 @@ import { withSql } from '../connection.ts'
 import { quoteLiteral } from '../connection-errors.ts'
 import type { ConnectionConfig } from '../connection-url.ts'
 import { parseLsn } from '../lsn.ts'
-import { findNewTablespaces } from '../new-tablespaces.ts'
 import type { RecoveryPlan } from '../plan.ts'
 import { positionsOf } from '../positions.ts'
 import { planRecovery } from '../recovery-log.ts'
@@ -86,7 +84,6 @@ async function prepare(
       : plan.target.kind === 'lsn'
         ? parseLsn(plan.target.value)
         : plan.end
-  await refuseNewTablespace(point, plan, options, context)
   const logBytes = Number(until - positions.startLsn)
   const space = await checkSandboxSpace(point, logBytes)
   if (database !== null) await checkTargetBefore(database, selection, options)
@@ -104,25 +101,6 @@ async function prepare(
     'stop the sandbox and remove it',
   ]
   return { steps, plan, binaries, programs, database }
-}
-
-/** Root's sandbox is a user's who may touch nothing else, and fails there by itself. */
-async function refuseNewTablespace(
-  point: Point,
-  plan: RecoveryPlan,
-  { signal }: SourceOptions,
-  { store }: PartsContext,
-): Promise<void> {
-  if (process.getuid?.() === 0) return
-  const [location] = await findNewTablespaces(point, plan, store, signal)
-  if (location === undefined) return
-  throw new RegainError(
-    'precondition-failed',
-    `A tablespace was made in ${location} after the point was taken. To replay that here could change what is in that folder now. Nothing was done.`,
-    {
-      hint: 'Choose a moment behind a newer point; or run as root, who can give the sandbox a user that may not touch it.',
-    },
-  )
 }
 
 async function restoreParts(

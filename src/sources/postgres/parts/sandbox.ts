@@ -9,6 +9,7 @@ import { withSql } from '../connection.ts'
 import { sqlStateOf } from '../connection-errors.ts'
 import type { ConnectionConfig } from '../connection-url.ts'
 import { prepareDataDirectory } from '../data-directory.ts'
+import { TablespaceGuard } from '../new-tablespaces.ts'
 import type { RecoveryPlan } from '../plan.ts'
 import { type Positions, positionsOf } from '../positions.ts'
 import { layOut } from '../restore.ts'
@@ -77,7 +78,7 @@ async function runIn<T>(directory: string, request: SandboxRequest, use: (sandbo
   await makePlaces(data, places)
   await layOut(reader, data, places, { ...options, durable: false })
   // Should our feeder be gone, there is nobody else to ask: recovery ends.
-  await prepareDataDirectory({ directory: data, positions, places, plan, fetchCommand: ['false'], user })
+  await prepareDataDirectory({ directory: data, point: reader.point, places, plan, fetchCommand: ['false'], user })
   const { server, report } = await recoverApart(directory, data, positions, request, user)
   try {
     const superuser = await findSuperuser(server, request)
@@ -91,11 +92,21 @@ async function runIn<T>(directory: string, request: SandboxRequest, use: (sandbo
   }
 }
 
+/** Root's sandbox is a user's who may touch nothing else, and fails there by itself. */
+function guardOf(
+  reader: PointReader,
+  plan: RecoveryPlan,
+  store: LogStore,
+  { signal }: SourceOptions,
+): TablespaceGuard | null {
+  return process.getuid?.() === 0 ? null : new TablespaceGuard({ point: reader.point, plan }, store, signal)
+}
+
 async function recoverApart(
   directory: string,
   data: string,
   positions: Positions,
-  { plan, store, binaries, options }: SandboxRequest,
+  { reader, plan, store, binaries, options }: SandboxRequest,
   user: Awaited<ReturnType<typeof sandboxUser>>,
 ): ReturnType<typeof recover> {
   const wrapper = await isolatingWrapper(user)
@@ -103,7 +114,16 @@ async function recoverApart(
     ...harmlessSettings(positions.major),
     ...(await writeConfiguration(directory, positions)),
   }
-  const request = { binaries, directory: data, plan, store, user, options, wrapper }
+  const request = {
+    binaries,
+    directory: data,
+    plan,
+    store,
+    guard: guardOf(reader, plan, store, options),
+    user,
+    options,
+    wrapper,
+  }
   try {
     return await recover({ ...request, settings })
   } catch (error) {
