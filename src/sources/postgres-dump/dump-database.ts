@@ -81,11 +81,16 @@ function explain(error: RegainError, database: string): RegainError {
 async function dumpSnapshot(request: DumpDatabase, client: pg.Client, snapshot: Snapshot): Promise<DumpedOutcome> {
   const { job, server, config, dumping } = request
   const { database: name } = config
-  const leftOut = chooseLeftOut(job, server, snapshot.tables)
+  const leftOut = chooseLeftOut(job, server, snapshot)
   const leftOutNames = new Set([...leftOut].map(({ text }) => text))
   const large = snapshot.tables
     .filter(
-      (table) => !table.isPartitioned && !table.extended && !leftOut.has(table) && table.bytes > job.largeTableBytes,
+      (table) =>
+        table.bytes > job.largeTableBytes &&
+        !table.isPartitioned &&
+        !table.extended &&
+        !leftOut.has(table) &&
+        canBeNamed(table, snapshot.encoding),
     )
     .sort((a, b) => b.bytes - a.bytes)
     .slice(0, MAX_LARGE)
@@ -152,16 +157,30 @@ async function dumpSnapshot(request: DumpDatabase, client: pg.Client, snapshot: 
   }
 }
 
-function chooseLeftOut(job: DumpJob, server: ServerOfDumps, tables: readonly DumpTable[]): Set<DumpTable> {
+function chooseLeftOut(job: DumpJob, server: ServerOfDumps, { tables, encoding }: Snapshot): Set<DumpTable> {
   const excluded = withDescendants(tables, (table) => job.isExcluded.some((matches) => matches(table)))
   for (const table of tables) if (table.unlogged && (!job.unlogged || server.standby)) excluded.add(table)
   for (const table of excluded) if (table.isPartitioned) excluded.delete(table)
+  const unnamed = [...excluded].find((table) => !canBeNamed(table, encoding))
+  if (unnamed !== undefined) {
+    throw new RegainError(
+      'source-unsuitable',
+      `The rows of ${unnamed.text} can't be left out: in a database of encoding ${encoding} pg_dump takes no such name. Nothing was stored.`,
+      { hint: 'Dump it with the rest, or leave the whole database out with databases:.' },
+    )
+  }
   if (excluded.size <= MAX_LEFT_OUT) return excluded
   throw new RegainError(
     'source-unsuitable',
     `Rows of ${excluded.size} tables were to be left out; no more than ${MAX_LEFT_OUT} in a database can be. Nothing was stored.`,
     { hint: 'Leave out fewer with exclude:, or the whole database with databases:.' },
   )
+}
+
+/** Arguments are UTF-8, and pg_dump takes them for names in the encoding of the database. */
+function canBeNamed({ text }: DumpTable, encoding: string): boolean {
+  if (/^[\x20-\x7e]*$/.test(text)) return true
+  return (encoding === 'UTF8' || encoding === 'SQL_ASCII') && !text.includes('\ufffd')
 }
 
 function isMissedOnStandby(job: DumpJob, server: ServerOfDumps, table: DumpTable): boolean {

@@ -235,6 +235,7 @@ class Restore {
     if (!positions.rolePasswords) warn('The point has no passwords of roles: those that are made have none.')
     const roles = await withSql(server.config, signal, (client) => makeRoles(client, globals))
     const created: string[] = []
+    const filled: string[] = []
     const missed: Missed[] = []
     try {
       const lacking = await withSql(server.config, signal, (client) => missingTablespaces(client, globals.tablespaces))
@@ -258,11 +259,17 @@ class Restore {
             ? loadInOneTransaction({ ...load, environment }, database.name)
             : loadParallel({ ...load, environment }, database.name, this.#context.jobs),
         )
+        if (emptyOnes.includes(database.name) && toc.entries.some(({ kind }) => kind === 'TABLE'))
+          filled.push(database.name)
         await withSql(server.config, signal, (client) => setProperties(client, database.name, toc.entries, warn))
         missed.push(...(await this.#compare(database.name, config, null)))
       }
     } catch (error) {
       await this.#drop(server, created, roles)
+      if (filled.length > 0)
+        this.#options.warn(
+          `${abridged(filled)}, which was there and empty, has been filled. Empty it before the next try.`,
+        )
       throw error
     }
     return {
