@@ -134,6 +134,12 @@ export const drivers: Drivers = {
     return fetchLog(request)
   },
 
+  async pushLog(source, request) {
+    if (source.type !== 'postgres') throw new RegainError('usage', `${source.name} is files, which have no log.`)
+    const { pushLog } = await import('./sources/postgres/push.ts')
+    return (await pushLog(request)) === 'stored'
+  },
+
   async planRecovery({ source, log }, points, at, signal) {
     if (source.type !== 'postgres') return null
     const { logBytesOf, planRecovery } = await import('./sources/postgres/recovery-log.ts')

@@ -24,6 +24,7 @@ export const COMMANDS = {
   config: () => import('./commands/config.ts'),
   completion: () => import('./commands/completion.ts'),
   log: () => import('./commands/log.ts'),
+  wal: () => import('./commands/wal.ts'),
 } as const satisfies Record<string, Load>
 
 export type CommandName = keyof typeof COMMANDS

@@ -107,6 +107,7 @@ function workOf(application: Application): DaemonWork {
     },
     async follow(name, options) {
       const { service, source } = find(application, name)
+      if (source.unresolved !== undefined) throw new RegainError('config-invalid', source.unresolved)
       await withSourceLog(application, service, source, destinationsOf(config, service), async (opened) => {
         const follower = await application.drivers.createFollower(opened.request)
         if (follower === null) throw new RegainError('internal', `${nameOf(name)} has no log to follow.`)

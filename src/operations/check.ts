@@ -177,6 +177,7 @@ const NO_LOG: LogStore = {
   dropTails: refuse,
   putHistory: refuse,
   list: async () => ({ segments: [], tails: [], histories: [] }),
+  holds: async () => false,
   read: async () => null,
   readHistory: async () => null,
 }

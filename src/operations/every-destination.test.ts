@@ -29,6 +29,9 @@ class MemoryLog implements LogStore {
     this.#reach()
     this.histories.set(name, bytes)
   }
+  async holds(branch: string, name: string) {
+    return (await this.list()).segments.some((segment) => segment.branch === branch && segment.name === name)
+  }
   async list() {
     this.#reach()
     const split = (key: string) => ({ branch: key.slice(0, 1), name: key.slice(2) })

@@ -40,6 +40,10 @@ export class EveryDestination implements LogStore {
     }
   }
 
+  async holds(branch: string, name: string): Promise<boolean> {
+    return (await this.#each((log) => log.holds(branch, name))).every(Boolean)
+  }
+
   /** The piece as the destination with the least of it has it. */
   async read(branch: string, name: string): Promise<{ bytes: Buffer; whole: boolean; meta: LogMeta } | null> {
     let shortest: { bytes: Buffer; whole: boolean; meta: LogMeta } | null = null

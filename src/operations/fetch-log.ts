@@ -7,7 +7,8 @@ import { destinationsOf, selectTarget } from './targets.ts'
 export interface FetchLogRequest {
   /** SERVICE/SOURCE. */
   target: string
-  destination: string
+  /** The service's first if left out. */
+  destination?: string
   /** File of the log that is asked for. */
   name: string
   /** File to make. */

@@ -33,7 +33,6 @@ export function withSourceLog<T>(
   destinations: readonly DestinationConfiguration[],
   use: (opened: OpenedLog) => Promise<T>,
 ): Promise<T> {
-  if (source.unresolved !== undefined) throw new RegainError('config-invalid', source.unresolved)
   const openFrom = (opened: readonly Opened[]): Promise<T> => {
     const destination = destinations[opened.length]
     if (destination === undefined) return use(openedLog(application, service, source, opened))

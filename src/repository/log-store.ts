@@ -157,16 +157,22 @@ class Log implements SourceLog {
    */
   private async withoutLeftOvers(segments: { branch: string; name: string }[]): Promise<void> {
     if (this.state.keys.epoch === FIRST_EPOCH) return
-    const leftOver = async ({ branch, name }: { branch: string; name: string }) => {
-      const epoch = await epochOf(this.state, `${this.prefix}segments/${branch}/${name}`)
-      return epoch !== null && epoch < this.state.keyring.oldest
-    }
     segments.sort(byPlace)
     for (let i = segments.length - 1; i >= 0; ) {
       const last = segments[i] as { branch: string; name: string }
-      if (await leftOver(last)) segments.splice(i--, 1)
+      if (await this.isLeftOver(last.branch, last.name)) segments.splice(i--, 1)
       else while (i >= 0 && segments[i]?.branch === last.branch) i--
     }
+  }
+
+  private async isLeftOver(branch: string, name: string): Promise<boolean> {
+    const epoch = await epochOf(this.state, `${this.prefix}segments/${branch}/${name}`)
+    return epoch !== null && epoch < this.state.keyring.oldest
+  }
+
+  async holds(branch: string, name: string): Promise<boolean> {
+    if ((await this.state.storage.size(`${this.prefix}segments/${branch}/${name}`)) === null) return false
+    return this.state.keys.epoch === FIRST_EPOCH || !(await this.isLeftOver(branch, name))
   }
 
   async read(branch: string, name: string): Promise<(Piece & { whole: boolean }) | null> {

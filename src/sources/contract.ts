@@ -290,6 +290,9 @@ export interface LogStore {
   /** What is there now: sizes only, nothing is opened. */
   list(): Promise<LogListing>
 
+  /** Whether the segment is there whole. Nothing is opened. */
+  holds(branch: string, name: string): Promise<boolean>
+
   /** The segment: whole, or the longest run from its beginning that the tails give; null if there is nothing of it. */
   read(branch: string, name: string): Promise<{ bytes: Buffer; whole: boolean; meta: LogMeta } | null>
 

@@ -167,6 +167,10 @@ export class MemoryLog implements LogStore {
     }
   }
 
+  async holds(branch: string, name: string): Promise<boolean> {
+    return this.segments.has(`${branch}/${name}`)
+  }
+
   async read(branch: string, name: string): Promise<{ bytes: Buffer; whole: boolean; meta: LogMeta } | null> {
     const whole = this.segments.get(`${branch}/${name}`)
     if (whole) return { ...whole, whole: true }

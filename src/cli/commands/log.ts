@@ -3,7 +3,7 @@ import { firstExample, helpCommand } from '../program.ts'
 import { registerSearch } from './log-search.ts'
 
 /** What the recovery script in a restored data directory takes for "there is no such file". */
-const ABSENT_EXIT = 44
+export const ABSENT_EXIT = 44
 
 export const register: Register = (program, run) => {
   const log = program

@@ -4,7 +4,9 @@ import { dirname, join } from 'node:path'
 import { RegainError, throwIfInterrupted } from '../../errors.ts'
 import { ifAbsent } from '../../filesystem/system-error.ts'
 import type { LogStore } from '../contract.ts'
+import { logOwner } from './log-identity.ts'
 import { type GuardedRecovery, TablespaceGuard } from './new-tablespaces.ts'
+import { systemOf } from './server-disk.ts'
 import { checkSegmentBytes, isSegmentName, parseHistoryName, parseSegmentName, segmentName } from './wal.ts'
 
 export interface FetchRequest {
@@ -35,12 +37,25 @@ const AT_ONCE = 4
 export async function fetchLog(request: FetchRequest): Promise<boolean> {
   const { store, name, target, spool } = request
   const guard = request.guard === null ? null : await readGuard(request.guard, store, request.signal)
-  const bytes = await readLogFile(store, name)
+  const [bytes] = await Promise.all([readLogFile(store, name), checkAsker(store, target)])
   if (!bytes) return false
   await guard?.admit(name, bytes)
   await writeAtomically(target, bytes, null)
   if (spool !== null && isSegmentName(name)) await fetchAhead(request, spool, bytes.length, guard)
   return true
+}
+
+/** The server asks from its data directory, for a file in its pg_wal: of another cluster it must not get any. */
+async function checkAsker(store: LogStore, target: string): Promise<void> {
+  // Asked by hand, or by another user: then there is nothing to compare.
+  const asker = await systemOf(dirname(dirname(target))).catch(() => null)
+  const owner = asker === null ? null : await logOwner(store)
+  if (owner === null || asker === owner) return
+  throw new RegainError(
+    'log-conflict',
+    `The server that asks is another cluster (system identifier ${asker}) than the one whose log the repository holds (${owner}).`,
+    { hint: 'Correct its restore_command.' },
+  )
 }
 
 /**

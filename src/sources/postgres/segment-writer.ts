@@ -42,13 +42,13 @@ export class SegmentWriter {
     this.#lastStored = name
   }
 
-  /** Name of the segment before this one if the store has it: of our own, or at the start as a listing says. */
+  /** Name of the segment before this one if the store has it. */
   async #segmentBefore(start: Lsn): Promise<string | null> {
     if (this.#lastStored !== null) return this.#lastStored
     if (start === 0n) return null
     const name = this.nameOf(start - BigInt(this.#request.segmentBytes))
-    const { segments } = await this.#request.store.list()
-    return segments.some((segment) => segment.name === name) ? name : null
+    const { store, timeline } = this.#request
+    return (await store.holds(branchName(timeline), name)) ? name : null
   }
 
   /**

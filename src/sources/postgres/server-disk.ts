@@ -28,8 +28,8 @@ export async function diskOfServer(
   }
 }
 
-/** ControlFileData begins with the system identifier (src/include/catalog/pg_control.h). */
-async function systemOf(dataDirectory: string): Promise<string> {
+/** Decimal. ControlFileData begins with the system identifier (src/include/catalog/pg_control.h). */
+export async function systemOf(dataDirectory: string): Promise<string> {
   const file = await open(join(dataDirectory, 'global', 'pg_control'), 'r')
   try {
     const { buffer } = await file.read(Buffer.alloc(8), 0, 8, 0)

@@ -71,6 +71,11 @@ for (const major of [13, 15, 18]) {
 
 test('bytes that are no WAL end the scan instead of breaking it', () => {
   for (const bytes of [Buffer.alloc(0), Buffer.alloc(MIB), Buffer.alloc(MIB, 0xff), Buffer.alloc(100, 2)]) {
-    assert.deepEqual(scanWal(bytes, 0n, null), { events: [], lastRecord: null, mayEndInTablespace: false })
+    assert.deepEqual(scanWal(bytes, 0n, null), {
+      events: [],
+      lastRecord: null,
+      usedBytes: 0,
+      mayEndInTablespace: false,
+    })
   }
 })

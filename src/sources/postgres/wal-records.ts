@@ -20,6 +20,8 @@ export interface WalScan {
   lastRecord: Lsn | null
   /** A record that is not all there begins at the end, and it may be one that makes a tablespace. */
   mayEndInTablespace: boolean
+  /** Bytes of this piece up to the end of that record. */
+  usedBytes: number
 }
 
 const SHORT_HEADER_BYTES = 24
@@ -40,7 +42,7 @@ const XLOG_TBLSPC_CREATE = 0x00
  * at hand: a record may go on there. What does not read as WAL ends the scan: that is the log's end.
  */
 export function scanWal(bytes: Buffer, start: Lsn, following: Buffer | null): WalScan {
-  const scan: WalScan = { events: [], lastRecord: null, mayEndInTablespace: false }
+  const scan: WalScan = { events: [], lastRecord: null, usedBytes: 0, mayEndInTablespace: false }
   const log = stripHeaders(bytes, start)
   if (!log) return scan
   const major = majorOf(bytes.readUInt16LE(0))
@@ -59,6 +61,7 @@ export function scanWal(bytes: Buffer, start: Lsn, following: Buffer | null): Wa
     }
     const lsn = start + BigInt(log.offsetOf(position))
     scan.lastRecord = lsn
+    scan.usedBytes = log.offsetOf(Math.min(position + length, log.body.length) - 1) + 1
     const event = parseRecord(record, lsn, major)
     if (event === 'switch') break
     if (event) scan.events.push(event)
