@@ -1,5 +1,15 @@
 import type { KeyProvider, WrappedKey } from '../keys/contract.ts'
-import type { Ambient, ByteCounts, Entry, Fingerprint, Missed, Point, PointKind, Progress } from '../model.ts'
+import type {
+  Ambient,
+  ByteCounts,
+  Entry,
+  EntryPath,
+  Fingerprint,
+  Missed,
+  Point,
+  PointKind,
+  Progress,
+} from '../model.ts'
 import type { Storage } from '../storage/contract.ts'
 import type { PaceLimits } from './compute/pace.ts'
 
@@ -227,7 +237,8 @@ export interface CommitSummary {
 /** Structurally a PointReader of src/sources/contract.ts, with random access and an end. */
 export interface OpenPoint {
   readonly point: Point
-  entries(): AsyncIterableIterator<Entry>
+  /** `wants`: of the paths from `first` on, and before `next` (null: to the end), is any wanted? Others may be left out. */
+  entries(wants?: (first: EntryPath, next: EntryPath | null) => boolean): AsyncIterableIterator<Entry>
   /** Null if there is none. */
   entry(path: string): Promise<Entry | null>
   readFile(path: string): Promise<Buffer>
@@ -252,6 +263,7 @@ export interface OpenPoint {
       progress(progress: Progress): void
       warn(message: string): void
       select?(entry: Entry): boolean
+      wants?(first: EntryPath, next: EntryPath | null): boolean
       last?(entry: Entry): boolean
       ownership?: boolean
       /** False: it is thrown away after use, so nothing is synced. */

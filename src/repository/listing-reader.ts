@@ -5,45 +5,71 @@ import { decodePage, type Page, type PageReference } from './format/listing-page
 
 type ReadChunk = (id: Uint8Array) => Promise<Buffer>
 
+/** What of a listing is read. */
+export interface ListingPart {
+  /** Of the paths from `first` on, and before `next` (null: to the end), is any wanted? Pages of others are not read. */
+  wants?: ((first: EntryPath, next: EntryPath | null) => boolean) | undefined
+  /** Regular files may be left out, as far as they are no hard links. */
+  withoutFiles?: boolean
+}
+
 /** All entries below a root page, in order. `ahead` as for readLeaves. */
-export async function* readListing(read: ReadChunk, root: string, ahead = 0): AsyncGenerator<Entry, void, undefined> {
+export async function* readListing(
+  read: ReadChunk,
+  root: string,
+  ahead = 0,
+  part: ListingPart = {},
+): AsyncGenerator<Entry, void, undefined> {
   // Not by yield*, which would take each entry through every level's generator.
-  for await (const entries of readLeaves(read, root, ahead)) for (const entry of entries) yield entry
+  for await (const entries of readLeaves(read, root, ahead, part)) for (const entry of entries) yield entry
 }
 
 /**
  * The same, leaf by leaf. Of each level one page is held, and the bytes of up to `ahead` that come next, which are asked for
  * before their turn: of a store far away each would be waited for alone.
  */
-export async function* readLeaves(read: ReadChunk, root: string, ahead = 0): AsyncGenerator<Entry[], void, undefined> {
-  yield* leavesBelow(read, readId(read, root), Number.POSITIVE_INFINITY, ahead)
+export async function* readLeaves(
+  read: ReadChunk,
+  root: string,
+  ahead = 0,
+  part: ListingPart = {},
+): AsyncGenerator<Entry[], void, undefined> {
+  const below = { level: Number.POSITIVE_INFINITY, next: null }
+  yield* leavesBelow(read, readId(read, root), below, ahead, part)
 }
 
 async function* leavesBelow(
   read: ReadChunk,
   bytes: Promise<Buffer>,
-  above: number,
+  above: { level: number; next: EntryPath | null },
   ahead: number,
+  part: ListingPart,
 ): AsyncGenerator<Entry[], void, undefined> {
-  const page = pageOf(await bytes, above)
+  const page = pageOf(await bytes, above.level, part)
   if ('entries' in page) {
     yield page.entries
     return
   }
-  const asked: Promise<Buffer>[] = []
+  const { level } = page
+  const wanted = page.pages
+    .map(({ first, page: id }, index) => ({ first, id, next: page.pages[index + 1]?.first ?? above.next }))
+    .filter(({ first, next }) => part.wants?.(first, next) ?? true)
+  const asked: { bytes: Promise<Buffer>; next: EntryPath | null }[] = []
   try {
-    let next = 0
-    while (next < page.pages.length || asked.length > 0) {
-      while (next < page.pages.length && asked.length <= ahead) {
-        const reading = readId(read, (page.pages[next++] as PageReference).page)
+    let at = 0
+    while (at < wanted.length || asked.length > 0) {
+      while (at < wanted.length && asked.length <= ahead) {
+        const { id, next } = wanted[at++] as (typeof wanted)[number]
+        const reading = readId(read, id)
         // It fails when its turn comes.
         reading.catch(() => undefined)
-        asked.push(reading)
+        asked.push({ bytes: reading, next })
       }
-      yield* leavesBelow(read, asked.shift() as Promise<Buffer>, page.level, ahead)
+      const { bytes: reading, next } = asked.shift() as (typeof asked)[number]
+      yield* leavesBelow(read, reading, { level, next }, ahead, part)
     }
   } finally {
-    await Promise.allSettled(asked)
+    await Promise.allSettled(asked.map((page) => page.bytes))
   }
 }
 
@@ -52,8 +78,8 @@ async function readId(read: ReadChunk, id: string): Promise<Buffer> {
 }
 
 /** Levels fall from the root to the leaves, so a walk ends. */
-function pageOf(bytes: Buffer, above: number): Page {
-  const page = decodePage(bytes)
+function pageOf(bytes: Buffer, above: number, part: ListingPart = {}): Page {
+  const page = decodePage(bytes, part)
   if (page.level >= above) throw new RegainError('repository-damaged', 'The pages of a listing contradict each other.')
   return page
 }
@@ -77,7 +103,7 @@ export async function findEntry(
 
 /** Ids of a file's chunks, in order, 32 bytes each; long lists are read piece by piece. */
 export async function* chunkIds(read: ReadChunk, entry: Entry): AsyncGenerator<Buffer, void, undefined> {
-  if (entry.chunks !== undefined) yield* splitIds(Buffer.from(entry.chunks, 'base64'), entry)
+  yield* ownChunkIds(entry)
   if (entry.chunkLists === undefined) return
   for (const list of splitIds(Buffer.from(entry.chunkLists, 'base64'), entry)) yield* splitIds(await read(list), entry)
 }
@@ -86,6 +112,11 @@ export async function* chunkIds(read: ReadChunk, entry: Entry): AsyncGenerator<B
 export async function allChunkIds(read: ReadChunk, entry: Entry): Promise<Buffer> {
   if (entry.chunkLists !== undefined) return Buffer.concat(await Array.fromAsync(chunkIds(read, entry)))
   return whole(Buffer.from(entry.chunks ?? '', 'base64'), entry)
+}
+
+/** Those that the entry names itself: all, unless it has chunk lists. */
+export function ownChunkIds(entry: Entry): Iterable<Buffer> {
+  return entry.chunks === undefined ? [] : splitIds(Buffer.from(entry.chunks, 'base64'), entry)
 }
 
 function* splitIds(bytes: Buffer, entry: Entry): Generator<Buffer, void, undefined> {

@@ -43,6 +43,37 @@ describe('a listing', () => {
     assert.equal(waiting, 0, 'somebody waits for what nobody wants')
   })
 
+  it('reads no page of which nothing is wanted', async () => {
+    const entries = Array.from({ length: 30_000 }, (_, i) => entry(`${pad(i >> 6)}/${pad(i)}`))
+    const store = pages()
+    const root = await write(entries, store)
+    for (const wanted of [0, 7000, 17_777, 29_999].map((i) => (entries[i] as Entry).path)) {
+      let reads = 0
+      const read = (id: Uint8Array) => {
+        reads++
+        return store.read(id)
+      }
+      const wants = (first: string, next: string | null) =>
+        comparePaths(first, wanted) <= 0 && (next === null || comparePaths(wanted, next) < 0)
+      const given = (await Array.fromAsync(readListing(read, root, 3, { wants }))).map(({ path }) => path)
+      assert.ok(given.includes(wanted))
+      assert.ok(reads < 5, `${reads} pages read`)
+    }
+  })
+
+  it('leaves files out, but nothing that only looks like one', async () => {
+    const folder = entry('a","type":"file","')
+    const others: Entry[] = [
+      { ...folder, type: 'directory', xattrs: { a: '', type: 'file', z: '' } },
+      { ...entry('b'), hardLink: 'a\u2028b', owner: '\u2028' },
+      { ...entry('c'), owner: '\u2028', hardLink: 'a' },
+      { ...entry('d\\'), type: 'symlink', target: '","type":"file","x":"' },
+    ]
+    const store = pages()
+    const root = await write([...others, entry('e'), entry('f"\\"'), entry('g\u2028')], store)
+    assert.deepEqual(await Array.fromAsync(readListing(store.read, root, 0, { withoutFiles: true })), others)
+  })
+
   it('gives what comes before a page that is lost, asked for ahead or not', async () => {
     const entries = Array.from({ length: 30_000 }, (_, i) => entry(`${pad(i >> 6)}/${pad(i)}`))
     const store = pages()

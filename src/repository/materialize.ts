@@ -11,7 +11,7 @@ import { dropWhatIsThere } from './compare-target.ts'
 import type { RestoreReply } from './compute/messages.ts'
 import type { Copies } from './copies.ts'
 import { isLoss } from './damage.ts'
-import { chunkIds } from './listing-reader.ts'
+import { chunkIds, type ListingPart, ownChunkIds } from './listing-reader.ts'
 import type { RepositoryState } from './repository-state.ts'
 import { FileLayout, type FileUnderWay, type PlannedJob, RestoreWindow, type WantedChunk } from './restore-plan.ts'
 import { sweepTarget } from './sweep-target.ts'
@@ -31,7 +31,7 @@ const MAX_MISSED_KEPT = 1000
 const MAX_COPIES = 3
 
 interface Listing {
-  entries(): AsyncIterable<Entry>
+  leaves(part: ListingPart): AsyncIterable<Entry[]>
   readChunk(id: Uint8Array): Promise<Buffer>
 }
 
@@ -123,11 +123,11 @@ class Restore {
 
   /** Only a point that is whole, as far as the index tells, may take the place of what is there. */
   async clearTheWay(over: NonNullable<Options['over']>): Promise<void> {
-    for await (const entry of this.selected()) {
-      for await (const id of chunkIds((list) => this.listing.readChunk(list), entry)) await this.find(id)
-    }
+    for await (const entries of this.selected())
+      for (const entry of entries)
+        for await (const id of chunkIds((list) => this.listing.readChunk(list), entry)) await this.find(id)
     over.changing()
-    this.removed = await sweepTarget(this.selected(), this.target, {
+    this.removed = await sweepTarget(this.each(), this.target, {
       signal: this.options.signal,
       removeOthers: this.options.select === undefined,
       keep: over.keep,
@@ -138,13 +138,14 @@ class Restore {
   async writeFiles(): Promise<void> {
     const last: Entry[] = []
     try {
-      for await (const entry of this.selected()) {
-        if (entry.type === 'directory') this.makeDirectory(entry.path)
-        else if (entry.hardLink !== undefined) this.hasHardLinks = true
-        else if (entry.type !== 'file') continue
-        else if (this.options.last?.(entry)) last.push(entry)
-        else await this.writeFile(entry)
-      }
+      for await (const entries of this.selected())
+        for (const entry of entries) {
+          if (entry.type === 'directory') this.makeDirectory(entry.path)
+          else if (entry.hardLink !== undefined) this.hasHardLinks = true
+          else if (entry.type !== 'file') continue
+          else if (this.options.last?.(entry)) last.push(entry)
+          else await this.writeFile(entry)
+        }
       await this.flush()
       await Promise.all(this.running)
       this.throwIfFailed()
@@ -174,7 +175,9 @@ class Restore {
 
   /** A hard link may lead into any folder, and a folder's mode may lock it: then all links come before all modes. */
   async finishTree(): Promise<void> {
-    if (this.hasHardLinks) for await (const entry of this.selected()) this.makeOther(entry)
+    const others = { withoutFiles: true }
+    if (this.hasHardLinks)
+      for await (const entries of this.selected(others)) for (const entry of entries) this.makeOther(entry)
     const open: Entry[] = []
     const closeUntil = (path: EntryPath | null) => {
       for (let last = open.at(-1); last && (path === null || !isBelow(path, last.path)); last = open.at(-1)) {
@@ -183,11 +186,12 @@ class Restore {
         else this.warnAttributes(last, this.tree.setAttributes(last, { ownership: this.ownership }))
       }
     }
-    for await (const entry of this.selected()) {
-      closeUntil(entry.path)
-      if (entry.type === 'directory') open.push(entry)
-      else if (!this.hasHardLinks) this.makeOther(entry)
-    }
+    for await (const entries of this.selected(others))
+      for (const entry of entries) {
+        closeUntil(entry.path)
+        if (entry.type === 'directory') open.push(entry)
+        else if (!this.hasHardLinks) this.makeOther(entry)
+      }
     closeUntil(null)
   }
 
@@ -202,10 +206,20 @@ class Restore {
     else if (entry.type !== 'file' && entry.type !== 'directory') this.makeSpecial(entry)
   }
 
-  /** Entries in order, each one's folder proven to be a folder of this listing that came before it. */
-  private async *selected(): AsyncGenerator<Entry, void, undefined> {
+  /** Entries in order, many at a time, each one's folder proven to be a folder of this listing that came before it. */
+  private async *selected(part: ListingPart = {}): AsyncGenerator<Iterable<Entry>, void, undefined> {
     const folders: EntryPath[] = []
-    for await (const entry of this.listing.entries()) {
+    for await (const entries of this.listing.leaves({ ...part, wants: this.options.wants }))
+      yield this.selectedOf(entries, folders)
+  }
+
+  private async *each(): AsyncGenerator<Entry, void, undefined> {
+    for await (const entries of this.selected()) yield* entries
+  }
+
+  /** `folders`: those that the entry before lies in. */
+  private *selectedOf(entries: readonly Entry[], folders: EntryPath[]): Generator<Entry, void, undefined> {
+    for (const entry of entries) {
       throwIfInterrupted(this.options.signal)
       this.throwIfFailed()
       if (entry.path === CLAIM_NAME) continue
@@ -237,13 +251,33 @@ class Restore {
   }
 
   private async planFile(file: FileUnderWay): Promise<void> {
-    const layout = new FileLayout(file.entry)
-    for await (const id of chunkIds((list) => this.listing.readChunk(list), file.entry)) {
-      const place = await this.find(id)
-      this.window.add(file, id, place, layout.place(place.length))
-      if (this.window.bytes >= WINDOW_BYTES) await this.flush()
-    }
+    const { entry } = file
+    const layout = new FileLayout(entry)
+    if (entry.chunkLists !== undefined)
+      for await (const id of chunkIds((list) => this.listing.readChunk(list), entry))
+        await this.planChunk(file, id, layout)
+    // Most files are one chunk: to wait for each would take longer than to plan it.
+    else
+      for (const id of ownChunkIds(entry)) {
+        const waiting = this.planChunk(file, id, layout)
+        if (waiting) await waiting
+      }
     layout.end()
+  }
+
+  /** Null: it is planned. */
+  private planChunk(file: FileUnderWay, id: Buffer, layout: FileLayout): Promise<void> | null {
+    const place = this.copies.locate(id)
+    return place ? this.planPlace(file, id, layout, place) : this.planElsewhere(file, id, layout)
+  }
+
+  private planPlace(file: FileUnderWay, id: Buffer, layout: FileLayout, place: ChunkPlace): Promise<void> | null {
+    this.window.add(file, id, place, layout.place(place.length))
+    return this.window.bytes >= WINDOW_BYTES ? this.flush() : null
+  }
+
+  private async planElsewhere(file: FileUnderWay, id: Buffer, layout: FileLayout): Promise<void> {
+    await this.planPlace(file, id, layout, await this.find(id))
   }
 
   private async find(id: Buffer): Promise<ChunkPlace> {

@@ -7,7 +7,7 @@ import { readCommit } from './commits.ts'
 import { ContentCursor } from './content-cursor.ts'
 import { readContents } from './contents.ts'
 import { Copies, type ReloadIndex } from './copies.ts'
-import { chunkIds, dataRanges, findEntry, readLeaves, readListing } from './listing-reader.ts'
+import { chunkIds, dataRanges, findEntry, type ListingPart, readLeaves, readListing } from './listing-reader.ts'
 import { materialize } from './materialize.ts'
 import { measurePoint } from './measure-point.ts'
 import { PackDirectories } from './pack-directories.ts'
@@ -22,7 +22,7 @@ const ZEROS = Buffer.alloc(1024 * 1024)
 /** An open point as the engine's own parts use it. */
 export interface OpenedPoint extends OpenPoint {
   /** All entries in order, many at a time. */
-  leaves(): AsyncGenerator<readonly Entry[], void, undefined>
+  leaves(part?: ListingPart): AsyncGenerator<Entry[], void, undefined>
   /** One verified chunk. */
   readChunk(id: Uint8Array): Promise<Buffer>
 }
@@ -105,12 +105,12 @@ class PointReader implements OpenedPoint {
 
   readChunk = (id: Uint8Array) => this.chunks.read(id)
 
-  entries(): AsyncGenerator<Entry, void, undefined> {
-    return readListing(this.readChunk, this.point.listing, LISTING_PAGES_AHEAD)
+  entries(wants?: ListingPart['wants']): AsyncGenerator<Entry, void, undefined> {
+    return readListing(this.readChunk, this.point.listing, LISTING_PAGES_AHEAD, { wants })
   }
 
-  leaves(): AsyncGenerator<readonly Entry[], void, undefined> {
-    return readLeaves(this.readChunk, this.point.listing, LISTING_PAGES_AHEAD)
+  leaves(part: ListingPart = {}): AsyncGenerator<Entry[], void, undefined> {
+    return readLeaves(this.readChunk, this.point.listing, LISTING_PAGES_AHEAD, part)
   }
 
   entry(path: string): Promise<Entry | null> {
@@ -174,7 +174,7 @@ class PointReader implements OpenedPoint {
     materialize(
       this.state,
       this.copies,
-      { entries: () => this.entries(), readChunk: this.readChunk },
+      { leaves: (part) => this.leaves(part), readChunk: this.readChunk },
       directory,
       options,
     )

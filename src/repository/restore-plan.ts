@@ -4,6 +4,7 @@ import type { TargetRoot } from '../filesystem/target.ts'
 import type { Entry } from '../model.ts'
 import type { ChunkPlace } from './chunk-index.ts'
 import type { GroupPlace, PackGroups, RestoreFile, RestoreJob } from './compute/messages.ts'
+import { GROUP_MAX_RAW_BYTES } from './format/pack.ts'
 import { FRAME_BYTES } from './format/sealed.ts'
 import { dataRanges } from './listing-reader.ts'
 
@@ -38,37 +39,49 @@ export interface WantedChunk {
 export class RestoreWindow {
   /** To be written. A chunk counts as often as it is wanted, so that a long file of one repeated chunk is no endless job. */
   bytes = 0
-  private readonly chunks = new Map<string, WantedChunk>()
+  /** By the pack's name, then by group and offset: one number, because a text for each chunk costs more than its plan. */
+  private readonly packs = new Map<string, Map<number, WantedChunk>>()
   readonly files = new Set<FileUnderWay>()
 
   add(file: FileUnderWay, id: Buffer, place: ChunkPlace, pieces: Omit<Piece, 'file'>[]): void {
-    const key = `${place.knownPack.name}/${place.group}/${place.offset}`
-    let chunk = this.chunks.get(key)
+    const { name } = place.knownPack
+    let chunks = this.packs.get(name)
+    if (!chunks) {
+      chunks = new Map()
+      this.packs.set(name, chunks)
+    }
+    const key = place.group * GROUP_MAX_RAW_BYTES + place.offset
+    let chunk = chunks.get(key)
     if (!chunk) {
       chunk = { id, place, pieces: [] }
-      this.chunks.set(key, chunk)
+      chunks.set(key, chunk)
     }
     this.bytes += place.length
-    for (const piece of pieces) chunk.pieces.push({ file, ...piece })
+    for (const { chunkOffset, length, position } of pieces) chunk.pieces.push({ file, chunkOffset, length, position })
     this.files.add(file)
   }
 
   /** Each chunk with each place in a file that it is wanted for. */
   *wanted(): Generator<{ id: Buffer; piece: Piece }, void, undefined> {
-    for (const { id, pieces } of this.chunks.values()) for (const piece of pieces) yield { id, piece }
+    for (const { id, pieces } of this.all()) for (const piece of pieces) yield { id, piece }
   }
 
   /** Takes out what need not be written. */
   drop(isThere: (piece: Piece) => boolean): void {
-    for (const [key, chunk] of this.chunks) {
-      chunk.pieces = chunk.pieces.filter((piece) => !isThere(piece))
-      if (chunk.pieces.length === 0) this.chunks.delete(key)
-    }
+    for (const chunks of this.packs.values())
+      for (const [key, chunk] of chunks) {
+        chunk.pieces = chunk.pieces.filter((piece) => !isThere(piece))
+        if (chunk.pieces.length === 0) chunks.delete(key)
+      }
+  }
+
+  private all(): WantedChunk[] {
+    return [...this.packs.values()].flatMap((chunks) => [...chunks.values()])
   }
 
   /** Jobs that each read one stretch of one pack. */
   plan(target: TargetRoot, ownership: boolean): PlannedJob[] {
-    const stretches = stretchesOf([...this.chunks.values()])
+    const stretches = stretchesOf(this.all())
     for (const stretch of stretches) for (const file of filesOf(stretch)) file.jobs++
     return stretches.map((stretch) => encodeJob(stretch, target, ownership))
   }

@@ -169,8 +169,8 @@ export interface BasePoint {
 /** Gives back one committed point. */
 export interface PointReader {
   readonly point: Point
-  /** Entries in order. */
-  entries(): AsyncIterableIterator<Entry>
+  /** Entries in order. `wants` as for materialize. */
+  entries(wants?: WantsPaths): AsyncIterableIterator<Entry>
   /** Whole content of a small file (up to 16 MiB), every chunk verified. */
   readFile(path: string): Promise<Buffer>
   /**
@@ -184,13 +184,18 @@ export interface PointReader {
   /**
    * Creates entries below `directory` (made if absent, else empty), content in parallel, attributes last, everything
    * durable when it resolves. Entries with hostile paths make it fail before anything is written outside.
-   * `select` leaves entries out, `last` holds some back until all others are durable.
+   * `select` leaves entries out, `last` holds some back until all others are durable. `wants` spares reading the parts of
+   * a listing of which `select` would leave out everything.
    */
   materialize(directory: string, options: MaterializeOptions): Promise<RestoreSummary>
 }
 
+/** Of the paths from `first` on, and before `next` (null: to the end), is any wanted? Those of others may be left out. */
+export type WantsPaths = (first: EntryPath, next: EntryPath | null) => boolean
+
 export interface MaterializeOptions extends SourceOptions {
   select?(entry: Entry): boolean
+  wants?: WantsPaths
   /**
    * Few, small files that are written when all others are durable, and not at all (`missed`, damaged) if any was lost:
    * without them an unfinished restore can't be used by mistake.

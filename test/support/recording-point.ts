@@ -15,6 +15,7 @@ import type {
   PointWriter,
   RestoreSummary,
   SourceSummary,
+  WantsPaths,
 } from '../../src/sources/contract.ts'
 
 /**
@@ -257,8 +258,14 @@ class RecordedReader implements PointReader {
     this.#recorded = recorded
   }
 
-  async *entries(): AsyncIterableIterator<Entry> {
-    yield* this.#recorded.entries.map((entry) => ({ ...entry }))
+  async *entries(wants?: WantsPaths): AsyncIterableIterator<Entry> {
+    yield* this.#wanted(wants).map((entry) => ({ ...entry }))
+  }
+
+  /** As strict as a reader may be: each entry stands for a part of the listing. */
+  #wanted(wants: WantsPaths = () => true): Entry[] {
+    const { entries } = this.#recorded
+    return entries.filter(({ path }, i) => wants(path, entries[i + 1]?.path ?? null))
   }
 
   async readFile(path: string): Promise<Buffer> {
@@ -298,7 +305,7 @@ class RecordedReader implements PointReader {
       if (detail !== null) missed.push({ path: entry.path, reason: 'unsupported', detail })
     }
     try {
-      for (const entry of this.#recorded.entries) {
+      for (const entry of this.#wanted(options.wants)) {
         throwIfInterrupted(options.signal)
         if (options.select !== undefined && !options.select(entry)) continue
         if (entry.type === 'directory') {

@@ -54,12 +54,20 @@ export class PageCutter {
 
 export type Page = { level: 0; entries: Entry[] } | { level: number; pages: PageReference[] }
 
-export function decodePage(bytes: Buffer): Page {
+/**
+ * A line of a regular file that is no hard link, as writers here order its fields: a string of JSON ends at the first quote
+ * that is not escaped, so nothing in the path passes for the type.
+ */
+const FILE_LINE = /^\{"path":"(?:[^"\\]|\\.)*","type":"file",(?!.*"hardLink")/s
+
+/** `withoutFiles`: most of the regular files are left out unread, but no hard link. */
+export function decodePage(bytes: Buffer, { withoutFiles = false } = {}): Page {
   try {
     const lines = bytes.toString('utf8').split('\n')
     const { level } = JSON.parse(lines[0] as string) as { level: number }
     if (!Number.isInteger(level) || level < 0 || level > MAX_LEVEL || lines.at(-1) !== '') throw new Error('not a page')
-    const records = lines.slice(1, -1).map((line) => JSON.parse(line) as unknown)
+    const wanted = lines.slice(1, -1).filter((line) => !withoutFiles || !FILE_LINE.test(line))
+    const records = wanted.map((line) => JSON.parse(line) as unknown)
     return level === 0 ? { level: 0, entries: records as Entry[] } : { level, pages: records as PageReference[] }
   } catch (error) {
     throw new RegainError('repository-damaged', 'A listing page does not hold what it should.', { cause: error })

@@ -1,6 +1,6 @@
 import { RegainError, throwIfInterrupted } from '../../errors.ts'
 import { displayPath } from '../../filesystem/names.ts'
-import type { Entry, EntryPath } from '../../model.ts'
+import { comparePaths, type Entry, type EntryPath } from '../../model.ts'
 import type { PointReader, RestoreSummary, RestoreTarget, SourceOptions } from '../contract.ts'
 import { globExpression } from './glob.ts'
 import { keptFiles } from './kept-files.ts'
@@ -27,7 +27,9 @@ export async function restoreFiles(
     ...(target.inPlace === undefined
       ? {}
       : { over: { changing: target.inPlace.changing, keep: keptFiles(reader.point, exclude) } }),
-    ...(selected === null ? {} : { select: (entry: Entry) => selected.has(entry.path) }),
+    ...(selected === null
+      ? {}
+      : { select: (entry: Entry) => selected.has(entry.path), wants: selected.wants.bind(selected) }),
   })
   return { ...summary, reached: reader.point.startedAt }
 }
@@ -42,17 +44,21 @@ function refuseMoment({ at }: RestoreTarget): void {
 
 interface Selection {
   has(path: EntryPath): boolean
+  wants(first: EntryPath, next: EntryPath | null): boolean
 }
 
 /**
- * One pass over the listing before anything is written, because a folder comes before what makes it wanted, and so does
- * the first name of a hard link. What a match needs is added: the folders above it, and that first name.
+ * One pass over the listing, as far as anything may match, before anything is written, because a folder comes before what
+ * makes it wanted, and so does the first name of a hard link. What a match needs is added: the folders above it, and that
+ * first name.
  */
 async function selectEntries(reader: PointReader, glob: string, options: SourceOptions): Promise<Selection> {
-  const matches = matcher(glob, reader.point.root)
+  const relative = relativeGlob(glob, reader.point.root)
+  const matches = matcher(relative)
+  const within = literalFolder(relative)
   const needed = new Set<EntryPath>()
   let count = 0
-  for await (const entry of reader.entries()) {
+  for await (const entry of reader.entries((first, next) => meets(within, first, next))) {
     throwIfInterrupted(options.signal)
     if (!matches(entry.path)) continue
     count += 1
@@ -69,7 +75,40 @@ async function selectEntries(reader: PointReader, glob: string, options: SourceO
       hint: `List what there is with: regain ls ${reader.point.id}`,
     })
   }
-  return { has: (path) => needed.has(path) || matches(path) }
+  const sorted = [...needed].sort(comparePaths)
+  return {
+    has: (path) => needed.has(path) || matches(path),
+    wants: (first, next) => {
+      const reached = firstAtOrAfter(sorted, first)
+      return meets(within, first, next) || (reached !== undefined && isBetween(reached, first, next))
+    },
+  }
+}
+
+/** Everything that can match is this path or lies below it: the glob up to its first component with a sign of globs. */
+function literalFolder(glob: string): EntryPath {
+  const components = glob.split('/')
+  const special = components.findIndex((component) => /[*?[\\]/.test(component))
+  return (special === -1 ? components : components.slice(0, special)).join('/')
+}
+
+/** Is the folder, or anything below it, one of the paths from `first` on and before `next`? They follow it without a gap. */
+function meets(folder: EntryPath, first: EntryPath, next: EntryPath | null): boolean {
+  return folder === '' || first.startsWith(`${folder}/`) || isBetween(folder, first, next)
+}
+
+function firstAtOrAfter(sorted: readonly EntryPath[], path: EntryPath): EntryPath | undefined {
+  let low = 0
+  for (let high = sorted.length; low < high; ) {
+    const middle = (low + high) >>> 1
+    if (comparePaths(sorted[middle] as EntryPath, path) < 0) low = middle + 1
+    else high = middle
+  }
+  return sorted[low]
+}
+
+function isBetween(path: EntryPath, first: EntryPath, next: EntryPath | null): boolean {
+  return comparePaths(first, path) <= 0 && (next === null || comparePaths(path, next) < 0)
 }
 
 function addFolders(needed: Set<EntryPath>, path: EntryPath): void {
@@ -85,8 +124,7 @@ function addFolders(needed: Set<EntryPath>, path: EntryPath): void {
  * A glob is about paths from the root (absolute ones below it are understood too), and a path that fits it brings all
  * below it. A path that is there under exactly this name is meant, whatever the glob's characters would say.
  */
-function matcher(glob: string, root: string): (path: EntryPath) => boolean {
-  const relative = relativeGlob(glob, root)
+function matcher(relative: string): (path: EntryPath) => boolean {
   if (relative === '') return () => true
   const expression = globExpression(relative)
   const fits = (path: EntryPath): boolean => path === relative || expression.test(path)

@@ -92,8 +92,9 @@ test('a command that hangs is given up', async () => {
 })
 
 test('restores what a glob names, with the folders above it', async () => {
-  for (const name of ['a/b/one.jpg', 'a/b/two.txt', 'a/three.jpg', 'd/e/f', 'd/g', '[x]/y']) write(name)
+  for (const name of ['a/b/one.jpg', 'a/b/two.txt', 'a/three.jpg', 'd/e/f', 'd/g', 'd-h', '[x]/y']) write(name)
   fs.linkSync(join(root, 'a/three.jpg'), join(root, 'z-link'))
+  fs.linkSync(join(root, 'd/g'), join(root, 'y-link'))
   const { point } = await backup()
   const restored = async (path: string): Promise<string[]> => {
     removeTree(target)
@@ -107,6 +108,9 @@ test('restores what a glob names, with the folders above it', async () => {
   assert.deepEqual(await restored('*/g'), ['d', 'd/g'])
   assert.deepEqual(await restored(`${root}/d/g`), ['d', 'd/g'])
   assert.deepEqual(await restored('./d/g'), ['d', 'd/g'])
+  assert.deepEqual(await restored('d'), ['d', 'd/e', 'd/e/f', 'd/g'])
+  assert.deepEqual(await restored('d/e/*'), ['d', 'd/e', 'd/e/f'])
+  assert.deepEqual(await restored('y-link'), ['d', 'd/g', 'y-link'])
   assert.deepEqual(await restored('[x]'), ['[x]', '[x]/y'])
   assert.deepEqual(await restored('z*'), ['a', 'a/three.jpg', 'z-link'])
   assert.equal((await restored('/')).length, point.entries.length - 1)
