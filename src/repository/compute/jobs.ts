@@ -53,13 +53,10 @@ export class JobRunner {
   async run(job: Job): Promise<JobResult> {
     switch (job.type) {
       case 'begin-session': {
-        const store = new SessionStore(
-          this.keys,
-          job,
-          this.randomBytes,
-          (pack) => this.finished(job.session, pack),
-          this.spare,
-        )
+        const store = new SessionStore(this.keys, job, this.randomBytes, (pack) => this.finished(job.session, pack), {
+          isLocal: this.localDirectory !== null,
+          spare: this.spare,
+        })
         this.sessions.set(job.session, store)
         return plain(null)
       }

@@ -5,8 +5,11 @@ import { type FinishedPack, PACK_BUFFER_BYTES, PackBuilder } from '../pack-build
 import type { BeginSessionJob } from './messages.ts'
 import { Pace } from './pace.ts'
 
-/** Packs of one thread that may wait to be stored; beyond it the thread waits. */
-const MAX_PACKS_IN_FLIGHT = 2
+/**
+ * Packs of one thread that may wait to be stored; beyond it the thread waits. A disk takes one while the next is filled;
+ * a store far away answers later, and takes more from several connections.
+ */
+const PACKS_IN_FLIGHT = { local: 1, remote: 2 }
 
 /** One thread's share of a writing session: chunk, identify, leave out what is known, hand the rest to packs. */
 export class SessionStore {
@@ -20,6 +23,7 @@ export class SessionStore {
   private readonly data: PackBuilder
   private readonly metadata: PackBuilder
   private readonly spare: ArrayBuffer[]
+  private readonly maxInFlight: number
   private inFlight = 0
   private waiting: (() => void) | null = null
 
@@ -28,9 +32,10 @@ export class SessionStore {
     job: BeginSessionJob,
     randomBytes: (size: number) => Buffer,
     finished: (pack: FinishedPack) => void,
-    spare: ArrayBuffer[] = [],
+    { isLocal, spare = [] }: { isLocal: boolean; spare?: ArrayBuffer[] | undefined },
   ) {
     this.spare = spare
+    this.maxInFlight = isLocal ? PACKS_IN_FLIGHT.local : PACKS_IN_FLIGHT.remote
     this.keys = keys
     this.pace = job.pace && new Pace(job.pace)
     this.chunker = new Chunker(gearTable(keys.chunker), FILE_CHUNKS)
@@ -61,7 +66,7 @@ export class SessionStore {
 
   /** Await it before each chunk: holds the thread back while its packs wait to be stored. */
   room(): Promise<void> | null {
-    if (this.inFlight < MAX_PACKS_IN_FLIGHT) return null
+    if (this.inFlight < this.maxInFlight) return null
     return new Promise((resolve) => {
       this.waiting = resolve
     })
