@@ -50,6 +50,7 @@ export function restoreShape(outcome: RestoreOutcome): object {
     missed,
     connection,
     over,
+    leftOut,
   } = outcome
   return {
     operation: 'restore',
@@ -64,6 +65,7 @@ export function restoreShape(outcome: RestoreOutcome): object {
     startedAt,
     durationMs,
     missed,
+    ...(leftOut === undefined ? {} : { leftOut }),
     ...(over === undefined ? {} : { inPlace: over }),
     ...(connection === undefined ? {} : { connection }),
   }

@@ -25,6 +25,8 @@ export interface RestoreRequest {
   inPlace?: boolean
   /** Folders for tablespaces, by oid or by the original's folder. */
   tablespaces?: Record<string, string>
+  /** A whole cluster with the content of these databases alone. */
+  onlyDatabases?: readonly string[]
   /** Where to read from; any destination that has the point if undefined. */
   destination?: string
 }
@@ -48,6 +50,8 @@ export interface RestorePart {
   /** What is in the directory is written over. False if there was nothing, whatever was asked for. */
   inPlace: boolean
   tablespaces: Record<string, string>
+  /** Empty: all. */
+  onlyDatabases: readonly string[]
   at: RestoreMoment
   path: string | null
   start: boolean
@@ -95,6 +99,7 @@ export async function planRestore(
       directory,
       inPlace,
       tablespaces,
+      onlyDatabases: request.onlyDatabases ?? [],
       // The point has been chosen; a driver with a log needs to know that it must stop there.
       at: request.at.kind === 'point' ? { kind: 'point' as const, id: point.id } : request.at,
       path: request.path,
@@ -142,6 +147,15 @@ function checkCombination(request: RestoreRequest, sources: SourceConfiguration[
   }
   if (Object.keys(request.tablespaces ?? {}).length > 0 && (sources.length > 1 || !types.has('postgres'))) {
     throw new RegainError('usage', '--tablespace is for one database. Nothing was done.')
+  }
+  if ((request.onlyDatabases ?? []).length > 0) {
+    if (sources.length > 1 || !types.has('postgres'))
+      throw new RegainError('usage', '--only-database is for one PostgreSQL cluster. Nothing was done.')
+    if (request.inPlace) {
+      throw new RegainError('usage', '--only-database would empty the other databases in place. Nothing was done.', {
+        hint: 'Restore it into a new directory, or bring that database back alone: --database NAME --to FILE.',
+      })
+    }
   }
   if (request.path !== null && (types.has('postgres') || types.has('postgres-dump'))) {
     throw new RegainError('usage', '--path selects files; a database is restored whole. Nothing was done.', {
@@ -296,6 +310,11 @@ function describeSteps(part: Omit<RestorePart, 'steps'>, { until, notes }: Start
     part.inPlace
       ? `WRITE OVER what is in ${directory}: read all of it, write what differs of ${what}${part.path === null ? ', and remove what the point does not have' : ''}`
       : `write ${what}, to ${directory}, checking every chunk`,
+    ...(part.onlyDatabases.length === 0
+      ? []
+      : [
+          `leave out the content of all databases but ${part.onlyDatabases.join(', ')} and those that every cluster has`,
+        ]),
     ...place.steps,
   ]
   if (!point.complete)

@@ -77,7 +77,8 @@ async function restorePart(
       const reader = await repository.openPoint(point.id, { signal: reporting.signal })
       try {
         const { directory, at, path, start, tablespaces } = part
-        return await driver.restore(reader, { directory, at, path, start, tablespaces, ...inPlace }, reporting)
+        const only = part.onlyDatabases.length === 0 ? {} : { onlyDatabases: part.onlyDatabases }
+        return await driver.restore(reader, { directory, at, path, start, tablespaces, ...only, ...inPlace }, reporting)
       } finally {
         await reader.close()
       }

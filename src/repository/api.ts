@@ -268,6 +268,7 @@ export interface OpenPoint {
       ownership?: boolean
       /** False: it is thrown away after use, so nothing is synced. */
       durable?: boolean
+      hollow?(entry: Entry): boolean
       over?: { changing(): void; keep?(path: string, isDirectory: boolean): boolean }
       places?: readonly { path: string; directory: string }[]
     },

@@ -240,7 +240,7 @@ class Restore {
     this.files++
     const file: FileUnderWay = { entry, jobs: 0, planned: false, made: false, lost: null }
     try {
-      await this.planFile(file)
+      if (!this.options.hollow?.(entry)) await this.planFile(file)
     } catch (error) {
       if (!isLoss(error)) throw error
       file.lost = error.message

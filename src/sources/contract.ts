@@ -201,6 +201,8 @@ export interface MaterializeOptions extends SourceOptions {
    * without them an unfinished restore can't be used by mistake.
    */
   last?(entry: Entry): boolean
+  /** Files that are made with their size and without their content: they read as zeros, and take no room. */
+  hollow?(entry: Entry): boolean
   /** False: files belong to the user who runs the restore (needed when not root). Default true when root. */
   ownership?: boolean
   /** False: it is thrown away after use, so nothing is synced, which holds up all that writes to the file system. */
@@ -231,6 +233,8 @@ export interface RestoreTarget {
    * calls `changing` before it first changes anything.
    */
   inPlace?: InPlace
+  /** Only the content of these of its databases, in a whole cluster; the others are left without. Absent: of all. */
+  onlyDatabases?: readonly string[]
   /** Folders for what its original kept in folders of their own, by the driver's name of each. Absent: the driver's choice. */
   tablespaces?: Readonly<Record<string, string>>
 }
@@ -268,6 +272,8 @@ export interface RestoreSummary {
   reached?: string
   /** How to connect to what was started. */
   connection?: string
+  /** Databases that were left without their content, as was asked for. */
+  leftOut?: string[]
   /** Of a restore over what was there: bytes that were right already (`bytes` are those written), and how many things were removed. */
   over?: { reusedBytes: number; removed: number }
 }

@@ -7,8 +7,10 @@ import { type TestContext, test } from 'node:test'
 import { promisify } from 'node:util'
 import type { RestoreMoment } from '../../src/sources/contract.ts'
 import { fetchLog } from '../../src/sources/postgres/fetch.ts'
+import { findRunningServer, stopRunningServer } from '../../src/sources/postgres/running-server.ts'
 import { startPostgres, type TestPostgres, temporaryDirectory, testPostgres } from '../support/postgres.ts'
 import { type Protection, protect, readRows, writeRows } from '../support/postgres-protection.ts'
+import { assertSoundCluster } from '../support/postgres-soundness.ts'
 
 const execute = promisify(execFile)
 
@@ -234,4 +236,60 @@ test('a backup under load, tables coming and going, is sound to the last index',
     '--heapallindexed',
   ]
   await execute('/usr/lib/postgresql/15/bin/pg_amcheck', check)
+})
+
+test('of a cluster that gets the content of one database alone, that one is whole, and the others are shells to be dropped', async (t) => {
+  const postgres = await startPostgres(t, { major: 15, dataChecksums: true })
+  const protection = await protect(t)
+  const disk = testPostgres(t, postgres.binaries, join(await temporaryDirectory(t), 'disk'))
+  await mkdir(disk.directory)
+  await disk.giveToServer()
+  await postgres.query(`create tablespace fast location '${disk.directory}'`)
+  await postgres.query('create database wanted')
+  await postgres.query('create database "not; wanted" tablespace fast')
+  const clients = await Promise.all(['wanted', 'not; wanted'].map((name) => postgres.connect(name)))
+  for (const client of clients)
+    await client.query(`create table t as select n, md5(n::text) from generate_series(1, 20000) n`)
+  await protection.takePoint(postgres)
+  const following = protection.follow(postgres)
+  // Log of both, on pages of before and new ones; and of a database that the point does not know.
+  for (const client of clients) {
+    await client.query('update t set n = n + 1 where n % 7 = 0')
+    await client.query('insert into t select n from generate_series(1, 1000) n')
+    await client.query('vacuum t')
+    await client.query('create index on t (n)')
+    await client.query('analyze t')
+  }
+  await postgres.query('create database newer')
+  await following.caughtUp()
+  await following.stop()
+
+  const folder = await temporaryDirectory(t)
+  await assert.rejects(
+    protection.restore(postgres, { kind: 'latest' }, join(folder, 'none'), { onlyDatabases: ['wantd'] }),
+    { code: 'usage', hint: /wanted/ },
+  )
+  const directory = join(folder, 'restored')
+  const tablespace = join(folder, 'elsewhere')
+  const summary = await protection.restore(postgres, { kind: 'latest' }, directory, {
+    start: true,
+    onlyDatabases: ['wanted'],
+    tablespaces: { [disk.directory]: tablespace },
+  })
+  assert.deepEqual(summary.leftOut, ['not; wanted'])
+  assert.match(protection.warnings.join('\n'), /DROP DATABASE "not; wanted";/)
+  const copy = testPostgres(t, postgres.binaries, directory)
+  await copy.adopt()
+  const restored = await copy.connect('wanted')
+  const { rows } = await restored.query<{ n: string; sum: string }>('select count(*) as n, sum(n) as sum from t')
+  assert.deepEqual(rows, (await clients[0]!.query('select count(*) as n, sum(n) as sum from t')).rows)
+  await assert.rejects(copy.connect('not; wanted'))
+  await (await copy.connect('newer')).query('create table works (n int)')
+  await copy.query('drop database "not; wanted"')
+  await restored.end()
+  const [settings] = await copy.query<{ port: string }>(`select current_setting('port') as port`)
+  const server = await findRunningServer(directory)
+  await assertSoundCluster(copy, Number(settings?.port), async () => {
+    if (server) await stopRunningServer(server)
+  })
 })

@@ -43,6 +43,7 @@ export interface RestoreOptions {
   /** Over what is in the directory. */
   inPlace?: boolean
   tablespaces?: Record<string, string>
+  onlyDatabases?: string[]
 }
 
 export interface Following {
@@ -85,7 +86,7 @@ export async function protect(t: TestContext, wrap = (storage: Storage): Storage
   }
 
   const restore: Protection['restore'] = async (postgres, at, directory, request = {}) => {
-    const { start = false, fetchCommand, inPlace, tablespaces } = request
+    const { start = false, fetchCommand, inPlace, tablespaces, onlyDatabases } = request
     const { point } = await plan(at)
     const reader = await repository.openPoint(point, { signal: t.signal })
     try {
@@ -95,6 +96,7 @@ export async function protect(t: TestContext, wrap = (storage: Storage): Storage
         path: null,
         start,
         ...(tablespaces ? { tablespaces } : {}),
+        ...(onlyDatabases ? { onlyDatabases } : {}),
         ...(inPlace ? { inPlace: { resumes: false, changing: () => undefined } } : {}),
       }
       return await source(postgres, fetchCommand).restore(reader, target, options)

@@ -49,6 +49,7 @@ interface Options {
   inPlace?: boolean
   overwrite?: string
   tablespace?: string[]
+  onlyDatabase?: string[]
   database?: string
   schema?: string
   table?: string[]
@@ -75,6 +76,11 @@ export const register: Register = (program, run) => {
     .option('--in-place', 'into a directory that holds data: write what differs, remove what the point does not have')
     .option('--overwrite <directory>', 'say it again: the directory whose data --in-place writes over')
     .option('--tablespace <which=folder>', 'where a tablespace goes, by oid or former folder; can be repeated', collect)
+    .option(
+      '--only-database <name>',
+      'a whole cluster with the content of this database alone (--database gives SQL); can be repeated',
+      collect,
+    )
     .option('--table <name>', 'only this table of a database: TABLE or SCHEMA.TABLE; can be repeated', collect)
     .option('--schema <name>', 'only this schema of a database')
     .option('--database <name>', 'only this database, or the one of --table and --schema; default: that of the url')
@@ -94,6 +100,7 @@ export const register: Register = (program, run) => {
           path: options.path ?? null,
           start: options.start === true,
           inPlace: options.inPlace === true,
+          onlyDatabases: options.onlyDatabase ?? [],
           tablespaces: parseTablespaces(options.tablespace ?? []),
           destination: options.destination,
         }
@@ -159,6 +166,7 @@ async function restoreParts(
     ...(options.path !== undefined ? ['--path'] : []),
     ...(options.inPlace || options.overwrite !== undefined ? ['--in-place'] : []),
     ...(options.tablespace ? ['--tablespace'] : []),
+    ...(options.onlyDatabase ? ['--only-database'] : []),
   ]
   if (odd.length > 0) {
     throw new RegainError('usage', `${odd.join(', ')} does not go with parts of a database.`, {

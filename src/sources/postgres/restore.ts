@@ -13,8 +13,9 @@ import { prepareDataDirectory } from './data-directory.ts'
 import { CONTROL_FILE, checkInPlace, disable, newerTablespaces } from './in-place.ts'
 import { checkMachine } from './machine.ts'
 import { TablespaceGuard } from './new-tablespaces.ts'
+import { type LeftOut, leaveOutOthers, tellLeftOut } from './only-databases.ts'
 import type { RecoveryPlan } from './plan.ts'
-import { positionsOf } from './positions.ts'
+import { type Positions, positionsOf } from './positions.ts'
 import { planRecovery } from './recovery-log.ts'
 import { restoreUser, serverUser } from './server-user.ts'
 import { recover } from './start-recovery.ts'
@@ -64,14 +65,27 @@ export async function restorePostgres(
 
   const guard = new TablespaceGuard({ point: reader.point, plan }, context.store, options.signal)
   if (inPlace !== undefined && (await newerTablespaces(directory, places)).length > 0) await guard.admitAll()
+  const leftOut = target.onlyDatabases
+    ? await leaveOutOthers(reader, positions.major, target.onlyDatabases, options.signal)
+    : null
   await makePlaces(directory, places)
   try {
     const changing = (): void => {
       disable(directory)
       inPlace?.changing()
     }
-    const summary = await layOut(reader, directory, places, inPlace ? { ...options, over: { changing } } : options)
-    return { ...summary, ...(await bringUp(reader.point, places, plan, guard, binaries, target, options, context)) }
+    const summary = await layOut(reader, directory, places, {
+      ...options,
+      ...(inPlace ? { over: { changing } } : {}),
+      ...(leftOut ? { hollow: leftOut.hollow } : {}),
+    })
+    if (leftOut) tellOfLeftOut(leftOut, positions, options)
+    const left = leftOut ? { leftOut: leftOut.databases } : {}
+    return {
+      ...summary,
+      ...left,
+      ...(await bringUp(reader.point, places, plan, guard, binaries, target, options, context)),
+    }
   } catch (error) {
     if (inPlace === undefined) await putAwayTablespaces(places, target, options, error)
     throw error
@@ -83,13 +97,23 @@ export async function layOut(
   reader: PointReader,
   directory: string,
   places: readonly TablespacePlace[],
-  options: SourceOptions & Pick<MaterializeOptions, 'durable' | 'over'>,
+  options: SourceOptions & Pick<MaterializeOptions, 'durable' | 'over' | 'hollow'>,
 ): Promise<RestoreSummary> {
   // Without its control file no server starts, so a restore that was killed can't be taken for a whole one.
   const last = (entry: Entry) => entry.path === CONTROL_FILE
   const summary = await reader.materialize(directory, { ...options, places, last, ownership: false })
   refuseIncomplete(summary, directory)
   return summary
+}
+
+function tellOfLeftOut({ databases }: LeftOut, { dataChecksums }: Positions, options: SourceOptions): void {
+  if (databases.length === 0) return
+  options.warn(tellLeftOut(databases))
+  // Setting a page's visibility writes it whole only where checksums, or wal_log_hints, ask for it (log_heap_visible).
+  if (!dataChecksums)
+    options.warn(
+      'The original has no data checksums, so its log may refer to pages that were left out. Then recovery ends with a PANIC about invalid pages: restore the whole cluster instead.',
+    )
 }
 
 /** What a restore of the point into `directory` writes beside it, and what is done to what is there. Rejects as the restore would. */

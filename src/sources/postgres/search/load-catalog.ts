@@ -20,26 +20,8 @@ export async function loadCatalog(
   lost: (what: string, at: Lsn | null) => void,
   signal: AbortSignal,
 ): Promise<ClusterCatalog> {
-  const shared = await mapIn(files, 'global')
-  if (shared === null) throw unreadable('global/pg_filenode.map', 'it is not there, or no map')
-  const databasesFile = `global/${shared.get(CATALOG.database) ?? CATALOG.database}`
-  let pageBytes = 0
-  await readPages(files, databasesFile, async (_block, page) => {
-    if (pageBytes === 0) pageBytes = pageBytesOf(page)
-  })
-  if (pageBytes === 0) throw unreadable(databasesFile, 'it is not there')
-  const commitLog = new CommitLog((path) => readSmall(files, path), pageBytes)
-  const catalog = new ClusterCatalog(major, commitLog, pageBytes, lost)
-
-  const load = <Row extends CatalogRow>(table: CatalogTable<Row>, path: string): Promise<boolean> =>
-    readPages(files, path, async (block, page) => {
-      throwIfInterrupted(signal)
-      await prepareFor(page, commitLog)
-      table.setPage(block, page)
-    })
-
-  await load(catalog.databases, databasesFile)
-  catalog.trackDatabases(shared.get(CATALOG.database) ?? CATALOG.database)
+  const { catalog, load, file } = await beginCatalog(files, major, lost, signal)
+  catalog.trackDatabases(file)
   for (const { oid, name, tablespace } of [...catalog.databases.rows()]) {
     // It was made or dropped while the point was taken; if it is being made, the log tells of it.
     const gone = (): void => lost(`the point does not hold the catalogs of database "${name}" whole`, null)
@@ -59,6 +41,50 @@ export async function loadCatalog(
     if (!hasClasses || !hasNamespaces) gone()
   }
   return catalog
+}
+
+/** Databases of a point, by its list of them as it was while the point was taken. Rejects as loadCatalog. */
+export async function loadDatabases(
+  files: PointFiles,
+  major: number,
+  signal: AbortSignal,
+): Promise<{ oid: number; name: string }[]> {
+  const { catalog } = await beginCatalog(files, major, () => undefined, signal)
+  return [...catalog.databases.rows()].map(({ oid, name }) => ({ oid, name }))
+}
+
+/** A catalog with the list of databases. */
+async function beginCatalog(
+  files: PointFiles,
+  major: number,
+  lost: (what: string, at: Lsn | null) => void,
+  signal: AbortSignal,
+): Promise<{
+  catalog: ClusterCatalog
+  load<Row extends CatalogRow>(table: CatalogTable<Row>, path: string): Promise<boolean>
+  /** Number of the list's file. */
+  file: number
+}> {
+  const shared = await mapIn(files, 'global')
+  if (shared === null) throw unreadable('global/pg_filenode.map', 'it is not there, or no map')
+  const databasesFile = `global/${shared.get(CATALOG.database) ?? CATALOG.database}`
+  let pageBytes = 0
+  await readPages(files, databasesFile, async (_block, page) => {
+    if (pageBytes === 0) pageBytes = pageBytesOf(page)
+  })
+  if (pageBytes === 0) throw unreadable(databasesFile, 'it is not there')
+  const commitLog = new CommitLog((path) => readSmall(files, path), pageBytes)
+  const catalog = new ClusterCatalog(major, commitLog, pageBytes, lost)
+
+  const load = <Row extends CatalogRow>(table: CatalogTable<Row>, path: string): Promise<boolean> =>
+    readPages(files, path, async (block, page) => {
+      throwIfInterrupted(signal)
+      await prepareFor(page, commitLog)
+      table.setPage(block, page)
+    })
+
+  await load(catalog.databases, databasesFile)
+  return { catalog, load, file: shared.get(CATALOG.database) ?? CATALOG.database }
 }
 
 /** What pg_xact says is read where tuples do not say themselves how their transactions ended. */
