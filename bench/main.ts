@@ -5,6 +5,7 @@ import { leaveSetting, readSetting, type Setting } from './lib/setting.ts'
 import { filesAgain, filesFirst } from './rows/files-backup.ts'
 import { filesRestore, verify } from './rows/files-restore.ts'
 import { pgFull, pgIncremental, pgLog, pgRestore } from './rows/postgres.ts'
+import { pgLoad } from './rows/postgres-load.ts'
 import { start } from './rows/start.ts'
 
 /**
@@ -20,6 +21,7 @@ const ROWS: Record<string, (setting: Setting) => Promise<Contest[]>> = {
   'pg-incremental': pgIncremental,
   'pg-restore': pgRestore,
   'pg-log': pgLog,
+  'pg-load': pgLoad,
   start,
 }
 
