@@ -35,13 +35,15 @@ export function planOf(application: Application): DaemonPlan {
   }
 }
 
-function rulesOf(service: ServiceConfiguration): ScheduleRule[] {
+/** Dumps are always whole: with a schedule for full backups they keep to that. */
+export function rulesOf(service: ServiceConfiguration): ScheduleRule[] {
   const { schedule } = service
-  return Object.keys(service.sources).flatMap((source) =>
+  return Object.entries(service.sources).flatMap(([source, { type }]) =>
     service.destinations.flatMap((destination) =>
       (['full', 'incremental'] as const).flatMap((kind) => {
         const cron = schedule[kind]
-        if (cron === undefined) return []
+        const isFullOnly = type === 'postgres-dump' && schedule.full !== undefined
+        if (cron === undefined || (isFullOnly && kind === 'incremental')) return []
         const { timezone: timeZone } = schedule
         return [
           {
