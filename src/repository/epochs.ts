@@ -3,6 +3,7 @@ import { FIRST_EPOCH } from './format/domain-keys.ts'
 import { lastComponent, PREFIX } from './format/object-names.ts'
 import { HEADER_BYTES, headerEpoch } from './format/sealed.ts'
 import { hasSuccessor } from './key-objects.ts'
+import { notOpened } from './keyring.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 /**
@@ -11,7 +12,9 @@ import type { RepositoryState } from './repository-state.ts'
  * left of the old epoch after the new one has begun, sees what was written, or the writer sees the new epoch.
  */
 export async function requireCurrentEpoch(state: RepositoryState, signal?: AbortSignal): Promise<void> {
-  const { domain, keys } = state.keyring
+  const { domain, keys, unopened } = state.keyring
+  if (unopened !== null)
+    throw new RegainError('key-replaced', `${notOpened(unopened)} Nothing counts that was written now.`)
   if (!(await hasSuccessor(state.storage, { domain, epoch: keys.epoch }, signal ? { signal } : {}))) return
   throw new RegainError(
     'key-replaced',

@@ -8,6 +8,8 @@ import type { RepositoryState } from './repository-state.ts'
 /** Where there is data there is a generation: it names what may be removed. */
 const DATA = [PREFIX.packs, PREFIX.index, PREFIX.sessions, PREFIX.ends, PREFIX.receipts, PREFIX.expired]
 
+const GENERATION = /^generations\/0[0-9]{15}$/
+
 /** Each in vain only if a whole collection passed by during it. */
 const LOOKS = 4
 
@@ -80,7 +82,7 @@ export async function createFirstGeneration(state: RepositoryState): Promise<voi
 async function listNewest(state: RepositoryState, signal: AbortSignal): Promise<number | null> {
   let newest: number | null = null
   for await (const object of state.storage.list(PREFIX.generations, { signal }))
-    newest = Math.max(newest ?? 0, Number(lastComponent(object.name)))
+    if (GENERATION.test(object.name)) newest = Math.max(newest ?? 0, Number(lastComponent(object.name)))
   return newest
 }
 

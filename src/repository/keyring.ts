@@ -22,6 +22,8 @@ export interface Keyring {
   readonly identity: Buffer
   /** The lowest epoch that objects may still be sealed in. */
   readonly oldest: number
+  /** Name of a later epoch's object that no key given opens: then nothing may be written. Null: there is none. */
+  readonly unopened: string | null
   /** The KEK that opened it, or that a new one was wrapped with. */
   openedBy: string
 }
@@ -36,6 +38,7 @@ export function firstKeyring(key: Buffer, domain: Buffer): Keyring {
     epochKeys,
     identity,
     oldest: FIRST_EPOCH,
+    unopened: null,
     openedBy: '',
   }
 }
@@ -46,9 +49,8 @@ export function firstKeyring(key: Buffer, domain: Buffer): Keyring {
  */
 export async function openKeyring(search: KeySearch): Promise<Keyring> {
   const listed = await listKeys(search.storage, search.domain)
-  const epoch = Math.max(search.epoch, ...listed.epochs)
-  const current = await unwrapEpoch(search, listed, epoch)
-  if (current === null) throw wrongKey(search, epoch)
+  const { current, unopened } = await unwrapNewest(search, listed)
+  const { epoch } = current
   const domain = Buffer.from(search.domain, 'hex')
   const identity = identityOf(current, domain)
   const older: EpochKey[] = []
@@ -64,8 +66,41 @@ export async function openKeyring(search: KeySearch): Promise<Keyring> {
     epochKeys,
     identity,
     oldest: await oldestEpoch(search, keys),
+    unopened,
     openedBy: current.record.kek,
   }
+}
+
+/**
+ * The newest epoch. Whoever may write to the store can put the object of one there that was never begun, and lock it for
+ * ever: so where no key given opens the newest, what an older one opens can be read, down to that of repository.json.
+ */
+async function unwrapNewest(
+  search: KeySearch,
+  listed: ListedKeys,
+): Promise<{ current: Unwrapped; unopened: string | null }> {
+  const later = listed.epochs.filter((epoch) => epoch > search.epoch)
+  let failure: { error: RegainError; epoch: number } | null = null
+  for (const epoch of [...later.reverse(), search.epoch]) {
+    try {
+      const current = await unwrapEpoch(search, listed, epoch)
+      if (current === null) throw wrongKey(search, epoch)
+      if (failure === null) return { current, unopened: null }
+      const unopened = epochName({ domain: search.domain, epoch: failure.epoch })
+      search.ambient.log('warning', `${notOpened(unopened)} What is older can be read; nothing is written.`, {
+        object: unopened,
+      })
+      return { current, unopened }
+    } catch (error) {
+      if (!(error instanceof RegainError) || (error.code !== 'wrong-key' && !isLoss(error))) throw error
+      failure ??= { error, epoch }
+    }
+  }
+  throw failure?.error
+}
+
+export function notOpened(name: string): string {
+  return `${name} says that a new key epoch has begun, and no key given opens it: the key was not at hand when the data key was replaced (then add it again), or somebody who may write to the store put that object there.`
 }
 
 export function eraseKeyring({ epochKeys, identity }: Keyring): void {

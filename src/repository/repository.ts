@@ -199,27 +199,39 @@ class OpenRepository implements Repository {
     const { verifyRepository } = await import('./verify.ts')
     const report = await verifyRepository(this.state, options)
     // What is sealed in an epoch that began meanwhile looks damaged to whoever has no key of it.
-    if (report.problems.length > 0) await requireCurrentEpoch(this.state, options.signal)
+    if (report.problems.length > 0 && this.state.keyring.unopened === null)
+      await requireCurrentEpoch(this.state, options.signal)
     return report
   }
 
   planRepair: Repository['planRepair'] = async (options) =>
     (await import('./repair.ts')).makeRepairPlan(this.state, options)
 
-  repair: Repository['repair'] = async (plan, options) =>
-    (await import('./repair.ts')).carryOutRepair(this.state, plan, options)
+  repair: Repository['repair'] = async (plan, options) => {
+    await this.requireOpened()
+    return (await import('./repair.ts')).carryOutRepair(this.state, plan, options)
+  }
 
   planFetch: Repository['planFetch'] = async (problems, from, signal) =>
     (await import('./refetch/fetch.ts')).planFetch(problems, from, signal)
 
-  fetch: Repository['fetch'] = async (plan, from, options) =>
-    (await import('./refetch/fetch.ts')).carryOutFetch(this.state, plan, from, options)
+  fetch: Repository['fetch'] = async (plan, from, options) => {
+    await this.requireOpened()
+    return (await import('./refetch/fetch.ts')).carryOutFetch(this.state, plan, from, options)
+  }
 
   planPrune: Repository['planPrune'] = async (request) =>
     (await import('./collector/plan.ts')).planPrune(this.state, request)
 
-  prune: Repository['prune'] = async (plan, options) =>
-    (await import('./collector/prune.ts')).prune(this.state, plan, options)
+  prune: Repository['prune'] = async (plan, options) => {
+    await this.requireOpened()
+    return (await import('./collector/prune.ts')).prune(this.state, plan, options)
+  }
+
+  /** What may be of a later epoch that can't be opened is not to be judged, nor added to. */
+  private async requireOpened(): Promise<void> {
+    if (this.state.keyring.unopened !== null) await requireCurrentEpoch(this.state)
+  }
 
   async holds(): ReturnType<Repository['holds']> {
     return [...(await readHolds(this.state)).values()]

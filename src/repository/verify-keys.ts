@@ -4,13 +4,15 @@ import { authenticateClear, decodeClear, type RepositoryRecord } from './format/
 import type { EpochKeys } from './format/domain-keys.ts'
 import { PREFIX, REPOSITORY } from './format/object-names.ts'
 import { epochName, keyName, type ListedKeys, listKeys, readAuthenticKey, readEpoch } from './key-objects.ts'
+import { notOpened } from './keyring.ts'
 import type { RepositoryState } from './repository-state.ts'
 import { attempt, missing, type Report } from './verify-records.ts'
 
 /** repository.json, its companions, and the wrapped keys: authentic and complete. */
 export async function checkKeys(state: RepositoryState, signal: AbortSignal, problem: Report): Promise<void> {
   await checkIdentity(state, signal, problem)
-  const { domain, keys, oldest } = state.keyring
+  const { domain, keys, oldest, unopened } = state.keyring
+  if (unopened !== null) problem({ object: unopened, kind: 'unreadable', detail: notOpened(unopened), hurts: [] })
   const listed = await listKeys(state.storage, domain, { signal })
   for (let epoch = oldest; epoch <= keys.epoch; epoch++) {
     const epochKeys = keys.ring.get(epoch)

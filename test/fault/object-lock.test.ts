@@ -1,17 +1,19 @@
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { after, before, describe, it, mock } from 'node:test'
 import {
   DeleteObjectCommand,
   ListObjectVersionsCommand,
   type ListObjectVersionsCommandOutput,
   type ObjectVersion,
+  PutObjectCommand,
 } from '@aws-sdk/client-s3'
 import type { Point } from '../../src/model.ts'
-import type { Repository } from '../../src/repository/api.ts'
+import type { PrunePlan, Repository } from '../../src/repository/api.ts'
 import { createRepository, openRepository } from '../../src/repository/repository.ts'
 import { clockSkew } from '../../src/storage/check-storage.ts'
 import type { Storage } from '../../src/storage/contract.ts'
+import { listed } from '../../src/storage/guarantees.ts'
 import { withRetries } from '../../src/storage/retry.ts'
 import { openS3Storage } from '../../src/storage/s3.ts'
 import { startRadosgw, type TestS3WithClock } from '../support/radosgw.ts'
@@ -24,6 +26,7 @@ import {
   temporaryFolder,
   testKey,
   uninterrupted,
+  verify,
   writeTree,
 } from '../support/repository.ts'
 
@@ -183,6 +186,61 @@ describe('a repository in a bucket with Object Lock', () => {
       assert.ok(packs.removed > 0)
       assert.ok((await removeAllVersions(shop.bucket)) > 10)
       assert.equal(await shop.allRestore(await shop.open()), 2)
+    } finally {
+      await shop.close()
+    }
+  })
+
+  it('restores all after a thief put what is gone, cut, old or foreign under every name, locked for ever', async () => {
+    await itIs('2030-01-10T00:00:00Z')
+    const shop = await place()
+    const Bucket = shop.bucket
+    const put = (Key: string, Body: Buffer) =>
+      s3.client.send(
+        new PutObjectCommand({
+          ...{ Bucket, Key, Body, ContentMD5: createHash('md5').update(Body).digest('base64') },
+          ...{ ObjectLockMode: 'COMPLIANCE', ObjectLockRetainUntilDate: new Date(Date.now() + 3650 * DAY_MS) },
+        }),
+      )
+    try {
+      const repository = await shop.create()
+      const first = await shop.backUp(repository, '1')
+      const early = new Map<string, Buffer>()
+      const storage = await shop.storage()
+      for (const { name } of await listed(storage, '')) early.set(name, await storage.get(name))
+      const second = await shop.backUp(repository, '2')
+      const all = (await listed(storage, '')).map(({ name }) => name)
+      const bytes = new Map<string, Buffer>()
+      for (const name of all) bytes.set(name, await storage.get(name))
+      await removeAllVersions(Bucket)
+      for (const [i, name] of all.entries()) {
+        const now = bytes.get(name)!
+        // Old where there is an old one, cut, or nothing of it at all; over what is locked too.
+        await put(name, [early.get(name) ?? now.subarray(1), now.subarray(0, now.length >> 1), Buffer.alloc(0)][i % 3]!)
+      }
+      const domain = [...early.keys()].find((name) => name.startsWith('keys/'))!.slice(5, 37)
+      const foreign = [`keys/${domain}-2.json`, 'generations/abc', `holds/${first.id}`, `expired/${second.id}`]
+      for (const name of [...foreign, `pins/${domain}`, `sessions/${domain}`, `ends/${domain}`, 'packs/x', 'y'])
+        await put(name, Buffer.from('encrypted: pay us'))
+
+      const opened = await shop.open()
+      assert.equal(await shop.allRestore(opened), 2)
+      assert.ok(
+        shop.warnings.some((line) => line.includes(`keys/${domain}-2.json says that a new key epoch has begun`)),
+      )
+      const told = (await verify(opened)).problems
+      for (const name of [...foreign.slice(0, 2), `expired/${second.id}`, `ends/${domain}`])
+        assert.ok(
+          told.some(({ object }) => object === name),
+          `${name} is told`,
+        )
+      assert.deepEqual(
+        told.flatMap(({ hurts }) => hurts),
+        [],
+      )
+      // Nobody can tell that the epoch was never begun, so nothing is written or removed in one before it.
+      await assert.rejects(shop.backUp(opened, '3'))
+      await assert.rejects(opened.prune({} as PrunePlan, options), { code: 'key-replaced' })
     } finally {
       await shop.close()
     }
