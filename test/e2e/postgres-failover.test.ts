@@ -86,3 +86,39 @@ test('the primary is killed and its standby promoted: the log goes on from there
   await astray.caughtUp()
   assert.match(protection.warnings.join('\n'), /is on timeline 1, and the repository holds log of timeline 2/)
 })
+
+test('a standby takes over that no longer has what comes next: the gap is said, and a point asked for', async (t) => {
+  const primary = await startPostgres(t, {
+    major: 14,
+    walSegmentMegabytes: 1,
+    settings: { wal_keep_size: '0', min_wal_size: '2MB', max_wal_size: '4MB' },
+  })
+  const standby = await startStandby(t, primary)
+  const protection = await protect(t)
+  await writeRows(primary, 1, 3)
+  const before = protection.follow(primary, 100)
+  const point = await protection.takePoint(primary)
+  await before.caughtUp()
+  await before.stop()
+  // While nobody follows, much is written, and the standby forgets what it has replayed.
+  for (let i = 0; i < 4; i++) {
+    await primary.query(`create table filler as select repeat(md5(g::text), 20) from generate_series(1, 5000) g`)
+    await primary.query('drop table filler')
+    await primary.query('checkpoint')
+    const [row] = await primary.query<{ lsn: string }>('select pg_current_wal_lsn()::text as lsn')
+    const replayed = 'select pg_last_wal_replay_lsn() >= $1::pg_lsn as there'
+    while (!(await standby.query<{ there: boolean }>(replayed, [row?.lsn]))[0]?.there) t.signal.throwIfAborted()
+    await standby.query('checkpoint')
+  }
+  await primary.crash()
+  await standby.query('select pg_promote()')
+  const after = protection.follow(standby, 100, urlOf(primary, standby, 'read-write'))
+  await writeRows(standby, 4, 6)
+  await after.caughtUp()
+  assert.match(after.status().needsPoint ?? '', /no longer has the WAL from/)
+  const next = await protection.takePoint(standby)
+  await after.caughtUp()
+  await after.stop()
+  assert.equal((await protection.plan({ kind: 'latest' })).point, next.id)
+  assert.equal((await protection.plan({ kind: 'point', id: point.id })).point, point.id)
+})

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import pg from 'pg'
@@ -277,10 +277,23 @@ test('the repository is away while the server writes: the slot goes before the d
   await third.logged('A new point is needed: the server no longer has the WAL from')
   await third.logged('The backup is complete.')
   await postgres.query('insert into events values (3)')
+  const log = join(directory, 'backups', 'shop', 'log', 'db', 'segments', '00000001')
+  const before = new Set(await readdir(log))
+  await write()
   third.child.kill('SIGTERM')
   await third.result
   assert.deepEqual(await restoredEvents(setting, 'restored'), [1, 2, 3])
   // No silent gap: the first window says why it ends.
   const told = await setting.regain('points', 'shop/db')
   assert.match(told.stdout + told.stderr, /the log from .* to .* is missing/)
+
+  // A break that nobody remembers any more, behind the newest point: the next start finds it in the repository.
+  const later = (await readdir(log)).filter((name) => !before.has(name)).sort()
+  assert.ok(later.length > 2)
+  await rm(join(log, later.at(-2) ?? ''))
+  const fourth = serve(t, setting)
+  await fourth.logged('A new point is needed: the log in local has a break behind its last point')
+  await fourth.logged('The backup is complete.')
+  fourth.child.kill('SIGTERM')
+  await fourth.result
 })

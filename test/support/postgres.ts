@@ -96,6 +96,8 @@ export async function startStandby(t: TestScope, primary: TestPostgres): Promise
   await primary.stop()
   await cp(primary.directory, directory, { recursive: true, preserveTimestamps: true })
   await primary.start()
+  // A base backup has no slots either: they would keep log for ever.
+  await rm(join(directory, 'pg_replslot', 'standby'), { recursive: true })
   await writeFile(join(directory, 'standby.signal'), '')
   await writeFile(
     join(directory, 'postgresql.auto.conf'),
