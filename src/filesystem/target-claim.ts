@@ -67,7 +67,7 @@ export function claimInPlace(directory: string, of: string): TargetClaim {
   }
   try {
     // The lock of a claim that is no longer there is nobody's.
-    if (!tryLockFile(left) || fstatSync(left).ino !== statSync(path, { throwIfNoEntry: false })?.ino)
+    if (!lockLeft(left) || fstatSync(left).ino !== statSync(path, { throwIfNoEntry: false })?.ino)
       throw taken(directory)
     const resumes = readOf(readFileSync(left, 'utf8'))
     return held(left, { made: false, resumes })
@@ -181,6 +181,15 @@ function createClaim(directory: string, of: string): number {
     closeSync(fd)
     if (!(error instanceof RegainError)) unlinkSync(join(directory, CLAIM_NAME))
     throw error
+  }
+}
+
+/** Where a file system has no locks, it can't be told whether a claim is left behind: it counts as held. */
+function lockLeft(fd: number): boolean {
+  try {
+    return tryLockFile(fd)
+  } catch {
+    return false
   }
 }
 

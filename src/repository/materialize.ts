@@ -129,7 +129,8 @@ class Restore {
     over.changing()
     this.removed = await sweepTarget(this.each(), this.target, {
       signal: this.options.signal,
-      removeOthers: this.options.select === undefined,
+      // Where only some entries are looked at, the others are not known to be foreign.
+      removeOthers: this.options.select === undefined && this.options.wants === undefined,
       keep: over.keep,
       warn: (path, details) => this.warnAttributes({ path }, details),
     })

@@ -97,6 +97,10 @@ test('a cluster is brought back over itself, tablespace included: what differs i
 test('over another cluster, another version, a running server or what is no cluster nothing is restored', async (t) => {
   const postgres = await startPostgres(t, { major: 15 })
   const protection = await protect(t)
+  const disk = testPostgres(t, postgres.binaries, join(await temporaryDirectory(t), 'disk'))
+  await mkdir(disk.directory)
+  await disk.giveToServer()
+  await postgres.query(`create tablespace fast location '${disk.directory}'`)
   const point = await protection.takePoint(postgres)
   assert.equal(point.positions.machine, process.arch === 'x64' ? 'x86_64' : 'aarch64')
   const over = (directory: string) => protection.restore(postgres, { kind: 'latest' }, directory, { inPlace: true })
@@ -120,6 +124,10 @@ test('over another cluster, another version, a running server or what is no clus
   await postgres.stop()
   const copy = join(await temporaryDirectory(t), 'copy')
   await cp(postgres.directory, copy, { recursive: true })
+  // A plain copy leads to its original's tablespaces.
+  await postgres.start()
+  await refused(copy, new RegExp(`uses ${disk.directory}`))
+  await postgres.stop()
   await writeFile(join(copy, 'PG_VERSION'), '14\n')
   await refused(copy, /is of PostgreSQL 14, and the point of 15/)
   await writeFile(join(copy, 'PG_VERSION'), '15\n')

@@ -23,7 +23,7 @@ export async function checkInPlace(
   places: readonly TablespacePlace[],
   resumes: boolean,
 ): Promise<string[]> {
-  refuseRunning(directory)
+  refuseRunning(directory, places)
   if (readdirSync(directory).every((name) => name === 'lost+found' || name.startsWith('.regain-'))) return []
   const found = systemIdentifier(directory)
   if (found === null && !resumes) {
@@ -53,6 +53,8 @@ async function notesOn(directory: string, places: readonly TablespacePlace[]): P
     `log in ${directory}/pg_wal that the repository does not have yet is lost with the rest: copy that folder first if it may be needed`,
   ]
   const wal = await lstat(join(directory, 'pg_wal')).catch(ifAbsent(null))
+  if ((await lstat(join(directory, 'standby.signal')).catch(ifAbsent(null))) !== null)
+    notes.push('it is the directory of a standby, which becomes a server of its own, on a timeline of its own')
   if (wal?.isSymbolicLink()) notes.push('pg_wal is a link, and becomes a folder; what it leads to stays as it is')
   for (const oid of await newerTablespaces(directory, places))
     notes.push(`the tablespace ${oid} is newer than the point: its link goes, its folder stays as it is`)
@@ -70,13 +72,13 @@ export async function newerTablespaces(directory: string, places: readonly Table
  * Makes that no server starts on the directory until the control file is written anew, durably, and that none did meanwhile: a
  * server makes its postmaster.pid before it reads the control file. Rejects, with all as it was, if one runs.
  */
-export function disable(directory: string): void {
+export function disable(directory: string, places: readonly TablespacePlace[]): void {
   const from = join(directory, CONTROL_FILE)
   const to = join(directory, DISABLED)
   const isThere = statSync(from, { throwIfNoEntry: false }) !== undefined
   if (isThere) renameSync(from, to)
   try {
-    refuseRunning(directory)
+    refuseRunning(directory, places)
   } catch (error) {
     if (isThere) renameSync(to, from)
     throw error
@@ -111,13 +113,21 @@ function systemIdentifier(directory: string): string | null {
   return null
 }
 
-function refuseRunning(directory: string): void {
+function refuseRunning(directory: string, places: readonly TablespacePlace[]): void {
   const pid = runningOn(directory)
-  if (pid === null) return
-  throw refusal(
-    `A PostgreSQL server is at work on ${directory} (process ${pid}).`,
-    `Stop it first: pg_ctl -D ${directory} stop, or the service that runs it.`,
-  )
+  if (pid !== null)
+    throw refusal(
+      `A PostgreSQL server is at work on ${directory} (process ${pid}).`,
+      `Stop it first: pg_ctl -D ${directory} stop, or the service that runs it.`,
+    )
+  for (const place of places) {
+    const user = serverProcesses().find((pid) => linksTo(pid, place))
+    if (user === undefined) continue
+    throw refusal(
+      `A PostgreSQL server (process ${user}) uses ${place.directory}, where the tablespace ${place.oid} would be written over.`,
+      `If ${directory} is a copy that still leads to its original's tablespaces, name other folders: --tablespace ${place.oid}=FOLDER.`,
+    )
+  }
 }
 
 /**
@@ -130,18 +140,30 @@ function runningOn(directory: string): number | null {
   const named = namedProcess(directory)
   // A number that was given to somebody else since is told by where that one works.
   if (named !== null && signals(named) && worksIn(named, own) !== false) return named
-  // Without /proc there is only what postmaster.pid says.
-  let names: string[] = []
+  return serverProcesses().find((pid) => worksIn(pid, own) === true) ?? null
+}
+
+/** Processes of PostgreSQL's servers on this machine; none where there is no /proc. */
+function serverProcesses(): number[] {
   try {
-    names = readdirSync('/proc')
+    return readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name) && isServerProcess(name))
+      .map(Number)
   } catch {
-    return null
+    return []
   }
-  for (const name of names) {
-    if (!/^\d+$/.test(name) || !isServerProcess(name)) continue
-    if (worksIn(Number(name), own) === true) return Number(name)
+}
+
+/** Whether the cluster that a server works on, whichever it is, has the same folder for the tablespace. */
+function linksTo(pid: number, { oid, directory }: TablespacePlace): boolean {
+  try {
+    const theirs = statSync(`/proc/${pid}/cwd/pg_tblspc/${oid}`)
+    const ours = statSync(directory)
+    return theirs.dev === ours.dev && theirs.ino === ours.ino
+  } catch {
+    // There is no such folder, or none that we may look at.
+    return false
   }
-  return null
 }
 
 /** The first line of postmaster.pid; negative for a server in single-user mode. */

@@ -71,7 +71,7 @@ export async function restorePostgres(
   await makePlaces(directory, places)
   try {
     const changing = (): void => {
-      disable(directory)
+      disable(directory, places)
       inPlace?.changing()
     }
     const summary = await layOut(reader, directory, places, {
