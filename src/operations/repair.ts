@@ -70,7 +70,7 @@ export async function repair(
     const outcome = await withRepository(application, service, destination, async (repository) => {
       const mended = await mend(repository, request, others, reporting, onSteps)
       const accept = request.acceptLoss && !request.isDryRun
-      const accepted = accept ? await acceptLoss(application, repository) : []
+      const accepted = accept ? await giveUp(application, repository, mended, reporting.signal) : []
       const about = { service: service.name, destination: destination.name, isDryRun: request.isDryRun }
       return { ...about, ...mended, accepted, durationMs: Math.max(0, ambient.now() - startedMs) }
     })
@@ -78,6 +78,19 @@ export async function repair(
     onOutcome(outcome)
   }
   return outcomes
+}
+
+/** What the repository itself says was committed and is lost, and what this machine alone remembers. */
+async function giveUp(
+  application: Application,
+  repository: Repository,
+  mended: Mended,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const lost = await repository.giveUpLostPoints(signal)
+  const gone = new Set(lost.flatMap((id) => [`ends/${id}`, `sessions/${id}`, `receipts/${id}`]))
+  mended.left = mended.left.filter(({ object }) => !gone.has(object))
+  return [...new Set([...lost, ...(await acceptLoss(application, repository))])]
 }
 
 /** Another repository of the service, opened for as long as `use` runs. False: it could not be, and a person was told. */

@@ -63,6 +63,12 @@ export interface Repository {
   /** Carries a plan out, safely beside backups, restores and prunes; what died on the way is done by the next one. */
   repair(plan: RepairPlan, options: { signal: AbortSignal; progress(progress: Progress): void }): Promise<void>
 
+  /**
+   * Gives up the points that were committed and are lost, their commit gone or damaged: they are recorded as removed, so that
+   * prunes go on. Resolves with their ids. What is left of them can't be rescued any more after the next prune.
+   */
+  giveUpLostPoints(signal: AbortSignal): Promise<string[]>
+
   /** What of these problems another repository of the service may mend. Changes nothing. */
   planFetch(problems: readonly UnmendedProblem[], from: Repository, signal: AbortSignal): Promise<FetchPlan>
 

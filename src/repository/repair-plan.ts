@@ -93,6 +93,14 @@ const ADVICE: [prefix: string, advice: string][] = [
     PREFIX.keys,
     'Write it anew with the key that it was made for: regain key add SERVICE KEY. Until then keep another key at hand.',
   ],
+  [
+    PREFIX.ends,
+    'The point is lost here. If another destination has it: regain replicate SERVICE --from THERE --to HERE --all. Then, or if none has it, give it up, so that prunes go on: regain repository repair SERVICE --accept-loss',
+  ],
+  [
+    PREFIX.sessions,
+    'If its point is listed, nothing is hurt: that the object is there is all that counts. Else that point is lost; give it up with: regain repository repair SERVICE --accept-loss',
+  ],
   [PREFIX.receipts, 'If its point is listed, the next backup writes it again; else that point is lost.'],
   [
     PREFIX.log,

@@ -212,6 +212,9 @@ class OpenRepository implements Repository {
     return (await import('./repair.ts')).carryOutRepair(this.state, plan, options)
   }
 
+  giveUpLostPoints: Repository['giveUpLostPoints'] = async (signal) =>
+    (await import('./lost-points.ts')).giveUpLostPoints(this.state, signal)
+
   planFetch: Repository['planFetch'] = async (problems, from, signal) =>
     (await import('./refetch/fetch.ts')).planFetch(problems, from, signal)
 

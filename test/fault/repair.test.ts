@@ -251,7 +251,28 @@ describe('a repository that is repaired', () => {
     const { steps, left } = await repair()
     assert.deepEqual(steps, [])
     assert.match(left.find(({ object }) => object === key)!.advice, /regain key add shop KEY/)
-    assert.match(left.find(({ object }) => object.startsWith('ends/'))!.advice, /copy of this repository/)
+    assert.match(left.find(({ object }) => object.startsWith('ends/'))!.advice, /regain replicate shop.*--accept-loss/)
+  })
+
+  it('gives up points that are lost only when it is told to, and then a prune goes on', async () => {
+    const request = { ...RUN, expire: [], trimLog: [], weighed: [] }
+    const [older, newer] = points as [(typeof points)[0], (typeof points)[0]]
+    for (const damage of [
+      () => flip(`ends/${older.id}`, 150),
+      () => void storage.objects.delete(`ends/${older.id}`),
+      () => void storage.objects.delete(`sessions/${older.id}`),
+    ]) {
+      storage.objects.clear()
+      for (const [name, bytes] of sound) storage.objects.set(name, bytes)
+      assert.deepEqual(await made.repository.giveUpLostPoints(RUN.signal), [], 'nothing is lost')
+      damage()
+      await repair()
+      await assert.rejects(made.repository.planPrune(request), { code: 'repository-damaged' })
+      assert.deepEqual(await made.repository.giveUpLostPoints(RUN.signal), [older.id])
+      await made.repository.prune(await made.repository.planPrune(request), RUN)
+      await assertSound(made.repository)
+      await assertRestores(made.repository, newer.id, newer.tree)
+    }
   })
 
   it('is never worse for a repair that dies at any step', async () => {

@@ -75,7 +75,10 @@ export const register: Register = (program, run) => {
     .option('--dry-run', 'say what would be done, and do nothing')
     .option('--destination <name>', 'at this destination only')
     .option('--from <destination>', 'bring what is lost from this one only; any other of the service if left out')
-    .option('--accept-loss', 'tell no more of points that were seen there and are gone, or of another repository there')
+    .option(
+      '--accept-loss',
+      'give up points that were committed and are lost, or that were seen there and are gone, or another repository there',
+    )
     .addHelpText('after', REPAIR_HELP)
     .action((service: string, options: RepairOptions) =>
       run(async (session) => {
