@@ -1,10 +1,10 @@
-import { RegainError } from '../errors.ts'
+import { isRegainError, RegainError } from '../errors.ts'
 import type { Point } from '../model.ts'
 import { mapBounded } from './bounded.ts'
-import { isDamage } from './damage.ts'
+import { isDamage, isLoss } from './damage.ts'
 import { expiredNames, saysExpired } from './expired.ts'
 import { endName, lastComponent, PREFIX, receiptName, sessionName } from './format/object-names.ts'
-import { openHashedRecord, sealRecord } from './format/records.ts'
+import { openHashedRecord, openRecord, sealRecord } from './format/records.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 const READS_AT_ONCE = 16
@@ -108,6 +108,26 @@ export async function writeReceipt(state: RepositoryState, commit: Commit, signa
     keep: true,
     ...(signal ? { signal } : {}),
   })
+}
+
+/** Puts a receipt in the place of one that is damaged, or missing; one that can be read stays as it is. Within a session. */
+export async function renewReceipt(state: RepositoryState, commit: Commit, signal: AbortSignal): Promise<void> {
+  const name = receiptName(commit.point.id)
+  try {
+    openRecord(state.keys, 'R', name, await state.storage.get(name, undefined, { signal }))
+    return
+  } catch (error) {
+    if (!isLoss(error)) throw error
+  }
+  if ((await expiredNames(state, signal)).has(commit.point.id)) return
+  try {
+    // A damaged one is no receipt, and the new one is made only if there is none.
+    await state.storage.delete(name, { signal })
+  } catch (error) {
+    if (isRegainError(error, 'storage-locked')) return
+    throw error
+  }
+  await writeReceipt(state, commit, signal)
 }
 
 /** Of all points that were ever known to be committed. */

@@ -19,6 +19,8 @@ export interface RepairFacts {
   marked: ReadonlySet<string> | null
   /** Whether no backup is under way, so that none is about to index its packs by itself. */
   isIdle: boolean
+  /** Receipts of points that count, damaged or missing. */
+  receipts: readonly string[]
   /** Pins that do not open. */
   pins: readonly string[]
   /** Clear objects that were changed or removed and that this version can write as they were. */
@@ -31,7 +33,10 @@ export interface RepairFacts {
  */
 export function planRepair(facts: RepairFacts): RepairPlan {
   const { marked } = facts
-  const ofPacks = marked === null ? [] : [indexPacks(facts, marked), removeSegments(facts), setAside(facts, marked)]
+  const ofPacks =
+    marked === null
+      ? []
+      : [indexPacks(facts, marked), removeSegments(facts), setAside(facts, marked), writeReceipts(facts)]
   const steps = [...ofPacks, removePins(facts), writeCompanions(facts)].filter((step) => step.objects.length > 0)
   const mended = new Set(steps.flatMap(({ objects }) => objects))
   const hurting = new Set(facts.problems.filter(({ hurts }) => hurts.length > 0).map(({ object }) => object))
@@ -63,6 +68,11 @@ function setAside({ damaged }: RepairFacts, marked: ReadonlySet<string>): Repair
   const why =
     'These packs are damaged. They are marked for removal, so that the next backup stores again what they held; what can be read of them still serves restores until a prune finds all of it elsewhere.'
   return { action: 'set-aside-packs', objects: packs.map(packName), why }
+}
+
+function writeReceipts({ receipts }: RepairFacts): RepairStep {
+  const why = 'Their points are there, and say what they held.'
+  return { action: 'write-receipts', objects: [...receipts], why }
 }
 
 function removePins({ pins }: RepairFacts): RepairStep {
@@ -101,7 +111,7 @@ const ADVICE: [prefix: string, advice: string][] = [
     PREFIX.sessions,
     'If its point is listed, nothing is hurt: that the object is there is all that counts. Else that point is lost; give it up with: regain repository repair SERVICE --accept-loss',
   ],
-  [PREFIX.receipts, 'If its point is listed, the next backup writes it again; else that point is lost.'],
+  [PREFIX.receipts, 'Its point is lost as well.'],
   [
     PREFIX.log,
     'Take a new backup (regain backup SERVICE): recovery from that point on needs no older log. A destination that has this log and could not be reached now mends it when this repair is made again.',

@@ -1,18 +1,20 @@
 import { createHash } from 'node:crypto'
 import { isRegainError, throwIfInterrupted } from '../errors.ts'
-import type { RepairPlan, RepairStep, VerifyOptions } from './api.ts'
+import type { RepairPlan, RepairStep, VerifyOptions, VerifyProblem } from './api.ts'
 import { listPacks, readSegments } from './chunk-index.ts'
 import { publishGeneration, readNewest } from './collector/generation.ts'
+import { readCommits, renewReceipt } from './commits.ts'
 import { isDamage } from './damage.ts'
 import { decodeClear, type RepositoryRecord } from './format/clear.ts'
 import { companions } from './format/companions.ts'
-import { lastComponent, PREFIX, REPOSITORY } from './format/object-names.ts'
+import { lastComponent, PREFIX, REPOSITORY, receiptName } from './format/object-names.ts'
 import { openRecord } from './format/records.ts'
 import { PackDirectories } from './pack-directories.ts'
 import { planRepair } from './repair-plan.ts'
 import type { RepositoryState } from './repository-state.ts'
 import { indexPacks, isAnotherAtWork } from './reusable.ts'
 import { inspect } from './verify.ts'
+import { beginSession, giveUpSession } from './write-session.ts'
 
 type Options = Pick<VerifyOptions, 'signal' | 'progress'>
 
@@ -41,6 +43,7 @@ export async function makeRepairPlan(
     damaged: [...new Set([...bad.names, ...undescribed])].filter((pack) => listed.has(pack)).sort(),
     marked: tombstones,
     isIdle: !(await isAnotherAtWork(state, '', signal)),
+    receipts: await renewableReceipts(state, report.problems, signal),
     pins: await changedPins(state, signal),
     companions: await restorableCompanions(
       state,
@@ -81,6 +84,8 @@ const STEPS: Record<RepairStep['action'], Step> = {
     await publishGeneration(state, new Set(objects.map(lastComponent)), signal)
   },
 
+  'write-receipts': async (state, objects, signal) => writeReceipts(state, new Set(objects.map(lastComponent)), signal),
+
   'remove-pins': async (state, objects, signal) => {
     const changed = await changedPins(state, signal)
     for (const name of objects) if (changed.includes(name)) await state.storage.delete(name, { signal })
@@ -110,6 +115,28 @@ async function readMarks(state: RepositoryState, signal: AbortSignal): Promise<R
   } catch (error) {
     if (!isDamage(error)) throw error
     return null
+  }
+}
+
+async function renewableReceipts(
+  state: RepositoryState,
+  problems: readonly VerifyProblem[],
+  signal: AbortSignal,
+): Promise<string[]> {
+  const hurt = new Set(problems.map(({ object }) => object).filter((object) => object.startsWith(PREFIX.receipts)))
+  if (hurt.size === 0) return []
+  const commits = await readCommits(state, { signal, damaged: () => undefined })
+  return commits.map(({ point }) => receiptName(point.id)).filter((name) => hurt.has(name))
+}
+
+/** Within a session, for the reason that `completeReceipts` gives. */
+async function writeReceipts(state: RepositoryState, ids: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
+  const session = await beginSession(state, 'repair', signal)
+  try {
+    for (const commit of await readCommits(state, { signal, damaged: () => undefined }))
+      if (ids.has(commit.point.id)) await renewReceipt(state, commit, signal)
+  } finally {
+    await giveUpSession(state, session.id, 'a repair, which has no point')
   }
 }
 

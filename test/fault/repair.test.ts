@@ -244,6 +244,16 @@ describe('a repository that is repaired', () => {
     await assertSound(made.repository)
   })
 
+  it('has the receipts of its points back', async () => {
+    const [first, second] = named('receipts/') as [string, string]
+    flip(first, storage.objects.get(first)!.length - 5)
+    storage.objects.delete(second)
+    const { steps, left } = await repair()
+    assert.deepEqual([steps.map(({ action }) => action), left], [['write-receipts'], []])
+    await assertSound(made.repository)
+    assert.deepEqual(named('sessions/').length, points.length, 'its session is cleared away')
+  })
+
   it('says what to do about what it can not mend', async () => {
     const key = named('keys/')[0]!
     flip(key, 300)

@@ -176,6 +176,7 @@ const ACTIONS: Record<AnyRepairStep['action'], (what: string) => string> = {
   'set-aside-packs': (what) => `Set ${what} aside`,
   'fetch-chunks': (what) => `Bring what is missing to ${what}`,
   'fetch-log': (what) => `Bring ${what}`,
+  'write-receipts': (what) => `Write ${what} anew`,
   'remove-pins': (what) => `Remove ${what}`,
   'write-companions': (what) => `Write ${what} anew`,
 }
@@ -186,6 +187,7 @@ const NOUNS: Record<AnyRepairStep['action'], string> = {
   'set-aside-packs': 'pack',
   'fetch-chunks': 'point',
   'fetch-log': 'log object',
+  'write-receipts': 'receipt',
   'remove-pins': 'damaged pin',
   'write-companions': 'file',
 }
