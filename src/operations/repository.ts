@@ -17,12 +17,15 @@ export interface EnsuredRepository {
 export async function initRepositories(
   application: Application,
   serviceName: string | undefined,
+  onEnsured: (repository: EnsuredRepository) => void = () => {},
 ): Promise<EnsuredRepository[]> {
   const ensured: EnsuredRepository[] = []
   for (const service of selectServices(application.config, serviceName)) {
     for (const destination of destinationsOf(application.config, service)) {
       const isNew = await ensureRepository(application, service, destination)
-      ensured.push({ service: service.name, destination: destination.name, isNew })
+      const repository = { service: service.name, destination: destination.name, isNew }
+      ensured.push(repository)
+      onEnsured(repository)
     }
   }
   return ensured

@@ -78,11 +78,7 @@ export class S3Calls {
         })
       }
       if (name === 'NotImplemented' || statusOf(error) === 501) return 'off'
-      throw s3Error(
-        error,
-        `The bucket of ${this.description} could not be asked whether it keeps versions`,
-        call.signal,
-      )
+      throw s3Error(error, `The bucket of ${this.description} could not be opened`, call.signal)
     }
   }
 

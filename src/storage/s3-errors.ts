@@ -35,7 +35,20 @@ const CODES: Record<string, ErrorCode> = {
   IncompleteBody: 'storage-unavailable',
 }
 
+const UNKNOWN_AUTHORITY =
+  "The store's certificate is of an authority that this machine does not know: name its certificate file with ca."
+
 const HINTS: Record<string, string> = {
+  ECONNREFUSED: 'Nothing answers at that address and port: check endpoint, and whether the store runs.',
+  ENOTFOUND: 'There is no such host: check endpoint.',
+  TimeoutError:
+    'The store, or something on the way to it, takes the connection and says nothing: check endpoint and network.',
+  CERT_HAS_EXPIRED: "The store's certificate has ended: its operator must renew it. (Is this machine's clock right?)",
+  ERR_TLS_CERT_ALTNAME_INVALID: "The store's certificate is for another name than that of endpoint.",
+  DEPTH_ZERO_SELF_SIGNED_CERT: UNKNOWN_AUTHORITY,
+  SELF_SIGNED_CERT_IN_CHAIN: UNKNOWN_AUTHORITY,
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: UNKNOWN_AUTHORITY,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: UNKNOWN_AUTHORITY,
   NoSuchBucket: 'The bucket is gone, or its name is misspelt. Regain never makes or removes a bucket.',
   CredentialsProviderError:
     'Give accessKeyId and secretAccessKey in the configuration (as ${NAME} or file:PATH), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.',

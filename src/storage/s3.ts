@@ -9,6 +9,9 @@ import { S3Calls } from './s3-calls.ts'
 import type { S3Config } from './s3-client.ts'
 import { VersionedS3Storage } from './s3-versioned.ts'
 
+/** For the first answer. */
+const ANSWER_MS = 30_000
+
 /**
  * A place in a bucket of S3 or a compatible store. What the driver needs of it: reads and listings that show every
  * write that was answered (Amazon's since 2020), and of a bucket without versions `If-None-Match: *` on PutObject; with
@@ -22,16 +25,16 @@ import { VersionedS3Storage } from './s3-versioned.ts'
 export async function openS3Storage(
   config: S3Config,
   ambient: Pick<Ambient, 'now'>,
-  options: CallOptions & { make?: boolean } = {},
+  { make = false, answerMs = ANSWER_MS, ...options }: CallOptions & { make?: boolean; answerMs?: number } = {},
 ): Promise<Storage> {
   if (config.endpoint !== undefined) refuseClearText(config.endpoint, `s3 ${config.bucket}`)
   const calls = new S3Calls(config)
   try {
-    const versioning = await calls.versioning(options)
+    const versioning = await answered(calls, answerMs, options)
     if (config.immutableMs !== undefined) {
       if (versioning === 'off') throw noObjectLock(calls)
       // Only where a repository is to be made: no setting that somebody changes later may stop a restore.
-      if (options.make) await checkLocking(calls, options)
+      if (make) await checkLocking(calls, options)
     }
     if (versioning === 'enabled') return new VersionedS3Storage(calls, config.immutableMs ?? null, ambient)
     return new PlainS3Storage(calls)
@@ -42,6 +45,23 @@ export async function openS3Storage(
     if (apart === null || !isRegainError(error, 'storage-denied')) throw error
     const message = `${error.message} This machine's clock ${apart} the store's.`
     throw new RegainError(error.code, message, { cause: error, ...(error.hint ? { hint: error.hint } : {}) })
+  }
+}
+
+/** Later a silent store is waited for: it may be at work. Who opens it, perhaps to restore, should hear soon that it is none. */
+async function answered(calls: S3Calls, answerMs: number, { signal }: CallOptions): Promise<'enabled' | 'off'> {
+  const silence = AbortSignal.timeout(answerMs)
+  try {
+    return await calls.versioning({ signal: signal === undefined ? silence : AbortSignal.any([signal, silence]) })
+  } catch (error) {
+    if (!silence.aborted || signal?.aborted || !isRegainError(error, 'interrupted')) throw error
+    throw new RegainError(
+      'storage-unavailable',
+      `${calls.description} has not answered for ${answerMs / 1000} seconds. Nothing was changed.`,
+      {
+        hint: 'Something takes the connection and says nothing: check endpoint and network. Committed points are not affected.',
+      },
+    )
   }
 }
 

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
+import { type AddressInfo, createServer } from 'node:net'
 import { after, before, describe, it } from 'node:test'
 import { DeleteObjectCommand, ListObjectVersionsCommand, PutObjectCommand } from '@aws-sdk/client-s3'
+import type { RegainError } from '../../src/errors.ts'
 import type { Storage } from '../../src/storage/contract.ts'
 import { withRetries } from '../../src/storage/retry.ts'
 import { openS3Storage } from '../../src/storage/s3.ts'
@@ -73,6 +76,29 @@ describe('S3', () => {
     }
     return { storage, proxy, write, remove, close }
   }
+
+  it('says soon and in plain words why a store can not be opened', async () => {
+    const silent = createServer((socket) => void socket.on('error', () => {}).unref()).listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    const { port } = silent.address() as AddressInfo
+    const at = (endpoint: string) => ({ ...s3.config('bucket'), endpoint })
+    const attempts = [
+      [openS3Storage(at('http://127.0.0.1:1'), { now: Date.now }), /ECONNREFUSED/, /Nothing answers at that address/],
+      [
+        openS3Storage(at(`http://127.0.0.1:${port}`), { now: Date.now }, { answerMs: 300 }),
+        /has not answered for 0\.3 seconds/,
+        /takes the connection and says nothing/,
+      ],
+    ] as const
+    for (const [opening, message, hint] of attempts)
+      await assert.rejects(opening, (error: RegainError) => {
+        assert.equal(error.code, 'storage-unavailable')
+        assert.match(error.message, message)
+        assert.match(error.hint, hint)
+        return true
+      })
+    silent.close()
+  })
 
   it('leaves nothing over a locked object that it could not replace', async () => {
     const Bucket = await s3.bucket('locking')

@@ -1,7 +1,7 @@
 import { formatDuration } from '../../config/duration.ts'
 import type { RekeyOutcome } from '../../operations/rekey.ts'
 import type { AnyRepairStep, RepairOutcome } from '../../operations/repair.ts'
-import type { StoreOutcome } from '../../operations/repository.ts'
+import type { EnsuredRepository, StoreOutcome } from '../../operations/repository.ts'
 import type { Register, Session } from '../cli.ts'
 import { count, formatBytes } from '../format.ts'
 import { firstExample, helpCommand } from '../program.ts'
@@ -42,10 +42,9 @@ export const register: Register = (program, run) => {
       run(async (session) => {
         const application = await session.application()
         const { initRepositories } = await import('../../operations/repository.ts')
-        const repositories = await initRepositories(application, service)
-        for (const { service: name, destination, isNew } of repositories) {
+        const tell = ({ service: name, destination, isNew }: EnsuredRepository) =>
           session.output.say(`${name} at ${destination}: ${isNew ? 'made' : 'was there already'}`)
-        }
+        const repositories = await initRepositories(application, service, tell)
         session.output.result({ operation: 'repository-init', repositories })
         return 0
       }),
