@@ -1,5 +1,5 @@
 import type { DestinationConfiguration, ServiceConfiguration } from '../config/configuration.ts'
-import { isRegainError } from '../errors.ts'
+import { isRegainError, RegainError } from '../errors.ts'
 import type { KeyProvider } from '../keys/contract.ts'
 import type { BegunRekey, RekeyReport, Repository } from '../repository/api.ts'
 import type { Application, Reporting } from './context.ts'
@@ -31,13 +31,25 @@ export async function rekeyRepositories(
     const startedMs = application.ambient.now()
     const begun = await beginUnlessBegun(application, service, destination, reporting)
     // Opened anew: in the new epoch.
-    const report = await withRepository(application, service, destination, (repository) => repository.rekey(reporting))
+    const report = await withRepository(application, service, destination, (repository) =>
+      repository.rekey(reporting).catch((error: unknown) => Promise.reject(tellHowFar(error, repository))),
+    )
     const durationMs = application.ambient.now() - startedMs
     const outcome = { service: service.name, destination: destination.name, begun, ...report, durationMs }
     onOutcome(outcome)
     outcomes.push(outcome)
   }
   return outcomes
+}
+
+/** Whoever reads of a full disk in the middle of it must hear which key opens what. */
+function tellHowFar(error: unknown, { keyEpoch }: Repository): unknown {
+  if (!isRegainError(error)) return error
+  return new RegainError(
+    error.code,
+    `${error.message} The rekey is not done: key epoch ${keyEpoch.current} is in use for everything new, and the old data key still opens what was stored before. Nothing is lost.`,
+    { hint: `${error.hint} Then give the same command again: it goes on where it stopped.`, cause: error },
+  )
 }
 
 function beginUnlessBegun(

@@ -5,9 +5,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { loadConfiguration } from '../../src/config/load.ts'
+import { isRegainError } from '../../src/errors.ts'
 import { drivers } from '../../src/main.ts'
 import { pruneRepository } from '../../src/operations/prune.ts'
+import { rekeyRepositories } from '../../src/operations/rekey.ts'
 import { withRepository } from '../../src/operations/repositories.ts'
+import { type FaultScript, withFaults } from '../../src/storage/fault.ts'
 import { type CommandResult, jsonLines, LAUNCHER, runCommand, startCommand } from '../support/command.ts'
 import { testAmbient } from '../support/repository.ts'
 
@@ -779,6 +782,32 @@ describe('keys', () => {
     const { waits } = await pruneRepository(application, service, destination, reporting)
     assert.deepEqual(waits, [])
     assert.doesNotMatch((await regain(cwd, 'points')).stderr, /rekey/)
+    assert.equal((await regain(cwd, 'verify', 'shop', '--read-data')).status, 0)
+  })
+
+  test('a rekey that fails in the middle says which key opens what, and goes on when it is given again', async () => {
+    const cwd = await protectedPlace()
+    const config = await loadConfiguration({ path: join(cwd, 'regain.yaml'), environment: {} })
+    const isPack: FaultScript = ({ operation, name }) =>
+      operation === 'put' && name.startsWith('packs/') ? { kind: 'reject-before' } : null
+    const failing = {
+      ...drivers,
+      openStorage: async (request: Parameters<typeof drivers.openStorage>[0]) =>
+        withFaults(await drivers.openStorage(request), isPack),
+    }
+    const common = { version: '0', ambient: testAmbient(), environment: {}, launcher: LAUNCHER, processId: process.pid }
+    const application = { ...common, config, drivers: failing }
+    const reporting = { signal: new AbortController().signal, progress: () => undefined, warn: () => undefined }
+    await assert.rejects(
+      rekeyRepositories(application, 'shop', undefined, reporting, () => undefined),
+      (error) => {
+        assert.ok(isRegainError(error, 'storage-unavailable'))
+        assert.match(error.message, /rekey is not done: key epoch 2 is in use.*Nothing is lost/)
+        return /same command again/.test(error.hint ?? '')
+      },
+    )
+    const { status, last } = await json(cwd, 'repository', 'rekey', 'shop')
+    assert.deepEqual([status, last.done, last.begun, last.epoch], [0, true, null, 2])
     assert.equal((await regain(cwd, 'verify', 'shop', '--read-data')).status, 0)
   })
 

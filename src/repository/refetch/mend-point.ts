@@ -15,6 +15,8 @@ const BATCH = 256
 const AT_ONCE = 8
 /** Points nearby whose unchanged files tell the ids of a lost page. */
 const NEARBY = 2
+/** Of entries that are not whole: enough to tell a person, whatever there is to tell. */
+const MAX_PATHS = 10_000
 /** Stands among the paths for the point's own listing. */
 export const LISTING = '(listing)'
 
@@ -34,7 +36,8 @@ export async function mendPoint(
     throwIfInterrupted(signal)
     mending.session.throwIfFailed()
     await mapBounded(entries, AT_ONCE, async (entry) => {
-      if (!(await mendEntry(mending, point, entry, donors))) left.add(displayPath(entry.path))
+      const isWhole = await mendEntry(mending, point, entry, donors)
+      if (!isWhole && left.size < MAX_PATHS) left.add(displayPath(entry.path))
     })
     looked(entries.length)
   }
