@@ -10,7 +10,7 @@ In postgresql.conf:
 export const register: Register = (program, run) => {
   const wal = program
     .command('wal')
-    .helpGroup('Protecting:')
+    .helpGroup('Every day:')
     .description("PostgreSQL's own commands for its log: archive_command and restore_command")
     .addHelpText('after', EXAMPLES)
     .addHelpCommand(helpCommand())

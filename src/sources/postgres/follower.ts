@@ -98,6 +98,11 @@ class FollowerRun {
     try {
       const system = await connection.queryRow('IDENTIFY_SYSTEM')
       await claimLog(this.#store, system?.systemid ?? '')
+      if (this.#url.candidates.length > 1)
+        this.#ambient.log('info', 'A server was chosen to follow the log from.', {
+          server: describeConnection(this.#config),
+          standby: facts.standby,
+        })
       const listing = await this.#store.list()
       const history = await this.#storeHistories(connection, Number(system?.timeline))
       this.#sayWhereItStands(listing, history, facts)

@@ -40,26 +40,30 @@ export async function replayedUntil(
 
 /**
  * Calls `message` with what the primary last told the standby's receiver (its end and its clock, as in a message of its own
- * stream), or `mark` with what has been replayed where that may not be read; until the signal fires or nothing can be asked
- * any more. Never rejects: without it times are known later than they could be, never wrongly.
+ * stream), or `mark` with what has been replayed where that may not be read; until the signal fires. Never rejects: while
+ * nothing can be asked, times are known later than they could be, never wrongly.
  */
 export async function watchStandbyClock(
   config: ConnectionConfig,
   signal: AbortSignal,
   heard: { message(end: Lsn, clockMs: number): void; mark(mark: LogMark): void },
 ): Promise<void> {
-  try {
-    await withSql(config, signal, async (client) => {
-      for (;;) {
-        throwIfInterrupted(signal)
-        const told = await askReceiver(client)
-        if (told !== null) heard.message(told.end, told.clockMs)
-        else heard.mark(await replayedUntil(config, signal))
-        await delay(LOOK_MS, undefined, { signal })
-      }
-    })
-  } catch {
-    // Interrupted, or the server is gone, which whoever follows its log hears by itself.
+  const pause = () => delay(LOOK_MS, undefined, { signal })
+  while (!signal.aborted) {
+    try {
+      await withSql(config, signal, async (client) => {
+        for (;;) {
+          throwIfInterrupted(signal)
+          const told = await askReceiver(client)
+          if (told !== null) heard.message(told.end, told.clockMs)
+          else heard.mark(await replayedUntil(config, signal))
+          await pause()
+        }
+      })
+    } catch {
+      // Interrupted; or the server is gone, which whoever follows its log hears by itself; or this connection alone broke.
+      await pause().catch(() => undefined)
+    }
   }
 }
 
