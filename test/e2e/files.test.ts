@@ -1,8 +1,20 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, realpathSync } from 'node:fs'
+import {
+  appendFileSync,
+  chmodSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { setXattr } from '../../src/filesystem/libc.ts'
 import type { Point } from '../../src/model.ts'
 import type { Repository } from '../../src/repository/api.ts'
 import { createRepository } from '../../src/repository/repository.ts'
@@ -58,12 +70,13 @@ describe('a folder of every oddity in a real repository', () => {
     return point
   }
 
-  async function assertRestores(point: Point, name: string): Promise<void> {
+  async function assertRestores(point: Point, name: string, inPlace = false): Promise<void> {
     const target = join(folder, name)
-    mkdirSync(target)
+    mkdirSync(target, { recursive: inPlace })
     const reader = await repository.openPoint(point.id, { signal: new AbortController().signal })
     try {
-      const summary = await source().restore(reader, everything(target), listen().options)
+      const over = inPlace ? { inPlace: { resumes: false, changing: () => undefined } } : {}
+      const summary = await source().restore(reader, { ...everything(target), ...over }, listen().options)
       assert.deepEqual(summary.missed, [])
     } finally {
       await reader.close()
@@ -81,6 +94,30 @@ describe('a folder of every oddity in a real repository', () => {
       isRoot ? [] : ['modes/unreadable'],
     )
     await assertRestores(point, 'first')
+  })
+
+  it('comes back over what became of it, attribute by attribute', async () => {
+    const target = join(folder, 'first')
+    // Every folder and file gets something that it must lose, or loses something.
+    const names = namesBelow(target).filter((name) => !name.startsWith('deep'))
+    for (const [number, name] of names.entries()) {
+      const path = join(target, name)
+      const stat = lstatSync(path, { throwIfNoEntry: false })
+      if (stat === undefined || stat.isSymbolicLink()) continue
+      if (number % 3 === 0) chmodSync(path, 0o751)
+      if (number % 3 === 1 && (stat.isFile() || stat.isDirectory())) setXattr(path, 'user.foreign', Buffer.from('x'))
+      if (number % 7 === 2 && stat.isFile()) appendFileSync(path, 'more')
+      if (number % 11 === 3 && stat.isFile()) linkSync(path, join(folder, `outside-${number}`))
+      if (stat.isDirectory() && number % 5 === 0) writeFileSync(join(path, 'foreign'), '')
+    }
+    const outside = readdirSync(folder).filter((name) => name.startsWith('outside-'))
+    const before = outside.map((name) => readFileSync(join(folder, name)).toString('base64'))
+    assert.ok(outside.length > 0)
+    await assertRestores(points[0]!, 'first', true)
+    assert.deepEqual(
+      outside.map((name) => readFileSync(join(folder, name)).toString('base64')),
+      before,
+    )
   })
 
   it('is not read a second time, and comes back the same', async () => {
@@ -123,3 +160,12 @@ describe('a folder of every oddity in a real repository', () => {
     assert.equal(report.points, points.length)
   })
 })
+
+/** Those that are text, as deep as a path can be long; symbolic links are not followed. */
+function namesBelow(directory: string, prefix = ''): string[] {
+  return readdirSync(join(directory, prefix), { withFileTypes: true }).flatMap((entry) => {
+    if (entry.name.includes('\ufffd')) return []
+    const name = join(prefix, entry.name)
+    return [name, ...(entry.isDirectory() && entry.name !== 'deep' ? namesBelow(directory, name) : [])]
+  })
+}
