@@ -71,6 +71,7 @@ class Restore {
     const chosen = choose(toc.entries, this.#target.selection)
     const load = await this.#loadOf(prepared, dumped, archives, folder, chosen)
     this.#tellLeftOut(dumped, chosen)
+    this.#tellNeeds(chosen, toc, how)
     if (how.kind === 'script') {
       await this.#script(load, how.path)
       return { ...summary, bytes: this.#bytes, files: 1, missed: [], tables: chosen.tables }
@@ -210,8 +211,6 @@ class Restore {
     // Its own definition would be refused where it is there; what is in it is restored either way.
     if (schema !== null && state.hasSchema)
       args.push(`--schema=${chosen.entries?.find((e) => e.schema !== null)?.schema ?? schema}`)
-    if (chosen.needs.length > 0)
-      this.#options.warn(`It needs of the target, and does not bring along: ${abridged(chosen.needs)}.`)
     await withClientEnvironment(config, this.#context, (environment) =>
       loadInOneTransaction({ ...load, args, environment }, config.database),
     )
@@ -330,6 +329,16 @@ class Restore {
     const { point } = this.#reader
     const now = this.#context.ambient.now
     return compareRestored({ point, database, config, isRestored, options: this.#options, now })
+  }
+
+  /** A file will be loaded later, where roles may be missing as well; of a target what it lacks is told when it is known. */
+  #tellNeeds({ entries, needs }: Chosen, toc: ArchiveToc, { kind }: How): void {
+    const owners = kind === 'script' ? (entries ?? toc.entries).map(({ owner }) => owner) : []
+    const roles = [...new Set(owners)]
+      .filter((owner) => owner !== '' && owner !== 'postgres')
+      .map((owner) => `role ${owner}`)
+    const list = [...needs, ...roles.sort()]
+    if (list.length > 0) this.#options.warn(`It needs where it is loaded, and does not bring along: ${abridged(list)}.`)
   }
 
   #tellLeftOut({ name, leftOut, leftOutCount }: DumpedDatabase, { entries }: Chosen): void {
