@@ -201,16 +201,19 @@ class Restore {
     chosen: Chosen,
     { server, config }: { server: TargetServer; config: ConnectionConfig },
   ): Promise<Missed[]> {
-    const { schema } = this.#target.selection
+    const isSchema = this.#target.selection.schema !== null
+    // As the point has it, whatever way it was written.
+    const schema = isSchema
+      ? (chosen.entries?.find((entry) => entry.schema !== null)?.schema ?? chosen.entries?.[0]?.tag ?? null)
+      : null
     const tables = (chosen.entries ?? [])
       .filter(({ kind }) => ['TABLE', 'VIEW', 'MATERIALIZED VIEW', 'FOREIGN TABLE', 'SEQUENCE'].includes(kind))
       .map((entry) => ({ oid: 0, schema: entry.schema ?? '', name: entry.tag }))
-    const parts = { database: config.database, schema, tables: schema === null ? tables : [] }
+    const parts = { database: config.database, schema, tables: isSchema ? [] : tables }
     const state = await checkTargetDatabase(config, parts, [], this.#options.signal)
     const args = await this.#argsFor(chosen.entries ?? toc.entries, server, config)
     // Its own definition would be refused where it is there; what is in it is restored either way.
-    if (schema !== null && state.hasSchema)
-      args.push(`--schema=${chosen.entries?.find((e) => e.schema !== null)?.schema ?? schema}`)
+    if (schema !== null && state.hasSchema) args.push(`--schema=${schema}`)
     await withClientEnvironment(config, this.#context, (environment) =>
       loadInOneTransaction({ ...load, args, environment }, config.database),
     )

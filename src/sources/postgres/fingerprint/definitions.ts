@@ -26,7 +26,8 @@ select pg_catalog.concat_ws(' ', 'extension', extname) from pg_catalog.pg_extens
 union all
 select pg_catalog.concat_ws(' ', 'relation', r.relkind, r.relpersistence, r.name, r.relispartition, r.relrowsecurity, r.relforcerowsecurity,
     pg_catalog.array_to_string(r.reloptions, ','),
-    (select pg_catalog.string_agg(p.name, ',' order by i.inhseqno) from pg_catalog.pg_inherits i join relation p on p.oid = i.inhparent where i.inhrelid = r.oid),
+    (select pg_catalog.string_agg(pn.nspname || '.' || pc.relname, ',' order by i.inhseqno) from pg_catalog.pg_inherits i
+       join pg_catalog.pg_class pc on pc.oid = i.inhparent join pg_catalog.pg_namespace pn on pn.oid = pc.relnamespace where i.inhrelid = r.oid),
     (select pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(a.attname), pg_catalog.format_type(a.atttypid, a.atttypmod),
         a.attnotnull, a.atthasdef, a.attidentity, a.attgenerated,
         (select collname from pg_catalog.pg_collation l where l.oid = a.attcollation and l.collname <> 'default')), ', ' order by a.attnum)

@@ -45,7 +45,8 @@ export async function readDatabase(
   // No function of a user's may stand in for one of the server's. A policy must be an error, not fewer rows.
   const timeoutMs = Math.max(1, Math.floor(request.leftMs()))
   await client.query(
-    `set local search_path = ''; set local row_security = off; set local statement_timeout = ${timeoutMs}; set local lock_timeout = ${LOCK_WAIT_MS}`,
+    // Compiling the query for the definitions takes many times as long as running it.
+    `set local search_path = ''; set local jit = off; set local row_security = off; set local statement_timeout = ${timeoutMs}; set local lock_timeout = ${LOCK_WAIT_MS}`,
   )
   const schema = await hashDefinitions(client)
   const { rows: objects } = await client.query<{ count: string }>(
