@@ -125,7 +125,7 @@ function selectDatabase(
   if (source === undefined) {
     throw new RegainError(
       'usage',
-      `--table, --schema and --database take parts of a database; ${request.target} is files. Nothing was done.`,
+      `A URL for --to, --table, --schema and --database are for databases; ${request.target} is files. Nothing was done.`,
       { hint: '--path selects files.' },
     )
   }
