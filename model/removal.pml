@@ -3,7 +3,8 @@
  * store; a process may stop for ever or wake up late anywhere, which is what interleaving means. scripts/model runs it.
  *
  * Sizes come by -D: NW writers with ATT sessions each, NC collectors with ROUNDS, NR readers, NX expiries, NL cleanings,
- * NP repacks, NM index merges, NCH chunks, MAXP pack names, MAXG generations. Session 0 is a point that is there at the start.
+ * NP repacks, NM index merges, NK losses of all generations, each with a repair, NCH chunks, MAXP pack names, MAXG generations. Session
+ * 0 is a point that is there at the start.
  * What a collector marks is left to chance, so that nothing rests on a first mark. M_… are mistakes that must be found.
  */
 #ifndef NW
@@ -33,6 +34,9 @@
 #ifndef NM
 #define NM 0
 #endif
+#ifndef NK
+#define NK 0
+#endif
 #ifndef NCH
 #define NCH 1
 #endif
@@ -43,6 +47,12 @@
 #define MAXG 3
 #endif
 #define NS (1 + NW * ATT)
+/* Of the generation that a repair makes: beyond what any collector that read a lost one can make. */
+#if NK > 0
+#define FAR (MAXG - 2)
+#else
+#define FAR MAXG
+#endif
 #define MAXI (MAXP + NM)
 #define IN(set, i) (((set) >> (i)) & 1)
 #define ALL ((1 << NCH) - 1)
@@ -54,6 +64,7 @@ byte seg[MAXI];         /* packs that a segment names */
 byte nextSegment = 1;
 byte gens = 1;          /* generations that exist */
 byte T[MAXG];           /* their tombstones */
+byte whole = 0;         /* those that mark every pack that is there when they are read */
 byte sess = 1;          /* sessions that exist */
 byte ended = 1;         /* those with an end, */
 byte commits = 1;       /* which is a commit */
@@ -111,7 +122,7 @@ start:
   if :: t != g -> d_step { sess = sess & ~(1 << s) }; goto start :: else fi;
 #endif
   if
-  :: d_step { IN(gens, g) -> t = T[g] }
+  :: d_step { IN(gens, g) -> t = T[g] }; if :: IN(whole, g) -> t = packs :: else fi
   :: d_step { !IN(gens, g) -> sess = sess & ~(1 << s) }; goto start
   fi;
 #ifdef M_WRITER_LISTS_FIRST
@@ -157,10 +168,14 @@ done:
 
 proctype Collector() {
   byte n, t, m, open, points, roots, index, listed, gone, p, round = 0;
+  bool all;
 again:
   if :: round == ROUNDS -> goto done :: else fi;
   d_step { round++; m = 0; newest(n) };
-  if :: d_step { IN(gens, n) -> t = T[n] } :: d_step { !IN(gens, n) -> skip }; goto again fi;
+  if
+  :: d_step { IN(gens, n) -> t = T[n]; all = IN(whole, n) }; if :: all -> t = packs :: else fi
+  :: d_step { !IN(gens, n) -> skip }; goto again
+  fi;
   atomic {
     listed = packs;
 #ifdef M_NOT_CARRIED
@@ -175,11 +190,15 @@ again:
     od
   };
   if
+#ifdef M_WHOLE_AS_OWN
   :: m == (t & listed) -> d_step { m = n; listed = 0 } /* nothing new: goes on as n's collector */
+#else
+  :: m == (t & listed) && !all -> d_step { m = n; listed = 0 } /* nothing new: goes on as n's collector */
+#endif
   :: else ->
-     if :: n + 1 == MAXG -> goto done :: else fi;
+     if :: n + 1 == MAXG || n + 1 == FAR -> goto done :: else fi; /* nobody comes so far */
      if
-     :: d_step { !IN(gens, n + 1) -> gens = gens | (1 << (n + 1)); T[n + 1] = m; t = m; m = n + 1; listed = 0 }
+     :: d_step { !IN(gens, n + 1) && (NK == 0 || gens != 0) -> gens = gens | (1 << (n + 1)); T[n + 1] = m; t = m; m = n + 1; listed = 0 }
      :: d_step { IN(gens, n + 1) -> skip }; goto again
      fi
   fi;
@@ -361,6 +380,26 @@ proctype Merge() {
   od
 }
 
+#if NK > 0
+/*
+ * Somebody removes every generation, or hides it. (A collector that was about to make one may then take the number of one that is
+ * lost, until there is another: no repair that comes later helps against that, so it is left out.)
+ */
+proctype Loss() {
+  d_step { gens = 0 }
+}
+
+/* Puts one that nobody can be ahead of, and by which nothing may be reused. */
+proctype Repair() {
+  d_step { gens == 0 -> skip };
+#ifdef M_REPAIR_EMPTY
+  d_step { if :: !IN(gens, FAR) -> gens = gens | (1 << FAR) :: else fi }
+#else
+  d_step { if :: !IN(gens, FAR) -> gens = gens | (1 << FAR); whole = whole | (1 << FAR) :: else fi }
+#endif
+}
+#endif
+
 init {
   byte k;
   atomic {
@@ -371,6 +410,10 @@ init {
     k = 0; do :: k < NL -> run Cleaning(); k++ :: else -> break od;
     k = 0; do :: k < NP -> run Repack(); k++ :: else -> break od;
     k = 0; do :: k < NM -> run Merge(); k++ :: else -> break od;
+#if NK > 0
+    k = 0; do :: k < NK -> run Loss(); k++ :: else -> break od;
+    k = 0; do :: k < NK -> run Repair(); k++ :: else -> break od;
+#endif
 #if NR > 0
     k = 0; do :: k < NR -> run Reader(k); k++ :: else -> break od;
 #endif
