@@ -339,7 +339,14 @@ export interface RepairPlan {
 }
 
 export interface RepairStep {
-  action: 'index-packs' | 'remove-segments' | 'set-aside-packs' | 'write-receipts' | 'remove-pins' | 'write-companions'
+  action:
+    | 'index-packs'
+    | 'remove-segments'
+    | 'set-aside-packs'
+    | 'mark-all-packs'
+    | 'write-receipts'
+    | 'remove-pins'
+    | 'write-companions'
   /** Names of the objects in storage that it is about. */
   objects: string[]
   why: string

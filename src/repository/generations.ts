@@ -1,4 +1,6 @@
 import { isRegainError, RegainError } from '../errors.ts'
+import { listPacks } from './chunk-index.ts'
+import { isLoss } from './damage.ts'
 import { generationName, lastComponent, PREFIX } from './format/object-names.ts'
 import { openRecord, sealRecord } from './format/records.ts'
 import type { RepositoryState } from './repository-state.ts'
@@ -24,10 +26,18 @@ export async function newestGeneration(state: RepositoryState, signal: AbortSign
     throw new RegainError(
       'repository-damaged',
       'The repository has no generation object: it was removed. No backup can be written safely.',
+      { hint: 'Mend it, while no prune runs anywhere, with: regain repository repair' },
     )
   // Whoever made the repository died before its first generation.
   await createFirstGeneration(state)
   return 0
+}
+
+export interface Tombstones {
+  /** Hex names of packs. */
+  packs: Set<string>
+  /** They are all that were there as this was read: another who reads it may get more. */
+  isAll: boolean
 }
 
 /** Null: the generation has been retired meanwhile. */
@@ -36,10 +46,22 @@ export async function readTombstones(
   generation: number,
   signal: AbortSignal,
 ): Promise<Set<string> | null> {
+  return (await readGeneration(state, generation, signal))?.packs ?? null
+}
+
+/** Null: the generation has been retired meanwhile. */
+export async function readGeneration(
+  state: RepositoryState,
+  generation: number,
+  signal: AbortSignal,
+): Promise<Tombstones | null> {
   const name = generationName(generation)
   try {
     const sealed = await state.storage.get(name, undefined, { signal })
-    return new Set(openRecord(state.keys, 'G', name, sealed).tombstones)
+    const { tombstones, all } = openRecord(state.keys, 'G', name, sealed)
+    // Listed after it was read: what comes later was in no generation that was lost.
+    if (all) return { packs: new Set((await listPacks(state, signal)).keys()), isAll: true }
+    return { packs: new Set(tombstones), isAll: false }
   } catch (error) {
     if (isRegainError(error, 'storage-not-found')) return null
     throw error
@@ -61,6 +83,39 @@ export async function createGeneration(
     { generation, tombstones: [...tombstones] },
     state.ambient.randomBytes(32),
   )
+  return state.storage.create(name, sealed, { signal, fromReserve: true })
+}
+
+/** Of lost ones nobody knows the numbers: further than any collector gets that had read one of them. */
+const BEYOND = 1_000_000_000
+
+/**
+ * The number of a generation that no lost one, and none that a collector of a lost one still makes, comes after: sessions name those
+ * that there were, and each prune adds one.
+ */
+export async function numberBeyond(state: RepositoryState, signal: AbortSignal): Promise<number> {
+  let known = (await listNewest(state, signal)) ?? 0
+  const names: string[] = []
+  for await (const { name } of state.storage.list(PREFIX.sessions, { signal })) names.push(name)
+  for (const name of names)
+    try {
+      const sealed = await state.storage.get(name, undefined, { signal })
+      known = Math.max(known, openRecord(state.keys, 'S', name, sealed).generation)
+    } catch (error) {
+      if (!isLoss(error)) throw error
+    }
+  return known + BEYOND
+}
+
+/** Marks every pack that there is; docs/format.md, Collectors. False: there is one of this number already. */
+export async function createGenerationOfAll(
+  state: RepositoryState,
+  generation: number,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const name = generationName(generation)
+  const record = { generation, tombstones: [], all: true as const }
+  const sealed = sealRecord(state.keys, 'G', name, record, state.ambient.randomBytes(32))
   return state.storage.create(name, sealed, { signal, fromReserve: true })
 }
 

@@ -3,7 +3,7 @@ import type { LogRange, StartPoint, Unneeded } from './api.ts'
 import { mapBounded } from './bounded.ts'
 import { readCommits } from './commits.ts'
 import { lastComponent, PREFIX, REPOSITORY, sessionName } from './format/object-names.ts'
-import { newestGeneration, readTombstones } from './generations.ts'
+import { newestGeneration, readGeneration } from './generations.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 /**
@@ -77,7 +77,9 @@ async function unneededBy(state: RepositoryState, { unneeded }: Pick<StartPoint,
 
 /** repository.json last: that it is extended says that all else is. Whoever dies before it leaves the work to the next. */
 async function extendAll(state: RepositoryState, { points: given, log }: Unneeded, signal: AbortSignal): Promise<void> {
-  const tombstones = (await readTombstones(state, await newestGeneration(state, signal), signal)) ?? new Set()
+  const generation = await readGeneration(state, await newestGeneration(state, signal), signal)
+  // Where all are marked, that says nothing about which will go.
+  const tombstones = generation === null || generation.isAll ? new Set<string>() : generation.packs
   const commits = await readCommits(state, { signal, damaged: () => undefined })
   const unneeded = new Set(given)
   const points = new Set(commits.map(({ point }) => point.id).filter((id) => !unneeded.has(id)))

@@ -15,7 +15,7 @@ export interface RepairFacts {
   undescribed: readonly string[]
   /** Packs that are there and hurt. */
   damaged: readonly string[]
-  /** Packs that are marked for removal already; null if that is lost, and then nothing about packs may be changed. */
+  /** Packs that are marked for removal already; null if that is lost, and then nothing else about packs is changed this time. */
   marked: ReadonlySet<string> | null
   /** Whether no backup is under way, so that none is about to index its packs by itself. */
   isIdle: boolean
@@ -35,7 +35,7 @@ export function planRepair(facts: RepairFacts): RepairPlan {
   const { marked } = facts
   const ofPacks =
     marked === null
-      ? []
+      ? [markAll()]
       : [indexPacks(facts, marked), removeSegments(facts), setAside(facts, marked), writeReceipts(facts)]
   const steps = [...ofPacks, removePins(facts), writeCompanions(facts)].filter((step) => step.objects.length > 0)
   const mended = new Set(steps.flatMap(({ objects }) => objects))
@@ -44,6 +44,7 @@ export function planRepair(facts: RepairFacts): RepairPlan {
     // Told once, with what it hurts.
     if (hurts.length === 0 && hurting.has(object)) return false
     if (hurts.length > 0) return true
+    if (marked === null && object.startsWith(PREFIX.generations)) return false
     return object === 'the index' ? facts.needed.size === 0 : !mended.has(object)
   })
   return { steps, left: left.map((problem) => ({ ...problem, advice: adviceFor(problem, facts) })) }
@@ -51,7 +52,11 @@ export function planRepair(facts: RepairFacts): RepairPlan {
 
 function indexPacks(facts: RepairFacts, marked: ReadonlySet<string>): RepairStep {
   const isAll = facts.isIdle || facts.changedSegments.length > 0
-  const packs = facts.uncovered.filter((pack) => !marked.has(pack) && (isAll || facts.needed.has(pack)))
+  const damaged = new Set(facts.damaged)
+  // What is marked is indexed as well if points need it: without that no prune can tell that it is there.
+  const packs = facts.uncovered.filter((pack) =>
+    marked.has(pack) ? facts.needed.has(pack) && !damaged.has(pack) : isAll || facts.needed.has(pack),
+  )
   const why = 'No readable index segment names these packs: a new one is written from what they say of themselves.'
   return { action: 'index-packs', objects: packs.map(packName), why }
 }
@@ -61,6 +66,12 @@ function removeSegments({ changedSegments, undescribed, problems }: RepairFacts)
   // What such a segment still says, in bytes that were not hurt, may be the last word on what these packs hold.
   const mayTell = undescribed.length > 0 && problems.some(({ hurts }) => hurts.length > 0)
   return { action: 'remove-segments', objects: mayTell ? [] : [...changedSegments], why }
+}
+
+function markAll(): RepairStep {
+  const why =
+    'What earlier prunes marked for removal is lost. So all packs count as marked: backups store again what they need, once, and prunes write anew what else is needed, a part each time. Restores are not affected. Then plan the repair again, for whatever else is hurt.'
+  return { action: 'mark-all-packs', objects: [PREFIX.generations], why }
 }
 
 function setAside({ damaged }: RepairFacts, marked: ReadonlySet<string>): RepairStep {
@@ -116,5 +127,4 @@ const ADVICE: [prefix: string, advice: string][] = [
     PREFIX.log,
     'Take a new backup (regain backup SERVICE): recovery from that point on needs no older log. A destination that has this log and could not be reached now mends it when this repair is made again.',
   ],
-  [PREFIX.generations, 'No backup can be written safely here: take new ones at another destination.'],
 ]

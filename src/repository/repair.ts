@@ -9,6 +9,7 @@ import { decodeClear, type RepositoryRecord } from './format/clear.ts'
 import { companions } from './format/companions.ts'
 import { lastComponent, PREFIX, REPOSITORY, receiptName } from './format/object-names.ts'
 import { openRecord } from './format/records.ts'
+import { createGenerationOfAll, numberBeyond, retireGenerations } from './generations.ts'
 import { PackDirectories } from './pack-directories.ts'
 import { planRepair } from './repair-plan.ts'
 import type { RepositoryState } from './repository-state.ts'
@@ -85,6 +86,13 @@ const STEPS: Record<RepairStep['action'], Step> = {
   },
 
   'write-receipts': async (state, objects, signal) => writeReceipts(state, new Set(objects.map(lastComponent)), signal),
+
+  // Nobody can tell any more what was about to be removed, so all of it counts as that. Once more: it may be readable after all.
+  'mark-all-packs': async (state, _objects, signal) => {
+    if ((await readMarks(state, signal)) !== null) return
+    const number = await numberBeyond(state, signal)
+    if (await createGenerationOfAll(state, number, signal)) await retireGenerations(state, number, signal)
+  },
 
   'remove-pins': async (state, objects, signal) => {
     const changed = await changedPins(state, signal)

@@ -227,14 +227,34 @@ describe('a repository that is repaired', () => {
     await assertSound(made.repository)
   })
 
-  it('changes nothing about packs where the newest generation is lost, and says so', async () => {
-    flip(largestPack(), 1_000_000)
-    for (const name of named('generations/')) storage.objects.delete(name)
-    const { steps, left } = await plan()
-    assert.deepEqual(steps, [])
-    assert.match(left.find(({ object }) => object === 'generations/')!.advice, /take new ones at another destination/)
-    assert.ok(left.some(({ object }) => object === largestPack()))
-  })
+  for (const loss of ['removed', 'damaged', 'removed, and the index with it'])
+    it(`takes backups and prunes again after its newest generation was ${loss}`, async () => {
+      for (const name of named('generations/'))
+        if (loss === 'damaged') flip(name, 100)
+        else storage.objects.delete(name)
+      if (loss.includes('index')) for (const name of named('index/')) storage.objects.delete(name)
+      await assert.rejects(backUp(made.repository, tree), { code: 'repository-damaged' })
+      const { steps } = await plan()
+      assert.deepEqual(
+        steps.map(({ action }) => action),
+        ['mark-all-packs'],
+      )
+      await repair()
+      await repair()
+      await assertSound(made.repository)
+      // Nothing that was there may be reused: somebody may still be about to remove it.
+      const { point } = await backUp(made.repository, tree)
+      assert.ok(point.bytes.new >= point.bytes.source)
+      for (let round = 0; round < 3; round++) {
+        const weighed = (await made.repository.points()).map(({ id }) => id)
+        const planned = await made.repository.planPrune({ ...RUN, expire: [], trimLog: [], weighed })
+        await made.repository.prune(planned, RUN)
+      }
+      for (const { id, tree } of points) await assertRestores(made.repository, id, tree)
+      await assertRestores(made.repository, point.id, readTree(tree))
+      await assertSound(made.repository)
+      assert.equal((await backUp(made.repository, tree)).point.bytes.new < point.bytes.new, true)
+    })
 
   it('has its own programs back', async () => {
     flip('recover.py', 100)

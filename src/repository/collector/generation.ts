@@ -1,6 +1,6 @@
 import { RegainError, throwIfInterrupted } from '../../errors.ts'
 import { listPacks } from '../chunk-index.ts'
-import { createGeneration, newestGeneration, readTombstones } from '../generations.ts'
+import { createGeneration, newestGeneration, readGeneration } from '../generations.ts'
 import type { RepositoryState } from '../repository-state.ts'
 
 const MAX_STARTS = 20
@@ -10,6 +10,8 @@ export interface Generation {
   number: number
   /** Hex names of packs. */
   tombstones: ReadonlySet<string>
+  /** As read, while another may have read more: nobody goes on as this one's own collector. */
+  isAll: boolean
 }
 
 /** The newest, read before the packs of the next one are listed. */
@@ -17,8 +19,8 @@ export async function readNewest(state: RepositoryState, signal: AbortSignal): P
   for (let start = 0; start < MAX_STARTS; start++) {
     throwIfInterrupted(signal)
     const number = await newestGeneration(state, signal)
-    const tombstones = await readTombstones(state, number, signal)
-    if (tombstones) return { number, tombstones }
+    const read = await readGeneration(state, number, signal)
+    if (read) return { number, tombstones: read.packs, isAll: read.isAll }
   }
   throw overtaken()
 }
@@ -38,12 +40,12 @@ export async function publishGeneration(
     const listed = await listPacks(state, signal)
     const carried = [...newest.tombstones].filter((name) => listed.has(name))
     const fresh = [...wanted].filter((name) => listed.has(name) && !newest.tombstones.has(name))
-    if (fresh.length === 0) return newest
+    if (fresh.length === 0 && !newest.isAll) return newest
     const number = newest.number + 1
     const tombstones = [...carried, ...fresh].sort()
     if (!(await createGeneration(state, number, tombstones, signal))) continue
     if ((await newestGeneration(state, signal)) !== number) return null
-    return { number, tombstones: new Set(tombstones) }
+    return { number, tombstones: new Set(tombstones), isAll: false }
   }
   throw overtaken()
 }

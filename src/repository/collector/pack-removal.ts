@@ -49,7 +49,7 @@ export class PackRemoval {
     if (await this.isHeldUp()) return
     const newest = await readNewest(state, signal)
     const open = await openSessions(state, signal)
-    if (open.every(({ generation }) => generation >= newest.number)) await this.remove(newest)
+    if (!newest.isAll && open.every(({ generation }) => generation >= newest.number)) await this.remove(newest)
   }
 
   /** `isFull`: then little is written anew at a time. */
@@ -68,7 +68,7 @@ export class PackRemoval {
       // Those that began since the newest generation use nothing of it: what it marks can go now, all else is marked.
       const newest = await readNewest(state, signal)
       const since = await openSessions(state, signal)
-      if (since.every(({ generation }) => generation >= newest.number)) await this.remove(newest)
+      if (!newest.isAll && since.every(({ generation }) => generation >= newest.number)) await this.remove(newest)
       for (const { name, why } of this.plan.packs.remove) if (why === 'unindexed') wanted.delete(name)
     }
     await this.markAndRemove(wanted)

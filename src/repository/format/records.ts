@@ -69,6 +69,8 @@ export interface GenerationRecord {
   generation: number
   /** Hex names of packs marked for removal: no writer may reuse what is in them. */
   tombstones: string[]
+  /** Of a repair, where the one before was lost: every pack that is there when this is read is marked. */
+  all?: true
 }
 
 export interface RecordKinds {
