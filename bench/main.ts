@@ -6,6 +6,7 @@ import { filesAgain, filesFirst } from './rows/files-backup.ts'
 import { filesRestore, verify } from './rows/files-restore.ts'
 import { pgFull, pgIncremental, pgLog, pgRestore } from './rows/postgres.ts'
 import { pgLoad } from './rows/postgres-load.ts'
+import { filesMany, scale } from './rows/scale.ts'
 import { start } from './rows/start.ts'
 
 /**
@@ -16,7 +17,9 @@ const ROWS: Record<string, (setting: Setting) => Promise<Contest[]>> = {
   'files-first': filesFirst,
   'files-again': filesAgain,
   'files-restore': filesRestore,
+  'files-many': filesMany,
   verify,
+  scale,
   'pg-full': pgFull,
   'pg-incremental': pgIncremental,
   'pg-restore': pgRestore,
