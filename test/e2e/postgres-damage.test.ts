@@ -113,6 +113,21 @@ test('a store that is full or away in mid-backup: the server is unharmed and fre
   assert.equal((await readRows(copy)).length, 20)
 })
 
+test('another cluster under the same source is refused, and nothing of it is stored', async (t) => {
+  const postgres = await startPostgres(t, { major: 16 })
+  const other = await startPostgres(t, { major: 16 })
+  const protection = await protect(t)
+  const point = await protection.takePoint(postgres)
+  const objects = async () => (await Array.fromAsync(protection.storage.list('packs/'))).length
+  const before = await objects()
+  await assert.rejects(protection.takePoint(other), { code: 'log-conflict', message: /another cluster/ })
+  assert.equal(await objects(), before)
+  assert.deepEqual(
+    (await protection.repository.points()).map(({ id }) => id),
+    [point.id],
+  )
+})
+
 /** Nobody is sent anything any more: the server ends its backups with their connections. */
 async function untilFree(postgres: TestPostgres): Promise<void> {
   for (;;) {
