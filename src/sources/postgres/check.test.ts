@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { startPostgres, type TestPostgres } from '../../../test/support/postgres.ts'
+import { startPostgres, startStandby, type TestPostgres } from '../../../test/support/postgres.ts'
 import type { Finding } from '../../model.ts'
 import { checkPostgres } from './check.ts'
 import { parseServerUrl } from './connection-url.ts'
@@ -49,6 +49,24 @@ test('slots of sources that are gone are named, with what they keep', async (t) 
     found.map(({ fix }) => fix?.replace(/^.*: /, '')),
     ["SELECT pg_drop_replication_slot('regain_gone');"],
   )
+})
+
+test('a standby that would not let the follower in after a failover is found before there is one', async (t) => {
+  const primary = await startPostgres(t, { major: 16 })
+  const standby = await startStandby(t, primary)
+  await writeFile(join(standby.directory, 'pg_hba.conf'), 'host all all 127.0.0.1/32 trust\n')
+  await standby.query('select pg_reload_conf()')
+  await standby.start()
+  const hosts = [primary, standby].map((server) => `127.0.0.1:${server.server().port}`)
+  const found = await findingsOf(t, `postgres://postgres@${hosts.join(',')},127.0.0.1:1/?target_session_attrs=primary`)
+  const said = found.filter(({ code }) => code === 'host')
+  assert.deepEqual(
+    said.map(({ severity }) => severity),
+    ['ok', 'warning', 'warning'],
+  )
+  assert.match(said[1]?.message ?? '', /is a standby, and its log could not be followed now: .*pg_hba/)
+  assert.match(said[1]?.fix ?? '', /host replication postgres/)
+  assert.match(said[2]?.message ?? '', /could not take over now: nothing answers there/)
 })
 
 test('a role of its own with only REPLICATION can do everything that is needed', async (t) => {

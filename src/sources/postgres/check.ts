@@ -36,7 +36,7 @@ export async function checkPostgres(request: CheckRequest): Promise<Finding[]> {
       'connection',
       `${describeConnection(config)} answers: PostgreSQL ${facts.version}${facts.standby ? ', a standby' : ''}.`,
     ),
-    ...(await checkHosts(url, config, signal)),
+    ...(await checkHosts(url, config, signal, (host) => checkReplication(host, signal))),
     ...checkStandby(request, config, facts),
     checkTransport(config, settings),
     await checkReplication(config, signal),
