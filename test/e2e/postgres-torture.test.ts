@@ -46,7 +46,7 @@ test('kills at random moments lose no acknowledged transaction, and every past m
     settings: { ...(MAJOR >= 17 ? { summarize_wal: 'on' } : {}), max_wal_size: '128MB' },
   })
   const place = await makePlace(t, postgres)
-  const workload = await prepareWorkload(postgres, WRITERS, random)
+  const workload = await prepareWorkload(postgres, WRITERS, seededNumbers(`writers ${seed}`))
   await workload.start()
   t.after(() => workload.stop().catch(() => undefined))
   await succeed(place, 'backup', 'shop', '--full')
