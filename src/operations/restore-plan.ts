@@ -246,23 +246,30 @@ async function startAt(
   )
 }
 
-/** What the point does not have is removed: of all things, that must not be the backups. */
+/** What the point does not have is removed: of all things, that must not be the backups, nor a part of them. */
 async function refuseOwnFolders({ config }: Application, root: string): Promise<void> {
   const own = [
+    config.path,
     config.state,
     ...Object.values(config.destinations).flatMap((place) => (place.type === 'local' ? [place.path] : [])),
     ...Object.values(config.keys).flatMap((key) => (key.type === 'file' ? [key.path] : [])),
   ]
   const real = (path: string): Promise<string> => realpath(path).catch(() => path)
   const folder = await real(root)
-  const places = await Promise.all(own.map(real))
-  const inside = places.find((path) => path === folder || path.startsWith(folder === '/' ? '/' : `${folder}/`))
-  if (inside === undefined) return
-  throw new RegainError(
-    'precondition-failed',
-    `${root} holds ${inside}, which is Regain's own: nothing is written over such a directory. Nothing was changed.`,
-    { hint: 'Restore into a new directory, or name one further down that holds only the data.' },
-  )
+  for (const path of own) {
+    const place = await real(path)
+    const isHeld = isWithin(place, folder)
+    if (!isHeld && !isWithin(folder, place)) continue
+    throw new RegainError(
+      'precondition-failed',
+      `${root} ${isHeld ? 'holds' : 'lies in'} ${path}, which is Regain's own: nothing is written over such a directory. Nothing was changed.`,
+      { hint: `Restore into a new directory${isHeld ? ', or name one further down that holds only the data' : ''}.` },
+    )
+  }
+}
+
+function isWithin(path: string, folder: string): boolean {
+  return path === folder || path.startsWith(folder === '/' ? '/' : `${folder}/`)
 }
 
 async function holdsAnything(directory: string): Promise<boolean> {

@@ -143,6 +143,11 @@ test('over what is there only what the source would hold is put right: what it l
   await assert.rejects(planRestore(application, request, reporting), (error) =>
     isRegainError(error, 'precondition-failed'),
   )
+  // What a repository holds is as little to be written over as a directory that holds it.
+  const packs = join(home, 'backups/over/packs')
+  await assert.rejects(planRestore(application, { ...request, to: packs }, reporting), (error) =>
+    isRegainError(error, 'precondition-failed'),
+  )
 
   await writeFile(join(data, 'sub/changed'), 'changed by mistake')
   await rm(join(data, 'sub/lost'))
