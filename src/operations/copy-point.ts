@@ -1,7 +1,7 @@
 import { isRegainError } from '../errors.ts'
 import { type Ambient, type Entry, originOf, type Point } from '../model.ts'
 import type { OpenPoint, PointSession, Repository, StartPoint } from '../repository/api.ts'
-import { Walk } from '../repository/repository.ts'
+import { isCutIntoPages, Walk } from '../repository/repository.ts'
 import type { Reporting } from './context.ts'
 import { commitOrDiscard } from './sessions.ts'
 
@@ -140,7 +140,7 @@ async function copyEntries(
   const wants = (entry: Entry) => hasContent(entry) && !reuse.has(entry)
   for await (const { entry, bytes } of original.contents(entries, wants)) {
     if (bytes !== null) {
-      stream ??= await session.addStream(withoutChunks(entry), chunkingOf(point))
+      stream ??= await session.addStream(withoutChunks(entry), chunkingOf(point, entry))
       await stream.write(bytes)
       bytesDone += bytes.length
       continue
@@ -158,7 +158,7 @@ async function copyEntries(
 /** Its chunks may be marked for removal there: then it is read after all. */
 async function addAlike(original: OpenPoint, entry: Entry, copy: Entry, session: PointSession): Promise<void> {
   if (await session.addUnchanged(withoutContent(entry), copy)) return
-  const stream = await session.addStream(withoutChunks(entry), chunkingOf(original.point))
+  const stream = await session.addStream(withoutChunks(entry), chunkingOf(original.point, entry))
   for await (const { bytes } of original.contents(one(entry), () => true)) if (bytes !== null) await stream.write(bytes)
   await stream.end()
 }
@@ -167,9 +167,9 @@ async function* one(entry: Entry): AsyncGenerator<Entry, void, undefined> {
   yield entry
 }
 
-/** As the source's driver has it (src/sources/contract.ts, addStream). */
-function chunkingOf({ sourceType }: Point): 'pages' | 'content' | 'dump' {
-  if (sourceType === 'postgres') return 'pages'
+/** As the source's driver had it (src/sources/contract.ts, addStream). */
+function chunkingOf({ sourceType }: Point, entry: Entry): 'pages' | 'content' | 'dump' {
+  if (sourceType === 'postgres') return isCutIntoPages(entry) ? 'pages' : 'content'
   return sourceType === 'postgres-dump' ? 'dump' : 'content'
 }
 

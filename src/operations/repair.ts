@@ -119,7 +119,7 @@ export async function mend(
       fetchFrom(repository, { ...other, repository: from }, done, isDryRun, reporting, onSteps),
     )
   }
-  if (!isDryRun && done.fetched.length > 0) await removeUselessSegments(repository, done, reporting, onSteps)
+  if (!isDryRun && done.fetched.length > 0) await tidyIndex(repository, done, reporting, onSteps)
   return done
 }
 
@@ -150,20 +150,25 @@ async function fetchFrom(
   done.fetched.push({ from: other.name, ...fetched })
 }
 
-/** A damaged one was kept as the last word on packs that nothing else described: where no point misses anything, it is of no use. */
-async function removeUselessSegments(
+/**
+ * What only shows once the points can be read again: packs that a repair which was cut short had stored and not indexed. And a damaged
+ * segment was kept as the last word on packs that nothing else described: where no point misses anything, it is of no use.
+ */
+async function tidyIndex(
   repository: Repository,
   done: Mended,
   { signal, progress }: Pick<Reporting, 'signal' | 'progress'>,
   onSteps: (steps: readonly AnyRepairStep[]) => void,
 ): Promise<void> {
-  if (!done.left.some(({ object }) => object.startsWith('index/'))) return
-  if (done.left.some(({ hurts }) => hurts.length > 0)) return
   const again: RepairPlan = await repository.planRepair({ readData: false, signal, progress })
-  const steps = again.steps.filter(({ action }) => action === 'remove-segments')
+  const isWhole = done.left.every(({ hurts }) => hurts.length === 0)
+  const steps = again.steps.filter(
+    ({ action }) => action === 'index-packs' || (isWhole && action === 'remove-segments'),
+  )
+  if (steps.length === 0) return
   onSteps(steps)
   await repository.repair({ steps, left: [] }, { signal, progress })
-  const gone = new Set(steps.flatMap(({ objects }) => objects))
+  const gone = new Set(steps.flatMap(({ action, objects }) => (action === 'remove-segments' ? objects : [])))
   done.steps.push(...steps)
   done.left = done.left.filter(({ object }) => !gone.has(object))
 }

@@ -24,6 +24,7 @@ const DATA = [PREFIX.generations, PREFIX.ends, PREFIX.sessions, PREFIX.packs, PR
 const MAX_THREADS = 8
 const MIN_PREFIX_DIGITS = 4
 
+export { isCutIntoPages } from './page-chunks.ts'
 export { tellsDestroyed } from './unwrap.ts'
 export { Walk } from './walk.ts'
 

@@ -265,6 +265,14 @@ describe('a repository that lost something which another one holds', () => {
     const stream = await session.addStream({ path: 'base', type: 'file', size: pages.length, ...about }, 'pages')
     await stream.write(pages)
     await stream.end()
+    // What is no relation is cut by its content, in the same point.
+    const manifest = someBytes('manifest', 900_000)
+    const other = await session.addStream(
+      { path: 'manifest', type: 'file', size: manifest.length, ...about },
+      'content',
+    )
+    await other.write(manifest)
+    await other.end()
     const point = await session.commit({
       kind: 'full',
       root: '/',

@@ -4,6 +4,7 @@ import { LIST_IDS } from '../content-queue.ts'
 import { chunkId, ID_BYTES } from '../format/domain-keys.ts'
 import { contentBytes } from '../listing-reader.ts'
 import type { PackSession } from '../pack-session.ts'
+import { isCutIntoPages } from '../page-chunks.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import type { Cutter, Cutting } from './cut.ts'
 import { type Donor, type Donors, lossAsNull } from './donors.ts'
@@ -162,10 +163,16 @@ export function listsOf(ids: Buffer): Buffer[] {
 }
 
 /** A copy was streamed from another repository, an original was read by itself; either may hold parts of the other. */
-export function cuttingsOf({ sourceType, origin }: Point): Cutting[] {
-  if (sourceType === 'postgres') return ['pages']
+function cuttingsOf({ sourceType, origin }: Point): Cutting[] {
+  if (sourceType === 'postgres') return ['pages', 'stream']
   if (sourceType === 'postgres-dump') return ['dump', 'file']
   return origin === undefined ? ['file', 'stream'] : ['stream', 'file']
+}
+
+/** The likeliest, where no ids are left that could tell. A copy is cut as its original is. */
+export function cuttingOf(point: Point, theirs: Entry): Cutting {
+  if (point.sourceType === 'postgres') return isCutIntoPages(theirs) ? 'pages' : 'stream'
+  return (cuttingsOf(point) as [Cutting])[0]
 }
 
 function idAt(ids: Buffer, i: number): Buffer {

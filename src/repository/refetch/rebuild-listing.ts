@@ -5,7 +5,7 @@ import { isLoss } from '../damage.ts'
 import { chunkId, ID_BYTES } from '../format/domain-keys.ts'
 import { decodePage, type Page } from '../format/listing-page.ts'
 import { Walk } from '../walk.ts'
-import { bringBack, cuttingsOf, idsOfContent, listsOf, type Mending } from './mend-entry.ts'
+import { bringBack, cuttingOf, idsOfContent, listsOf, type Mending } from './mend-entry.ts'
 
 /**
  * The entries of a point of which pages are lost, as they were here. What the other repository's copy holds of them is the
@@ -56,8 +56,7 @@ async function withOwnIds(
   if (chunks === undefined && chunkLists === undefined) return described
   if (alike?.chunks !== undefined) return { ...described, chunks: alike.chunks }
   if (alike?.chunkLists !== undefined) return { ...described, chunkLists: alike.chunkLists }
-  const [cutting] = cuttingsOf(point) as ['file']
-  const ids = await idsOfContent(mending, theirs, cutting, { point: copy, entry: theirs })
+  const ids = await idsOfContent(mending, theirs, cuttingOf(point, theirs), { point: copy, entry: theirs })
   if (ids.length <= INLINE_CHUNKS * ID_BYTES) return { ...described, chunks: ids.toString('base64') }
   const lists: Buffer[] = []
   for (const list of listsOf(ids)) {
