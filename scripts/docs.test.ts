@@ -28,3 +28,19 @@ test('links between the documents lead to files', () => {
   }
   assert.deepEqual(broken, [])
 })
+
+test('every decision has a number of its own, in its title as well, and stands in their list', () => {
+  const folder = join(ROOT, 'docs/decisions')
+  const list = readFileSync(join(folder, 'README.md'), 'utf8')
+  const expected = globSync('0*.md', { cwd: folder })
+    .sort()
+    .map((file, i) => {
+      const title = /^# (\d+)\. (.+)$/m.exec(readFileSync(join(folder, file), 'utf8'))
+      assert.deepEqual([Number(file.slice(0, 4)), Number(title?.[1])], [i + 1, i + 1], file)
+      return `- [${file.slice(0, 4)}](${file}) ${title?.[2]}`
+    })
+  assert.deepEqual(
+    list.split('\n').filter((line) => line.startsWith('- ')),
+    expected,
+  )
+})

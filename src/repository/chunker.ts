@@ -13,7 +13,7 @@ export interface ChunkSizes {
 
 /** Files: measured in docs/decisions/0003. */
 export const FILE_CHUNKS: ChunkSizes = { minBytes: 256 * 1024, normalBytes: 1024 * 1024, maxBytes: 4 * 1024 * 1024 }
-/** Logical dumps: rows that change lie scattered, and one of them should cost little (docs/decisions/0029). */
+/** Logical dumps: rows that change lie scattered, and one of them should cost little (docs/decisions/0034). */
 export const DUMP_CHUNKS: ChunkSizes = { minBytes: 32 * 1024, normalBytes: 128 * 1024, maxBytes: 512 * 1024 }
 /** Physical database files change page by page, in place: fixed, page-aligned pieces. */
 export const PAGE_CHUNK_BYTES = 128 * 1024
