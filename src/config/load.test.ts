@@ -66,6 +66,7 @@ test('a small configuration: paths absolute, defaults filled in, references reso
     log: 'continuous',
     fingerprint: true,
     tailMs: 5000,
+    slotLimit: 'auto',
   })
 })
 
