@@ -53,8 +53,8 @@ export const RULES: readonly Rule[] = [
   { of: 'src/sources/files/', modules: ['src/sources/contract.ts', ...SHARED], packages: [], builtins: true },
   { of: 'src/sources/contract.ts', modules: ['src/model.ts', 'src/errors.ts'], packages: [], builtins: false },
   { of: 'src/sources/fingerprint.ts', modules: ['src/model.ts'], packages: [], builtins: false },
-  { of: 'src/repository/zstd.ts', modules: [], packages: ['koffi'], builtins: false },
-  { of: 'src/repository/hmac.ts', modules: [], packages: ['koffi'], builtins: false },
+  { of: 'src/repository/packs/zstd.ts', modules: [], packages: ['koffi'], builtins: false },
+  { of: 'src/repository/keys/hmac.ts', modules: [], packages: ['koffi'], builtins: false },
   {
     of: 'src/repository/',
     // RFC 3394 is part of the format as well: it wraps the identity key.

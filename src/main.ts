@@ -116,58 +116,58 @@ export const drivers: Drivers = {
   async createFollower(request) {
     const { source } = request
     if (source.type !== 'postgres' || source.log !== 'continuous') return null
-    const { createLogFollower } = await import('./sources/postgres/follower.ts')
+    const { createLogFollower } = await import('./sources/postgres/log/follower.ts')
     const config = { ...(await postgresConfig(request, source)), tailMs: source.tailMs }
     return createLogFollower(config, request.log, request.ambient)
   },
 
   async createLogGuard({ service, source }) {
     if (source.type !== 'postgres' || source.log !== 'continuous') return null
-    const { createLogGuard } = await import('./sources/postgres/log-guard.ts')
+    const { createLogGuard } = await import('./sources/postgres/log/log-guard.ts')
     const { FEW_BYTES } = await import('./policy/kept-log.ts')
     return createLogGuard({ ...(await postgresConfig({ service }, source)), askSizeFromBytes: FEW_BYTES })
   },
 
   async fetchLog(source, request) {
     if (source.type !== 'postgres') throw new RegainError('usage', `${source.name} is a source without a log.`)
-    const { fetchLog } = await import('./sources/postgres/fetch.ts')
+    const { fetchLog } = await import('./sources/postgres/recovery/fetch.ts')
     return fetchLog(request)
   },
 
   async pushLog(source, request) {
     if (source.type !== 'postgres') throw new RegainError('usage', `${source.name} is files, which have no log.`)
-    const { pushLog } = await import('./sources/postgres/push.ts')
+    const { pushLog } = await import('./sources/postgres/log/push.ts')
     return (await pushLog(request)) === 'stored'
   },
 
   async planRecovery({ source, log }, points, at, signal) {
     if (source.type !== 'postgres') return null
-    const { logBytesOf, planRecovery } = await import('./sources/postgres/recovery-log.ts')
+    const { logBytesOf, planRecovery } = await import('./sources/postgres/recovery/recovery-log.ts')
     const plan = await planRecovery(points, log, at, signal)
     return { ...plan, logBytes: logBytesOf(plan, points) }
   },
 
   async planTarget(source, point, request) {
     if (source.type !== 'postgres') return { beside: [], steps: [], notes: [] }
-    const { planTarget } = await import('./sources/postgres/restore.ts')
+    const { planTarget } = await import('./sources/postgres/recovery/restore.ts')
     return planTarget(point, request)
   },
 
   async unneededLog({ source, log }, points) {
     if (source.type !== 'postgres') return null
-    const { unneededLogOf } = await import('./sources/postgres/recovery-log.ts')
+    const { unneededLogOf } = await import('./sources/postgres/recovery/recovery-log.ts')
     return unneededLogOf(points, log)
   },
 
   async recoveryWindows({ source, log }, points) {
     if (source.type !== 'postgres') return null
-    const { recoveryWindows } = await import('./sources/postgres/recovery-log.ts')
+    const { recoveryWindows } = await import('./sources/postgres/recovery/recovery-log.ts')
     return recoveryWindows(points, log)
   },
 
   async pointGaps(sourceType, log, points) {
     if (sourceType !== 'postgres') return []
-    const { pointGaps } = await import('./sources/postgres/recovery-log.ts')
+    const { pointGaps } = await import('./sources/postgres/recovery/recovery-log.ts')
     return pointGaps(points, log)
   },
 
@@ -229,7 +229,7 @@ function urlOf(source: PostgresConfiguration | PostgresDumpConfiguration): strin
 }
 
 async function postgresConfig({ service }: Pick<SourceRequest, 'service'>, source: PostgresConfiguration) {
-  const { defaultSlotName } = await import('./sources/postgres/slot.ts')
+  const { defaultSlotName } = await import('./sources/postgres/log/slot.ts')
   return {
     url: urlOf(source),
     log: source.log,
@@ -239,7 +239,7 @@ async function postgresConfig({ service }: Pick<SourceRequest, 'service'>, sourc
 }
 
 async function slotsOf({ services }: Configuration): Promise<string[]> {
-  const { defaultSlotName } = await import('./sources/postgres/slot.ts')
+  const { defaultSlotName } = await import('./sources/postgres/log/slot.ts')
   return Object.values(services).flatMap((service) =>
     Object.values(service.sources).flatMap((source) =>
       source.type === 'postgres' && source.log === 'continuous'

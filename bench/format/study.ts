@@ -6,7 +6,7 @@ import { createHash, createHmac, randomBytes } from 'node:crypto'
 import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
-import { Chunker, gearTable } from '../../src/repository/chunker.ts'
+import { Chunker, gearTable } from '../../src/repository/packs/chunker.ts'
 
 const MIB = 1024 * 1024
 const SAMPLE_BYTES = 1200 * MIB

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { RegainError } from '../errors.ts'
-import { findRunningServer, stopRunningServer } from '../sources/postgres/running-server.ts'
+import { findRunningServer, stopRunningServer } from '../sources/postgres/server/running-server.ts'
 import { type CommandRunner, runRegain } from './commands.ts'
 import type { Narrator } from './narrator.ts'
 import type { OpenShop } from './opening.ts'

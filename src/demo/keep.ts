@@ -1,6 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { RUN_PREFIX } from '../sources/postgres/run-directory.ts'
+import { RUN_PREFIX } from '../sources/postgres/server/run-directory.ts'
 import type { Stage } from './stage.ts'
 
 /** A recovered shop that is left running. */

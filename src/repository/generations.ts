@@ -1,9 +1,9 @@
 import { isRegainError, RegainError } from '../errors.ts'
-import { listPacks } from './chunk-index.ts'
-import { isLoss } from './damage.ts'
 import { generationName, lastComponent, PREFIX } from './format/object-names.ts'
 import { openRecord, sealRecord } from './format/records.ts'
+import { listPacks } from './packs/chunk-index.ts'
 import type { RepositoryState } from './repository-state.ts'
+import { isLoss } from './verify/damage.ts'
 
 /** Tombstone generations, as a writer of the removal protocol needs them (write-session.ts). */
 

@@ -2,8 +2,8 @@ import type { Ambient } from '../model.ts'
 import type { Storage } from '../storage/contract.ts'
 import type { Pool } from './compute/pool.ts'
 import type { DomainKeys } from './format/domain-keys.ts'
-import type { Keyring } from './keyring.ts'
-import type { PackHeaders } from './pack-headers.ts'
+import type { Keyring } from './keys/keyring.ts'
+import type { PackHeaders } from './packs/pack-headers.ts'
 
 /** What every part of an open repository shares. */
 export interface RepositoryState {

@@ -4,29 +4,29 @@ import { isRegainError, RegainError } from '../errors.ts'
 import type { KeyProvider } from '../keys/contract.ts'
 import type { Point } from '../model.ts'
 import type { Storage } from '../storage/contract.ts'
-import { addKey, destroyKeys, listAllKeys, lockedKeys, removeKey, writeFirstKey } from './administer-keys.ts'
 import type { OpenPoint, Repository, RepositoryOptions } from './api.ts'
-import { readCommits, receiptIds, standing } from './commits.ts'
 import { ComputePool } from './compute/pool.ts'
-import { requireCurrentEpoch } from './epochs.ts'
-import { isExpired } from './expired.ts'
 import { authenticateClear, decodeClear, encodeClear, type RepositoryRecord } from './format/clear.ts'
 import { DOMAIN_ID_BYTES, FIRST_EPOCH, KEY_BYTES } from './format/domain-keys.ts'
 import { lastComponent, PREFIX, REPOSITORY } from './format/object-names.ts'
 import { createFirstGeneration } from './generations.ts'
-import { holdPoint, readHolds, releasePoint } from './holds.ts'
-import { eraseKeyring, firstKeyring, type Keyring, openKeyring } from './keyring.ts'
-import { sourceLog } from './log-store.ts'
-import { PackHeaders } from './pack-headers.ts'
+import { addKey, destroyKeys, listAllKeys, lockedKeys, removeKey, writeFirstKey } from './keys/administer-keys.ts'
+import { requireCurrentEpoch } from './keys/epochs.ts'
+import { eraseKeyring, firstKeyring, type Keyring, openKeyring } from './keys/keyring.ts'
+import { sourceLog } from './log/log-store.ts'
+import { PackHeaders } from './packs/pack-headers.ts'
+import { readCommits, receiptIds, standing } from './points/commits.ts'
+import { isExpired } from './points/expired.ts'
+import { holdPoint, readHolds, releasePoint } from './points/holds.ts'
 import type { RepositoryState } from './repository-state.ts'
 
 const DATA = [PREFIX.generations, PREFIX.ends, PREFIX.sessions, PREFIX.packs, PREFIX.log]
 const MAX_THREADS = 8
 const MIN_PREFIX_DIGITS = 4
 
-export { isCutIntoPages } from './page-chunks.ts'
-export { tellsDestroyed } from './unwrap.ts'
-export { Walk } from './walk.ts'
+export { tellsDestroyed } from './keys/unwrap.ts'
+export { Walk } from './listing/walk.ts'
+export { isCutIntoPages } from './packs/page-chunks.ts'
 
 /**
  * Makes a repository in an empty store. Order in which it becomes durable: companions, wrapped key, and repository.json,
@@ -187,17 +187,17 @@ class OpenRepository implements Repository {
   // The parts of the engine are loaded when they are needed: to list points takes a fifth of them.
 
   startPoint: Repository['startPoint'] = async (request) =>
-    (await import('./point-writer.ts')).startPoint(this.state, request)
+    (await import('./points/point-writer.ts')).startPoint(this.state, request)
 
   async openPoint(id: string, options: { signal: AbortSignal }): Promise<OpenPoint> {
-    const { openPointReader } = await import('./open-point.ts')
+    const { openPointReader } = await import('./points/open-point.ts')
     return openPointReader(this.state, id, options.signal)
   }
 
   log: Repository['log'] = (source) => sourceLog(this.state, source)
 
   async verify(options: Parameters<Repository['verify']>[0]): ReturnType<Repository['verify']> {
-    const { verifyRepository } = await import('./verify.ts')
+    const { verifyRepository } = await import('./verify/verify.ts')
     const report = await verifyRepository(this.state, options)
     // What is sealed in an epoch that began meanwhile looks damaged to whoever has no key of it.
     if (report.problems.length > 0 && this.state.keyring.unopened === null)
@@ -206,15 +206,15 @@ class OpenRepository implements Repository {
   }
 
   planRepair: Repository['planRepair'] = async (options) =>
-    (await import('./repair.ts')).makeRepairPlan(this.state, options)
+    (await import('./verify/repair.ts')).makeRepairPlan(this.state, options)
 
   repair: Repository['repair'] = async (plan, options) => {
     await this.requireOpened()
-    return (await import('./repair.ts')).carryOutRepair(this.state, plan, options)
+    return (await import('./verify/repair.ts')).carryOutRepair(this.state, plan, options)
   }
 
   giveUpLostPoints: Repository['giveUpLostPoints'] = async (signal) =>
-    (await import('./lost-points.ts')).giveUpLostPoints(this.state, signal)
+    (await import('./verify/lost-points.ts')).giveUpLostPoints(this.state, signal)
 
   planFetch: Repository['planFetch'] = async (problems, from, signal) =>
     (await import('./refetch/fetch.ts')).planFetch(problems, from, signal)

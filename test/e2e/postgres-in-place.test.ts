@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, statSync, utimesSync, watch, wri
 import { cp, mkdir, readlink, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { findRunningServer, stopRunningServer } from '../../src/sources/postgres/running-server.ts'
+import { findRunningServer, stopRunningServer } from '../../src/sources/postgres/server/running-server.ts'
 import { jsonLines, LAUNCHER, runCommand, startCommand } from '../support/command.ts'
 import { startPostgres, type TestPostgres, temporaryDirectory, testPostgres } from '../support/postgres.ts'
 import { protect, readRows, writeRows } from '../support/postgres-protection.ts'

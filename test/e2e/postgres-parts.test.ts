@@ -4,13 +4,13 @@ import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { before, describe, type TestContext, test } from 'node:test'
 import pg from 'pg'
-import { parseLsn } from '../../src/sources/postgres/lsn.ts'
 import { checkDatabase, resolveSelection } from '../../src/sources/postgres/parts/selection.ts'
 import {
   checkTargetBefore,
   checkTargetDatabase,
   parseTargetUrl,
 } from '../../src/sources/postgres/parts/target-database.ts'
+import { parseLsn } from '../../src/sources/postgres/protocol/lsn.ts'
 import { type CommandResult, jsonLines, LAUNCHER, runCommand, startCommand } from '../support/command.ts'
 import { startPostgres, type TestPostgres, temporaryDirectory } from '../support/postgres.ts'
 

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { RestoreMoment } from '../../src/sources/contract.ts'
-import { endOf, findEvent } from '../../src/sources/postgres/locate.ts'
-import { formatLsn } from '../../src/sources/postgres/lsn.ts'
-import { timedWindows } from '../../src/sources/postgres/recovery-log.ts'
+import { endOf, findEvent } from '../../src/sources/postgres/log/locate.ts'
+import { formatLsn } from '../../src/sources/postgres/protocol/lsn.ts'
+import { timedWindows } from '../../src/sources/postgres/recovery/recovery-log.ts'
 import { startPostgres, type TestPostgres } from '../support/postgres.ts'
 import { protect, readRows } from '../support/postgres-protection.ts'
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { recoveryWindows } from '../../src/sources/postgres/recovery-log.ts'
+import { recoveryWindows } from '../../src/sources/postgres/recovery/recovery-log.ts'
 import { startPostgres, startStandby } from '../support/postgres.ts'
 import { protect, readRows, writeRows } from '../support/postgres-protection.ts'
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { parentPort, workerData } from 'node:worker_threads'
-import { ChunkTable, type SharedTable } from '../../src/repository/chunk-table.ts'
+import { ChunkTable, type SharedTable } from '../../src/repository/packs/chunk-table.ts'
 
 /** A worker thread that claims every id in an order of its own and says how many it got (chunk-table.test.ts). */
 const { shared, ids, order } = workerData as { shared: SharedTable; ids: number; order: number }

@@ -3,11 +3,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
-import { findPostgres, type PostgresBinaries } from '../../src/sources/postgres/binaries.ts'
-import { initDatabase } from '../../src/sources/postgres/init.ts'
-import { type FoundServer, findRunningServer, stopRunningServer } from '../../src/sources/postgres/running-server.ts'
-import { type PostgresServer, startServer } from '../../src/sources/postgres/server.ts'
-import { restoreUser } from '../../src/sources/postgres/server-user.ts'
+import { findPostgres, type PostgresBinaries } from '../../src/sources/postgres/server/binaries.ts'
+import { initDatabase } from '../../src/sources/postgres/server/init.ts'
+import {
+  type FoundServer,
+  findRunningServer,
+  stopRunningServer,
+} from '../../src/sources/postgres/server/running-server.ts'
+import { type PostgresServer, startServer } from '../../src/sources/postgres/server/server.ts'
+import { restoreUser } from '../../src/sources/postgres/server/server-user.ts'
 
 /** What ends when a test does, or a suite: a TestContext is one. */
 export interface TestScope {

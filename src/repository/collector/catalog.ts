@@ -1,6 +1,6 @@
-import { buildIndex, type ChunkIndex, listPacks, readSegments } from '../chunk-index.ts'
 import { packName } from '../format/object-names.ts'
 import { decodeDirectory, type Group } from '../format/pack.ts'
+import { buildIndex, type ChunkIndex, listPacks, readSegments } from '../packs/chunk-index.ts'
 import type { RepositoryState } from '../repository-state.ts'
 
 /** A pack that is listed. */

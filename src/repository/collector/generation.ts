@@ -1,6 +1,6 @@
 import { RegainError, throwIfInterrupted } from '../../errors.ts'
-import { listPacks } from '../chunk-index.ts'
 import { createGeneration, newestGeneration, readGeneration } from '../generations.ts'
+import { listPacks } from '../packs/chunk-index.ts'
 import type { RepositoryState } from '../repository-state.ts'
 
 const MAX_STARTS = 20

@@ -1,9 +1,9 @@
 import { isRegainError } from '../../errors.ts'
 import { mapBounded } from '../bounded.ts'
-import { listPacks, readSegment } from '../chunk-index.ts'
 import type { IndexedPack } from '../format/index-segment.ts'
 import { PREFIX } from '../format/object-names.ts'
-import { putIndexSegment } from '../pack-store.ts'
+import { listPacks, readSegment } from '../packs/chunk-index.ts'
+import { putIndexSegment } from '../packs/pack-store.ts'
 import type { RepositoryState } from '../repository-state.ts'
 
 /** Segments of one tier are merged once there are so many of them: each byte is written again a few times in its life. */

@@ -1,9 +1,9 @@
 import { isRegainError, RegainError } from '../../errors.ts'
-import { type Ends, readCommit, readEnds, receiptIds } from '../commits.ts'
-import { expiredNames, isExpired } from '../expired.ts'
 import { lastComponent, PREFIX } from '../format/object-names.ts'
 import { openRecord, type PinRecord } from '../format/records.ts'
-import { isPinGone } from '../liveness.ts'
+import { type Ends, readCommit, readEnds, receiptIds } from '../points/commits.ts'
+import { expiredNames, isExpired } from '../points/expired.ts'
+import { isPinGone } from '../points/liveness.ts'
 import type { RepositoryState } from '../repository-state.ts'
 
 /** What must stay readable. */

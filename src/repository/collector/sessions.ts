@@ -1,10 +1,10 @@
 import { isRegainError } from '../../errors.ts'
-import { isDamage } from '../damage.ts'
 import { endName, lastComponent, PREFIX, sessionName } from '../format/object-names.ts'
 import { type EndRecord, openRecord, type SessionRecord, sealRecord } from '../format/records.ts'
-import { type Gone, isSessionGone } from '../liveness.ts'
-import { deleteUnlessLocked } from '../locks.ts'
+import { type Gone, isSessionGone } from '../points/liveness.ts'
+import { deleteUnlessLocked } from '../points/locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
+import { isDamage } from '../verify/damage.ts'
 
 /** A session without an end. */
 export interface OpenSession extends SessionRecord {

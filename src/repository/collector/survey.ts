@@ -1,7 +1,7 @@
 import { throwIfInterrupted } from '../../errors.ts'
 import type { Progress } from '../../model.ts'
-import { isLoss } from '../damage.ts'
 import type { RepositoryState } from '../repository-state.ts'
+import { isLoss } from '../verify/damage.ts'
 import { type Catalog, readCatalog } from './catalog.ts'
 import { type Marks, mark } from './mark.ts'
 import { type Roots, readRoots } from './roots.ts'

@@ -1,5 +1,5 @@
 import type { DomainKeys } from '../format/domain-keys.ts'
-import type { FinishedPack } from '../pack-builder.ts'
+import type { FinishedPack } from '../packs/pack-builder.ts'
 import { checkPack } from './check-pack.ts'
 import { compareFiles } from './compare-files.ts'
 import type { Job } from './messages.ts'

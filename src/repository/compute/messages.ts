@@ -1,7 +1,7 @@
 import type { FileAttributes } from '../../filesystem/attributes.ts'
 import type { TargetRoot } from '../../filesystem/target.ts'
 import type { Entry } from '../../model.ts'
-import type { SharedTable } from '../chunk-table.ts'
+import type { SharedTable } from '../packs/chunk-table.ts'
 import type { SharedPace } from './pace.ts'
 
 /**

@@ -1,4 +1,4 @@
-import { PAGE_CHUNK_BYTES } from '../chunker.ts'
+import { PAGE_CHUNK_BYTES } from '../packs/chunker.ts'
 import type { BytesJob, Chunking, StoredBytes } from './messages.ts'
 import type { SessionStore } from './store.ts'
 

@@ -1,7 +1,7 @@
-import { ChunkTable } from '../chunk-table.ts'
-import { Chunker, DUMP_CHUNKS, FILE_CHUNKS, gearTable } from '../chunker.ts'
 import { chunkId, type DomainKeys } from '../format/domain-keys.ts'
-import { type FinishedPack, PACK_BUFFER_BYTES, PackBuilder } from '../pack-builder.ts'
+import { ChunkTable } from '../packs/chunk-table.ts'
+import { Chunker, DUMP_CHUNKS, FILE_CHUNKS, gearTable } from '../packs/chunker.ts'
+import { type FinishedPack, PACK_BUFFER_BYTES, PackBuilder } from '../packs/pack-builder.ts'
 import type { BeginSessionJob } from './messages.ts'
 import { Pace } from './pace.ts'
 

@@ -1,5 +1,5 @@
 import { hkdfSync } from 'node:crypto'
-import { Hmac } from '../hmac.ts'
+import { Hmac } from '../keys/hmac.ts'
 
 /**
  * docs/format.md, Keys. Everything a key domain needs, derived from random 32-byte keys, one for each epoch: HKDF-SHA-256

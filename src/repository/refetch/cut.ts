@@ -1,9 +1,9 @@
 import type { Entry } from '../../model.ts'
-import { Chunker, DUMP_CHUNKS, FILE_CHUNKS, gearTable, PAGE_CHUNK_BYTES } from '../chunker.ts'
 import { SMALL_FILE_BYTES, WINDOW_BYTES } from '../compute/read-files.ts'
-import { RANGE_BYTES } from '../file-ranges.ts'
 import type { DomainKeys } from '../format/domain-keys.ts'
-import { contentBytes, dataRanges } from '../listing-reader.ts'
+import { contentBytes, dataRanges } from '../listing/listing-reader.ts'
+import { Chunker, DUMP_CHUNKS, FILE_CHUNKS, gearTable, PAGE_CHUNK_BYTES } from '../packs/chunker.ts'
+import { RANGE_BYTES } from '../points/file-ranges.ts'
 
 /** How a writer cut a file: read by itself (compute/read-files.ts), as a stream by its content, as a dump, or into pages. */
 export type Cutting = 'file' | 'stream' | 'dump' | 'pages'

@@ -1,8 +1,8 @@
 import { isRegainError } from '../../errors.ts'
 import { type Entry, originOf, type Point } from '../../model.ts'
 import type { OpenPoint, Repository } from '../api.ts'
-import { isDamage, isLoss } from '../damage.ts'
-import { contentBytes } from '../listing-reader.ts'
+import { contentBytes } from '../listing/listing-reader.ts'
+import { isDamage, isLoss } from '../verify/damage.ts'
 
 /** Points of the other repository that are looked into where it has no copy of the very point. */
 const NEIGHBOURS = 2

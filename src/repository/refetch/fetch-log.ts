@@ -1,9 +1,9 @@
 import { isRegainError, throwIfInterrupted } from '../../errors.ts'
 import type { Repository, SourceLog } from '../api.ts'
-import { isDamage } from '../damage.ts'
-import { OWNER_HISTORY } from '../log-owner.ts'
-import { sourceLog } from '../log-store.ts'
+import { OWNER_HISTORY } from '../log/log-owner.ts'
+import { sourceLog } from '../log/log-store.ts'
 import type { RepositoryState } from '../repository-state.ts'
+import { isDamage } from '../verify/damage.ts'
 import { lossAsNull } from './donors.ts'
 
 /** log/SOURCE/histories/NAME, log/SOURCE/segments/BRANCH/NAME or log/SOURCE/tails/BRANCH/NAME/OFFSET. */

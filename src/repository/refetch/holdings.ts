@@ -1,10 +1,10 @@
-import { buildIndex, type ChunkIndex, listPacks, readSegments, withoutIndex } from '../chunk-index.ts'
-import { ChunkReader } from '../chunk-reader.ts'
-import { ChunkTable } from '../chunk-table.ts'
-import { Copies } from '../copies.ts'
-import { isLoss } from '../damage.ts'
-import { PackDirectories } from '../pack-directories.ts'
+import { buildIndex, type ChunkIndex, listPacks, readSegments, withoutIndex } from '../packs/chunk-index.ts'
+import { ChunkReader } from '../packs/chunk-reader.ts'
+import { ChunkTable } from '../packs/chunk-table.ts'
+import { Copies } from '../packs/copies.ts'
+import { PackDirectories } from '../packs/pack-directories.ts'
 import type { RepositoryState } from '../repository-state.ts'
+import { isLoss } from '../verify/damage.ts'
 
 const NOWHERE = { pack: 0, group: 0, offset: 0, length: 0 }
 

@@ -1,10 +1,10 @@
 import type { Entry, Point } from '../../model.ts'
 import type { OpenPoint } from '../api.ts'
-import { INLINE_CHUNKS } from '../content-queue.ts'
-import { isLoss } from '../damage.ts'
 import { chunkId, ID_BYTES } from '../format/domain-keys.ts'
 import { decodePage, type Page } from '../format/listing-page.ts'
-import { Walk } from '../walk.ts'
+import { Walk } from '../listing/walk.ts'
+import { INLINE_CHUNKS } from '../points/content-queue.ts'
+import { isLoss } from '../verify/damage.ts'
 import { bringBack, cuttingOf, idsOfContent, listsOf, type Mending } from './mend-entry.ts'
 
 /**

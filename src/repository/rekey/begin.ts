@@ -1,12 +1,12 @@
 import { RegainError } from '../../errors.ts'
 import type { KeyProvider } from '../../keys/contract.ts'
-import { sealEpoch } from '../administer-keys.ts'
 import type { BegunRekey } from '../api.ts'
-import { requireCurrentEpoch } from '../epochs.ts'
 import { deriveKeyRing, type EpochKey, KEY_BYTES } from '../format/domain-keys.ts'
-import { type ListedKeys, listKeys, readAuthenticKey, sealKeyObject } from '../key-objects.ts'
+import { sealEpoch } from '../keys/administer-keys.ts'
+import { requireCurrentEpoch } from '../keys/epochs.ts'
+import { type ListedKeys, listKeys, readAuthenticKey, sealKeyObject } from '../keys/key-objects.ts'
+import { unwrapEpoch } from '../keys/unwrap.ts'
 import type { RepositoryState } from '../repository-state.ts'
-import { unwrapEpoch } from '../unwrap.ts'
 import { renewRepositoryRecord } from './record.ts'
 
 export interface KeyAtHand {

@@ -1,13 +1,13 @@
 import { isRegainError, throwIfInterrupted } from '../../errors.ts'
 import type { Progress } from '../../model.ts'
 import { mapBounded } from '../bounded.ts'
-import { listPacks, readSegment } from '../chunk-index.ts'
-import { isDamage } from '../damage.ts'
-import { epochOf, tailComponent, tailPlace } from '../epochs.ts'
 import { PREFIX } from '../format/object-names.ts'
 import { openObject, type SealedKind, sealObject } from '../format/sealed.ts'
-import { putIndexSegment } from '../pack-store.ts'
+import { epochOf, tailComponent, tailPlace } from '../keys/epochs.ts'
+import { listPacks, readSegment } from '../packs/chunk-index.ts'
+import { putIndexSegment } from '../packs/pack-store.ts'
 import type { RepositoryState } from '../repository-state.ts'
+import { isDamage } from '../verify/damage.ts'
 
 const AT_ONCE = 8
 /** What points and logs consist of: locked where the store can. */

@@ -2,8 +2,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { RegainError } from '../../errors.ts'
-import type { ConnectionConfig } from '../postgres/connection-url.ts'
 import { clientEnvironment } from '../postgres/parts/client-programs.ts'
+import type { ConnectionConfig } from '../postgres/protocol/connection-url.ts'
 
 export interface ClientContext {
   /** What clients may take from our own environment: passwords, where they are kept. */

@@ -2,9 +2,9 @@ import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { RegainError } from '../../errors.ts'
-import type { BinarySearch } from '../postgres/binaries.ts'
 import type { ClientPrograms } from '../postgres/parts/client-programs.ts'
-import { NEWEST_MAJOR } from '../postgres/server-facts.ts'
+import type { BinarySearch } from '../postgres/server/binaries.ts'
+import { NEWEST_MAJOR } from '../postgres/server/server-facts.ts'
 
 const execute = promisify(execFile)
 

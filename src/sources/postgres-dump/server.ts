@@ -1,7 +1,7 @@
 import { RegainError } from '../../errors.ts'
-import { withSql } from '../postgres/connection.ts'
-import { type ConnectionConfig, describeConnection } from '../postgres/connection-url.ts'
-import { readServerFacts, type ServerFacts } from '../postgres/server-facts.ts'
+import { withSql } from '../postgres/protocol/connection.ts'
+import { type ConnectionConfig, describeConnection } from '../postgres/protocol/connection-url.ts'
+import { readServerFacts, type ServerFacts } from '../postgres/server/server-facts.ts'
 
 export interface ServerOfDumps extends ServerFacts {
   /** To be dumped, by name. */

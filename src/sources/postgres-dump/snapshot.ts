@@ -1,5 +1,5 @@
 import type pg from 'pg'
-import { sqlStateOf } from '../postgres/connection-errors.ts'
+import { sqlStateOf } from '../postgres/protocol/connection-errors.ts'
 import { type DumpTable, listTables } from './tables.ts'
 
 /** One moment of one database, held for as long as its session's transaction lasts. */

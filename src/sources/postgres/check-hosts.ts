@@ -1,8 +1,8 @@
 import { isRegainError } from '../../errors.ts'
 import type { Finding } from '../../model.ts'
-import { type AskedServer, askServers, describeAnswer } from './choose-server.ts'
-import { type ConnectionConfig, describeHost, type ServerUrl } from './connection-url.ts'
-import type { ServerFacts } from './server-facts.ts'
+import { type AskedServer, askServers, describeAnswer } from './protocol/choose-server.ts'
+import { type ConnectionConfig, describeHost, type ServerUrl } from './protocol/connection-url.ts'
+import type { ServerFacts } from './server/server-facts.ts'
 
 /**
  * With several hosts: what each of them is, and whether the one which is not used now could be. `rights` tries out whether

@@ -5,7 +5,7 @@ import { type TestContext, test } from 'node:test'
 import { startPostgres, startStandby, type TestPostgres } from '../../../test/support/postgres.ts'
 import type { Finding } from '../../model.ts'
 import { checkPostgres } from './check.ts'
-import { parseServerUrl } from './connection-url.ts'
+import { parseServerUrl } from './protocol/connection-url.ts'
 
 async function findings(t: TestContext, url: string): Promise<Map<string, Finding>> {
   return new Map((await findingsOf(t, url)).map((finding) => [finding.code, finding]))

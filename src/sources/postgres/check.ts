@@ -2,12 +2,12 @@ import type pg from 'pg'
 import { isRegainError } from '../../errors.ts'
 import type { Finding } from '../../model.ts'
 import { checkHosts, checkStandby } from './check-hosts.ts'
-import { chooseServer } from './choose-server.ts'
-import { connectReplication, withSql } from './connection.ts'
-import { quoteIdentifier, quoteLiteral, sqlStateOf } from './connection-errors.ts'
-import { type ConnectionConfig, describeConnection, isLoopback, type ServerUrl } from './connection-url.ts'
-import { readServerFacts, type ServerFacts } from './server-facts.ts'
-import { SLOT_PREFIX } from './slot.ts'
+import { SLOT_PREFIX } from './log/slot.ts'
+import { chooseServer } from './protocol/choose-server.ts'
+import { connectReplication, withSql } from './protocol/connection.ts'
+import { quoteIdentifier, quoteLiteral, sqlStateOf } from './protocol/connection-errors.ts'
+import { type ConnectionConfig, describeConnection, isLoopback, type ServerUrl } from './protocol/connection-url.ts'
+import { readServerFacts, type ServerFacts } from './server/server-facts.ts'
 
 export interface CheckRequest {
   url: ServerUrl

@@ -9,32 +9,32 @@ import type {
   SourceOptions,
   SourceSummary,
 } from '../contract.ts'
-import { type BaseBackup, takeBaseBackup } from './base-backup.ts'
-import type { BinarySearch } from './binaries.ts'
+import { type BaseBackup, takeBaseBackup } from './backup/base-backup.ts'
+import { type IncrementalBase, prepareIncremental } from './backup/incremental.ts'
+import { PointLog } from './backup/point-log.ts'
+import { toRecord } from './backup/positions.ts'
+import { replayedUntil } from './backup/standby-clock.ts'
 import { checkPostgres } from './check.ts'
-import { chooseServer } from './choose-server.ts'
-import { connectReplication } from './connection.ts'
-import { sqlStateOf } from './connection-errors.ts'
+import { takeFingerprint } from './fingerprint/take-fingerprint.ts'
+import { claimLog, storeHistory } from './log/log-identity.ts'
+import { checkSlotName } from './log/slot.ts'
+import { createPartsRestore } from './parts/restore-parts.ts'
+import { chooseServer } from './protocol/choose-server.ts'
+import { connectReplication } from './protocol/connection.ts'
+import { sqlStateOf } from './protocol/connection-errors.ts'
 import {
   type ConnectionConfig,
   describeConnection,
   describeServers,
   parseServerUrl,
   type ServerUrl,
-} from './connection-url.ts'
-import { takeFingerprint } from './fingerprint/take-fingerprint.ts'
-import { type IncrementalBase, prepareIncremental } from './incremental.ts'
-import { claimLog, storeHistory } from './log-identity.ts'
-import { type Lsn, laterLsn } from './lsn.ts'
-import { createPartsRestore } from './parts/restore-parts.ts'
-import type { RecoveryPlan } from './plan.ts'
-import { PointLog } from './point-log.ts'
-import { toRecord } from './positions.ts'
-import { planRecovery } from './recovery-log.ts'
-import { restorePostgres } from './restore.ts'
-import { readServerFacts, type ServerFacts, serverClock } from './server-facts.ts'
-import { checkSlotName } from './slot.ts'
-import { replayedUntil } from './standby-clock.ts'
+} from './protocol/connection-url.ts'
+import { type Lsn, laterLsn } from './protocol/lsn.ts'
+import type { RecoveryPlan } from './recovery/plan.ts'
+import { planRecovery } from './recovery/recovery-log.ts'
+import { restorePostgres } from './recovery/restore.ts'
+import type { BinarySearch } from './server/binaries.ts'
+import { readServerFacts, type ServerFacts, serverClock } from './server/server-facts.ts'
 
 export interface PostgresSourceConfig {
   url: string

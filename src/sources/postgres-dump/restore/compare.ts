@@ -1,9 +1,9 @@
 import type { DatabaseFingerprint, Missed, Point } from '../../../model.ts'
 import type { SourceOptions } from '../../contract.ts'
 import { compareFingerprints } from '../../fingerprint.ts'
-import type { ConnectionConfig } from '../../postgres/connection-url.ts'
 import { readDatabase } from '../../postgres/fingerprint/read-database.ts'
 import { lookAt } from '../../postgres/fingerprint/take-fingerprint.ts'
+import type { ConnectionConfig } from '../../postgres/protocol/connection-url.ts'
 
 export interface Compared {
   point: Point

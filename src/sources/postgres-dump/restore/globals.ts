@@ -1,5 +1,5 @@
 import type pg from 'pg'
-import { quoteIdentifier } from '../../postgres/connection-errors.ts'
+import { quoteIdentifier } from '../../postgres/protocol/connection-errors.ts'
 
 /** What pg_dumpall's globals say, as far as a restore acts on it. */
 export interface Globals {

@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import { RegainError } from '../../../errors.ts'
-import { quoteIdentifier } from '../../postgres/connection-errors.ts'
+import { quoteIdentifier } from '../../postgres/protocol/connection-errors.ts'
 import type { TocEntry } from './archive-toc.ts'
 
 /**

@@ -1,8 +1,8 @@
 import { isRegainError, RegainError } from '../../../errors.ts'
-import { withSql } from '../../postgres/connection.ts'
-import { sqlStateOf } from '../../postgres/connection-errors.ts'
-import { type ConnectionConfig, describeConnection } from '../../postgres/connection-url.ts'
 import { checkTargetDatabase } from '../../postgres/parts/target-database.ts'
+import { withSql } from '../../postgres/protocol/connection.ts'
+import { sqlStateOf } from '../../postgres/protocol/connection-errors.ts'
+import { type ConnectionConfig, describeConnection } from '../../postgres/protocol/connection-url.ts'
 
 export interface TargetServer {
   /** To one of its databases that is there for certain. */

@@ -3,7 +3,7 @@ import { after, before, describe, it } from 'node:test'
 import { startPostgres, type TestPostgres, type TestScope } from '../../../../test/support/postgres.ts'
 import type { Fingerprint } from '../../../model.ts'
 import { compareFingerprints } from '../../fingerprint.ts'
-import { parseConnectionUrl } from '../connection-url.ts'
+import { parseConnectionUrl } from '../protocol/connection-url.ts'
 import { type TakeFingerprint, takeFingerprint } from './take-fingerprint.ts'
 
 const ODD = `

@@ -1,8 +1,8 @@
 import type pg from 'pg'
 import { throwIfInterrupted } from '../../../errors.ts'
 import type { DatabaseFingerprint, Fingerprint } from '../../../model.ts'
-import { withSql } from '../connection.ts'
-import type { ConnectionConfig } from '../connection-url.ts'
+import { withSql } from '../protocol/connection.ts'
+import type { ConnectionConfig } from '../protocol/connection-url.ts'
 import { type DatabaseTable, readDatabase } from './read-database.ts'
 
 export interface TakeFingerprint {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { parseConnectionUrl } from '../connection-url.ts'
+import { parseConnectionUrl } from '../protocol/connection-url.ts'
 import { Client, clientEnvironment, findClientPrograms } from './client-programs.ts'
 
 test('without pg_dump of that version or a newer one, the package is named', async () => {

@@ -5,9 +5,9 @@ import { type Readable, Transform, type Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { RegainError, throwIfInterrupted } from '../../../errors.ts'
-import type { BinarySearch, PostgresBinaries } from '../binaries.ts'
-import type { ConnectionConfig } from '../connection-url.ts'
-import { NEWEST_MAJOR } from '../server-facts.ts'
+import type { ConnectionConfig } from '../protocol/connection-url.ts'
+import type { BinarySearch, PostgresBinaries } from '../server/binaries.ts'
+import { NEWEST_MAJOR } from '../server/server-facts.ts'
 
 const execute = promisify(execFile)
 

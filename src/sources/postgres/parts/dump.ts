@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises'
 import { isRegainError, RegainError } from '../../../errors.ts'
 import type { SourceOptions } from '../../contract.ts'
-import type { ConnectionConfig } from '../connection-url.ts'
+import type { ConnectionConfig } from '../protocol/connection-url.ts'
 import { Client, type ClientPrograms, clientEnvironment } from './client-programs.ts'
 import { formatOf } from './output.ts'
 import { type NamedRoles, readRoles } from './roles.ts'

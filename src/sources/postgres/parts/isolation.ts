@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
-import { type ServerUser, uidsIn } from '../server-user.ts'
+import { type ServerUser, uidsIn } from '../server/server-user.ts'
 
 const execute = promisify(execFile)
 

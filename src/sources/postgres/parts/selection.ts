@@ -1,7 +1,7 @@
 import type pg from 'pg'
 import { RegainError } from '../../../errors.ts'
 import type { PartsSelection } from '../../contract.ts'
-import { quoteIdentifier } from '../connection-errors.ts'
+import { quoteIdentifier } from '../protocol/connection-errors.ts'
 import { nearNames, parseName, readings } from './names.ts'
 
 /** What was asked for, as the restored cluster knows it. */

@@ -1,4 +1,4 @@
-import type { Lsn } from '../lsn.ts'
+import type { Lsn } from '../protocol/lsn.ts'
 import { type BlockReference, pageOf, type RecordParts, type RelationFile } from './blocks.ts'
 import {
   type ClassRow,

@@ -1,4 +1,4 @@
-import type { Lsn } from '../lsn.ts'
+import type { Lsn } from '../protocol/lsn.ts'
 import { type BlockReference, partsOf } from './blocks.ts'
 import type { ClassRow, DatabaseRow } from './catalog-rows.ts'
 import type { CatalogRow, CatalogTable, Change } from './catalog-table.ts'

@@ -1,5 +1,5 @@
 import { throwIfInterrupted } from '../../../errors.ts'
-import type { Lsn } from '../lsn.ts'
+import type { Lsn } from '../protocol/lsn.ts'
 import { parseMap } from './catalog-rows.ts'
 import type { CatalogRow, CatalogTable } from './catalog-table.ts'
 import { CATALOG, ClusterCatalog } from './cluster-catalog.ts'

@@ -1,4 +1,4 @@
-import type { Lsn } from '../lsn.ts'
+import type { Lsn } from '../protocol/lsn.ts'
 
 /** One WAL record. `bytes` may lie in the segment that was read: it lives as long as that is worth keeping. */
 export interface WalRecord {

@@ -1,8 +1,8 @@
 import { throwIfInterrupted } from '../../../errors.ts'
 import type { LogStore } from '../../contract.ts'
-import type { Lsn } from '../lsn.ts'
-import { branchName, segmentName } from '../wal.ts'
-import type { Window } from '../window.ts'
+import { branchName, segmentName } from '../log/wal.ts'
+import type { Lsn } from '../protocol/lsn.ts'
+import type { Window } from '../recovery/window.ts'
 
 /** How many segments are fetched while another one is read, and what they may take. */
 const AHEAD = 3

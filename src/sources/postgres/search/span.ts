@@ -1,7 +1,7 @@
 import { RegainError } from '../../../errors.ts'
 import type { RestoreMoment } from '../../contract.ts'
-import { preciseMs } from '../locate.ts'
-import { type Lsn, parseLsn } from '../lsn.ts'
+import { preciseMs } from '../log/locate.ts'
+import { type Lsn, parseLsn } from '../protocol/lsn.ts'
 
 /** The part of a log that is asked for; by time, by position, or both. */
 export interface Span {

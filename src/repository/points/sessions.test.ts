@@ -1,0 +1,368 @@
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, it } from 'node:test'
+import {
+  assertRestores,
+  assertSound,
+  backUp,
+  createTestRepository,
+  hand,
+  openTestRepository,
+  readTree,
+  SOURCE,
+  someBytes,
+  startRequest,
+  type TestRepository,
+  temporaryFolder,
+  uninterrupted,
+  writeTree,
+} from '../../../test/support/repository.ts'
+import { type Fault, type FaultScript, withFaults } from '../../storage/fault.ts'
+import { type MemoryStorage, openMemoryStorage } from '../../storage/memory.ts'
+import { endName, generationName, lastComponent, PREFIX, sessionName } from '../format/object-names.ts'
+import { sealRecord } from '../format/records.ts'
+import { loadChunkIndex } from '../packs/chunk-index.ts'
+import type { RepositoryState } from '../repository-state.ts'
+
+const SUMMARY = { kind: 'full', root: '/', positions: {}, sourceBytes: 0 } as const
+
+/** What a collector on another host does is done by hand here, object by object: it is not written yet. */
+describe('the writer of the removal protocol', () => {
+  let folder: ReturnType<typeof temporaryFolder>
+  let tree: string
+  let memory: MemoryStorage
+  let script: FaultScript
+  let made: TestRepository
+  let state: RepositoryState
+
+  beforeEach(async () => {
+    folder = temporaryFolder()
+    tree = join(folder.path, 'tree')
+    writeTree(tree, { a: 'first', 'b/c': someBytes('c', 200_000) })
+    memory = openMemoryStorage()
+    script = () => null
+    const storage = withFaults(memory, (call) => script(call))
+    made = await createTestRepository(storage, folder.path, 1)
+    state = (made.repository as unknown as { state: RepositoryState }).state
+  })
+  afterEach(async () => {
+    await made.repository.close()
+    folder.remove()
+  })
+
+  const names = (prefix: string) => [...memory.objects.keys()].filter((name) => name.startsWith(prefix)).sort()
+
+  function putGeneration(generation: number, tombstones: string[] = []): void {
+    const name = generationName(generation)
+    memory.objects.set(
+      name,
+      sealRecord(state.keys, 'G', name, { generation, tombstones }, state.ambient.randomBytes(32)),
+    )
+  }
+
+  function fence(session: string): void {
+    const name = endName(session)
+    const end = { session, end: 'aborted', reason: 'a collector did not wait' } as const
+    memory.objects.set(name, sealRecord(state.keys, 'E', name, end, state.ambient.randomBytes(32)))
+  }
+
+  it('leaves one session, one end and one receipt for each point, and nothing of what was discarded', async () => {
+    const { point } = await backUp(made.repository, tree)
+    assert.deepEqual(names(PREFIX.sessions), [sessionName(point.id)])
+    assert.deepEqual(names(PREFIX.ends), [endName(point.id)])
+    assert.equal(names(PREFIX.receipts).length, 1)
+    assert.deepEqual(names(PREFIX.pins), [])
+    const session = await made.repository.startPoint(startRequest())
+    await hand(session, tree)
+    await session.discard()
+    await session.discard()
+    assert.deepEqual(names(PREFIX.sessions), [sessionName(point.id)])
+    assert.deepEqual(names(PREFIX.ends), [endName(point.id)])
+    assert.deepEqual(names(PREFIX.pins), [])
+    await assert.rejects(session.commit({ ...SUMMARY, missed: [] }))
+    assert.equal((await made.repository.points()).length, 1)
+  })
+
+  it('takes its steps in the order of the protocol', async () => {
+    const calls: string[] = []
+    await backUp(made.repository, tree)
+    script = (call) => {
+      calls.push(`${call.operation} ${call.name.split('/')[0]}`)
+      return null
+    }
+    const session = await made.repository.startPoint(startRequest({ kind: 'full' }))
+    const begun = calls.slice(calls.indexOf('create sessions') - 1)
+    // 1 generations, then the session naming the newest; 2 again; 3 tombstones, index, then the packs.
+    // Between, the look for a newer key epoch, which must come after the session is there.
+    const first = ['list generations', 'create sessions', 'size keys', 'list generations', 'get generations']
+    assert.deepEqual(begun.slice(0, 5), first)
+    assert.equal(begun[5], 'list index')
+    const packsListed = begun.indexOf('list packs')
+    assert.ok(
+      packsListed > begun.lastIndexOf('get index', packsListed) &&
+        begun.slice(6, packsListed).every((c) => c === 'get index'),
+    )
+    // The pin before the proof that the point counts, and that before anything is read of it.
+    const pinned = begun.indexOf('create pins')
+    assert.deepEqual(begun.slice(pinned + 1, pinned + 4), ['size keys', 'size ends', 'size sessions'])
+    calls.length = 0
+    writeTree(tree, { new: someBytes('new', 100_000) })
+    await hand(session, tree)
+    await session.commit({ ...SUMMARY, missed: [] })
+    const writes = calls.filter((call) => !call.startsWith('list') && !call.endsWith('pins') && call !== 'get packs')
+    // 4 packs, then their index entries; 5 the end; 6 the session must still be there; then the receipt.
+    assert.deepEqual(
+      [...new Set(writes)],
+      ['put packs', 'put index', 'create ends', 'get ends', 'size sessions', 'create receipts'],
+    )
+  })
+
+  it('refuses to commit what a collector has fenced, and nothing of it is visible', async () => {
+    const session = await made.repository.startPoint(startRequest())
+    await hand(session, tree)
+    fence(session.id)
+    await assert.rejects(session.commit({ ...SUMMARY, missed: [] }), { code: 'session-fenced' })
+    await session.discard()
+    assert.deepEqual(await made.repository.points(), [])
+    assert.deepEqual([...names(PREFIX.sessions), ...names(PREFIX.ends), ...names(PREFIX.receipts)], [])
+    const { point } = await backUp(made.repository, tree)
+    assert.equal(point.bytes.new, 0, 'what the fenced session had stored is used again')
+    await assertRestores(made.repository, point.id, readTree(tree))
+  })
+
+  it('refuses to report success when the session was taken away after its end was written', async () => {
+    const session = await made.repository.startPoint(startRequest())
+    await hand(session, tree)
+    script = (call) =>
+      call.operation === 'create' && call.name === endName(session.id)
+        ? { kind: 'call', when: 'after', run: () => void memory.objects.delete(sessionName(session.id)) }
+        : null
+    await assert.rejects(session.commit({ ...SUMMARY, missed: [] }), { code: 'session-fenced' })
+    await session.discard()
+    assert.deepEqual(await made.repository.points(), [])
+  })
+
+  for (const [what, fault] of Object.entries<Fault>({
+    'the answer is lost': { kind: 'reject-after' },
+    'the call is lost': { kind: 'reject-before' },
+  }))
+    it(`commits when ${what} at the end`, async () => {
+      const session = await made.repository.startPoint(startRequest())
+      await hand(session, tree)
+      let done = false
+      script = (call) => {
+        if (done || call.operation !== 'create' || call.name !== endName(session.id)) return null
+        done = true
+        return fault
+      }
+      const point = await session.commit({ ...SUMMARY, missed: [] })
+      assert.deepEqual(
+        (await made.repository.points()).map(({ id }) => id),
+        [point.id],
+      )
+      await assertRestores(made.repository, point.id, readTree(tree))
+    })
+
+  it('reports success when all that fails is the receipt or the unpinning, which others make good', async () => {
+    await backUp(made.repository, tree)
+    for (const [operation, prefix] of [
+      ['create', PREFIX.receipts],
+      ['delete', PREFIX.pins],
+    ] as const) {
+      const session = await made.repository.startPoint(startRequest())
+      await hand(session, tree)
+      script = (call) =>
+        call.operation === operation && call.name.startsWith(prefix) ? { kind: 'reject-before' } : null
+      const point = await session.commit({ ...SUMMARY, missed: [] })
+      assert.ok((await made.repository.points()).some(({ id }) => id === point.id))
+      assert.equal(made.ambient.lines.at(-1)?.level, 'warning')
+      script = () => null
+      await backUp(made.repository, tree)
+      assert.equal(names(PREFIX.receipts).length, names(PREFIX.ends).length)
+    }
+    await assertSound(made.repository)
+  })
+
+  it('starts over with a new session when a generation comes between its two looks', async () => {
+    const sessions: string[] = []
+    script = (call) => {
+      if (call.operation !== 'create' || !call.name.startsWith(PREFIX.sessions)) return null
+      sessions.push(call.name)
+      if (sessions.length > 2) return null
+      return { kind: 'call', when: 'after', run: () => putGeneration(sessions.length) }
+    }
+    const { point } = await backUp(made.repository, tree)
+    assert.equal(sessions.length, 3)
+    assert.equal(new Set(sessions).size, 3)
+    assert.deepEqual(names(PREFIX.sessions), [sessionName(point.id)])
+  })
+
+  it('starts over when its generation is gone', async () => {
+    let gone = false
+    script = (call) => {
+      if (gone || call.operation !== 'get' || call.name !== generationName(0)) return null
+      gone = true
+      return {
+        kind: 'call',
+        when: 'before',
+        run: () => {
+          putGeneration(1)
+          memory.objects.delete(generationName(0))
+        },
+      }
+    }
+    const { point } = await backUp(made.repository, tree)
+    assert.deepEqual(names(PREFIX.sessions), [sessionName(point.id)])
+  })
+
+  it('gives up, and leaves no session, when removal overtakes it for ever', async () => {
+    let generation = 0
+    script = (call) =>
+      call.operation === 'create' && call.name.startsWith(PREFIX.sessions)
+        ? { kind: 'call', when: 'after', run: () => putGeneration(++generation) }
+        : null
+    await assert.rejects(made.repository.startPoint(startRequest()), { code: 'storage-unavailable' })
+    assert.deepEqual(names(PREFIX.sessions), [])
+  })
+
+  it('never uses the name of a session again when it is not known whether it was made', async () => {
+    const sessions: string[] = []
+    script = (call) => {
+      if (call.operation !== 'create' || !call.name.startsWith(PREFIX.sessions)) return null
+      sessions.push(call.name)
+      return sessions.length === 1 ? { kind: 'reject-after' } : null
+    }
+    const { point } = await backUp(made.repository, tree)
+    assert.equal(new Set(sessions).size, 2)
+    assert.equal(sessions[1], sessionName(point.id))
+  })
+
+  it('refuses when the generation is gone from a repository that holds data, and makes the first of one that does not', async () => {
+    memory.objects.delete(generationName(0))
+    await backUp(made.repository, tree)
+    assert.deepEqual(names(PREFIX.generations), [generationName(0)])
+    memory.objects.delete(generationName(0))
+    const sessions = names(PREFIX.sessions)
+    await assert.rejects(made.repository.startPoint(startRequest()), { code: 'repository-damaged' })
+    assert.deepEqual(names(PREFIX.sessions), sessions)
+  })
+
+  it('does not reuse what is in tombstoned packs, neither by reference nor by content', async () => {
+    const first = await backUp(made.repository, tree)
+    const expected = readTree(tree)
+    const tombstones = names(PREFIX.packs).map(lastComponent)
+    putGeneration(1, tombstones)
+    const session = await made.repository.startPoint(startRequest())
+    for await (const entry of session.base!.entries())
+      if (entry.size) assert.equal(await session.addUnchanged(entry, entry), false)
+    await session.discard()
+    const { point } = await backUp(made.repository, tree)
+    assert.ok(point.bytes.new > 200_000 && point.bytes.new === first.point.bytes.new, `${point.bytes.new} new bytes`)
+    // A collector may now remove the packs and what counts on them alone.
+    for (const pack of tombstones) memory.objects.delete(`${PREFIX.packs}${pack.slice(0, 2)}/${pack}`)
+    memory.objects.delete(sessionName(first.point.id))
+    const reopened = await openTestRepository(memory, made.key, { workers: 1 })
+    await assertRestores(reopened, point.id, expected)
+    await reopened.close()
+  })
+
+  it('does not reuse what is not indexed, not listed, or not of the size that the index gives', async () => {
+    const { point } = await backUp(made.repository, tree)
+    const chunks = (await loadChunkIndex(state)).packCount()
+    assert.ok(chunks > 0)
+    for (const name of names(PREFIX.packs))
+      memory.objects.set(name, Buffer.concat([memory.objects.get(name)!, Buffer.alloc(1)]))
+    assert.equal((await loadChunkIndex(state)).packCount(), 0)
+    const again = await backUp(made.repository, tree)
+    assert.equal(again.point.bytes.new, point.bytes.new)
+    await assertRestores(made.repository, again.point.id, readTree(tree))
+  })
+
+  it('sends every pack and every session once', async () => {
+    const sent = new Map<string, number>()
+    script = (call) => {
+      if (call.operation !== 'put' && call.operation !== 'create') return null
+      sent.set(call.name, (sent.get(call.name) ?? 0) + 1)
+      return call.name.startsWith(PREFIX.packs) ? { kind: 'reject-after' } : null
+    }
+    const { point } = await backUp(made.repository, tree)
+    for (const [name, times] of sent)
+      if (name.startsWith(PREFIX.packs) || name.startsWith(PREFIX.sessions)) assert.equal(times, 1, name)
+    script = () => null
+    await assertRestores(made.repository, point.id, readTree(tree))
+  })
+
+  it('gives up cleanly a session that could not begin', async () => {
+    await backUp(made.repository, tree)
+    for (const [operation, prefix] of [
+      ['list', PREFIX.index],
+      ['list', PREFIX.packs],
+      ['get', PREFIX.generations],
+      ['get', PREFIX.index],
+    ] as const) {
+      script = (call) =>
+        call.operation === operation && call.name.startsWith(prefix) ? { kind: 'reject-before' } : null
+      await assert.rejects(made.repository.startPoint(startRequest()), { code: 'storage-unavailable' })
+      script = () => null
+      assert.equal(names(PREFIX.sessions).length, 1, `${operation} ${prefix}`)
+      assert.deepEqual(names(PREFIX.pins), [], `${operation} ${prefix}`)
+    }
+  })
+
+  it('lets two sessions of one repository go on beside each other, and one be discarded', async () => {
+    const one = await made.repository.startPoint(startRequest({ source: 'one' }))
+    const two = await made.repository.startPoint(startRequest({ source: 'two' }))
+    const many = join(folder.path, 'many')
+    writeTree(many, Object.fromEntries([1, 2, 3].map((i) => [`f${i}`, someBytes(`f${i}`, 8 << 20)])))
+    await hand(two, tree)
+    await hand(one, many)
+    // One thread takes two jobs at a time, so one of `one` waits in the pool: giving `two` up must not touch it.
+    await two.discard()
+    const point = await one.commit({ ...SUMMARY, missed: [] })
+    await assertRestores(made.repository, point.id, readTree(many))
+    assert.deepEqual(await made.repository.points({ source: 'two' }), [])
+  })
+
+  it('is given up within its limit by a store that never answers again, and harms nothing', async () => {
+    const { point } = await backUp(made.repository, tree)
+    const session = await made.repository.startPoint(startRequest())
+    // More than a pack, so that one is on its way when the backup is given up.
+    writeTree(tree, { more: someBytes('more', 48 << 20) })
+    let put: () => void = () => undefined
+    const putting = new Promise<void>((resolve) => {
+      put = resolve
+    })
+    script = ({ operation }) => {
+      if (operation === 'put') put()
+      return operation === 'put' || operation === 'create' ? { kind: 'hang' } : null
+    }
+    await hand(session, tree)
+    await putting
+    await assert.rejects(session.discard(), { code: 'storage-unavailable' })
+    script = () => null
+    assert.deepEqual(
+      (await made.repository.points()).map(({ id }) => id),
+      [point.id],
+    )
+    await assertSound(made.repository)
+  })
+
+  it('pins a point before it reads it, and refuses one that stopped counting', async () => {
+    const { point } = await backUp(made.repository, tree)
+    script = (call) =>
+      call.operation === 'create' && call.name.startsWith(PREFIX.pins)
+        ? { kind: 'call', when: 'after', run: () => void memory.objects.delete(sessionName(point.id)) }
+        : null
+    await assert.rejects(made.repository.openPoint(point.id, { signal: uninterrupted() }), { code: 'point-not-found' })
+    assert.deepEqual(names(PREFIX.pins), [])
+  })
+
+  it('backs up without a base when the last point can not be read', async () => {
+    const first = await backUp(made.repository, tree)
+    for (const name of names(PREFIX.index)) memory.objects.delete(name)
+    const { point } = await backUp(made.repository, tree)
+    assert.equal(point.source, SOURCE)
+    assert.equal(point.previous?.id, first.point.id)
+    await assertRestores(made.repository, point.id, readTree(tree))
+  })
+})

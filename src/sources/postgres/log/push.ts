@@ -1,0 +1,159 @@
+import { open } from 'node:fs/promises'
+import { basename } from 'node:path'
+import { isRegainError, RegainError } from '../../../errors.ts'
+import type { LogStore } from '../../contract.ts'
+import { formatLsn, type Lsn } from '../protocol/lsn.ts'
+import { claimLog } from './log-identity.ts'
+import { parseHistory } from './timeline.ts'
+import {
+  branchName,
+  isSegmentName,
+  MAX_SEGMENT_BYTES,
+  MIN_SEGMENT_BYTES,
+  parseHistoryName,
+  parseSegmentName,
+  segmentName,
+} from './wal.ts'
+import { scanWal } from './wal-records.ts'
+
+export interface PushRequest {
+  store: LogStore
+  /** Absolute path of what PostgreSQL hands to its archive_command (%p). */
+  path: string
+}
+
+/** `not-needed`: a note of another tool about a backup of its own, which no recovery of ours reads. */
+export type Pushed = 'stored' | 'not-needed'
+
+const HISTORY_LIMIT_BYTES = 1024 * 1024
+/** Of XLogLongPageHeaderData (src/include/access/xlog_internal.h): flags, timeline, position, system, sizes. */
+const HEADER_BYTES = 40
+const LONG_HEADER = 0x0002
+
+/**
+ * Stores one file of the log for an archive_command; durable when it resolves, since the server then forgets it. The same file
+ * again is fine, at once or at the same time. Rejects with `log-conflict`, and changes nothing, if the repository holds
+ * other bytes under its name or the log of another cluster: a copy of the server archives to its original's place then.
+ */
+export async function pushLog(request: PushRequest): Promise<Pushed> {
+  const { store, path } = request
+  const name = basename(path)
+  const timeline = parseHistoryName(name)
+  if (timeline !== null) {
+    const bytes = await readWhole(path, HISTORY_LIMIT_BYTES)
+    parseHistory(timeline, bytes.toString('utf8'))
+    await refusedLoudly(name, () => store.putHistory(name, bytes))
+    return 'stored'
+  }
+  if (/^[0-9A-F]{24}\.[0-9A-F]{8}\.backup$/.test(name)) return 'not-needed'
+  const segment = name.replace(/\.partial$/, '')
+  if (!isSegmentName(segment))
+    throw new RegainError('usage', `${name} is no file of PostgreSQL's log. Nothing was stored.`, {
+      hint: "archive_command = 'regain wal push SERVICE/SOURCE %p'",
+    })
+  const bytes = await readWhole(path, MAX_SEGMENT_BYTES)
+  const header = readHeader(bytes, segment)
+  await claimLog(store, header.systemId)
+  await refusedLoudly(name, () =>
+    name === segment ? storeSegment(store, segment, bytes, header) : storePartial(store, segment, bytes, header),
+  )
+  return 'stored'
+}
+
+interface SegmentHeader {
+  systemId: string
+  timeline: number
+  number: bigint
+  start: Lsn
+  segmentBytes: number
+}
+
+/** What the segment says of itself, which must be what its name says. */
+function readHeader(bytes: Buffer, name: string): SegmentHeader {
+  const fail = (what: string): RegainError =>
+    new RegainError(
+      'source-unsuitable',
+      `The file ${name} is not the segment that it is called: ${what}. Nothing was stored.`,
+    )
+  if (bytes.length < HEADER_BYTES || (bytes.readUInt16LE(2) & LONG_HEADER) === 0) throw fail('it does not begin as one')
+  const segmentBytes = bytes.readUInt32LE(32)
+  if (segmentBytes < MIN_SEGMENT_BYTES || bytes.length !== segmentBytes)
+    throw fail(`it has ${bytes.length} bytes, and says ${segmentBytes}`)
+  const id = parseSegmentName(name, segmentBytes)
+  if (id === null) throw fail('its name is of no segment of this size')
+  const start = id.number * BigInt(segmentBytes)
+  const position = bytes.readBigUInt64LE(8)
+  if (position !== start) throw fail(`it begins at ${formatLsn(position)} instead of ${formatLsn(start)}`)
+  // Of a new timeline's first segment the beginning is its parent's.
+  if (bytes.readUInt32LE(4) > id.timeline) throw fail(`it is of timeline ${bytes.readUInt32LE(4)}`)
+  return { systemId: bytes.readBigUInt64LE(24).toString(), ...id, start, segmentBytes }
+}
+
+async function storeSegment(store: LogStore, name: string, bytes: Buffer, header: SegmentHeader): Promise<void> {
+  const branch = branchName(header.timeline)
+  const before = header.number === 0n ? null : segmentName(header.timeline, header.number - 1n, header.segmentBytes)
+  const follows = before !== null && (await store.holds(branch, before)) ? { follows: before } : {}
+  await store.putSegment(branch, name, bytes, { until: completeUntil(bytes, header.start).until, ...follows })
+  await store.dropTails(branch, name)
+}
+
+/**
+ * What a promoted server leaves of its parent's last segment. Behind the log that it had there may be anything, of an earlier
+ * use of the file; and all of it begins the new timeline's segment as well.
+ */
+async function storePartial(store: LogStore, name: string, bytes: Buffer, header: SegmentHeader): Promise<void> {
+  const branch = branchName(header.timeline)
+  const { until, usedBytes } = completeUntil(bytes, header.start)
+  const there = await store.read(branch, name)
+  if (usedBytes === 0 || (there !== null && (there.whole || there.bytes.length >= usedBytes))) return
+  await store.putTail(branch, name, 0, bytes.subarray(0, usedBytes), { until })
+}
+
+/**
+ * A transaction's time is taken before its end is written into the log. So whatever was acknowledged before that time stands
+ * before it, here or in an earlier segment. Without any the segment tells no time.
+ */
+function completeUntil(bytes: Buffer, start: Lsn): { until: string; usedBytes: number } {
+  const { events, usedBytes } = scanWal(bytes, start, null)
+  const times = events
+    .filter(({ kind }) => kind === 'transaction')
+    .map((event) => ('timeMs' in event ? event.timeMs : 0))
+  const latestMs = times.reduce((latest, time) => Math.max(latest, time), 0)
+  return { until: new Date(Math.floor(latestMs)).toISOString(), usedBytes }
+}
+
+async function refusedLoudly(name: string, store: () => Promise<void>): Promise<void> {
+  try {
+    await store()
+  } catch (error) {
+    if (!isRegainError(error, 'log-conflict')) throw error
+    throw new RegainError(
+      'log-conflict',
+      `THE REPOSITORY HOLDS OTHER BYTES UNDER THE NAME ${name}: two servers archive to the same place, or one was set back. Nothing was stored, and the server keeps the file.`,
+      {
+        cause: error,
+        hint: 'If this server is a copy of another one, take its archive_command away (or give it a source of its own). If it is the right one, give it a source of its own: its log can no longer be told from the other’s.',
+      },
+    )
+  }
+}
+
+async function readWhole(path: string, limitBytes: number): Promise<Buffer> {
+  try {
+    const file = await open(path, 'r')
+    try {
+      const { size } = await file.stat()
+      if (size > limitBytes)
+        throw new RegainError('usage', `${path} is too large for a file of the log. Nothing was stored.`)
+      return await file.readFile()
+    } finally {
+      await file.close()
+    }
+  } catch (cause) {
+    if (isRegainError(cause)) throw cause
+    throw new RegainError('source-unavailable', `${path} cannot be read. Nothing was stored.`, {
+      cause,
+      hint: 'The server runs archive_command in its data directory: hand over %p, and run it as the server’s user.',
+    })
+  }
+}
