@@ -137,7 +137,8 @@ function describe(
         ? `${selection.tables.join(', ')} of ${database?.name}`
         : `the database ${database?.name}`
   const by = `with pg_restore ${version} of ${directory}`
-  const compare = 'compare counts of rows, and definitions, with those of the point'
+  const isWhole = selection.schema === null && selection.tables.length === 0
+  const compare = `compare counts of rows${isWhole ? ', and definitions,' : ''} with those of the point`
   switch (how.kind) {
     case 'everything':
       return [

@@ -153,7 +153,7 @@ export class Client {
     if (status === 0) return
     throw new RegainError(
       'precondition-failed',
-      `${this.name} failed${this.#said === '' ? '' : `: ${withoutSecrets(this.#said.trim())}`}`,
+      `${this.name} failed${this.#said === '' ? ' without saying why.' : `: ${withoutSecrets(this.#said.trim())}`}`,
       {
         hint: 'Correct what PostgreSQL complains of and try again.',
       },

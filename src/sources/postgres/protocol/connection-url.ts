@@ -124,6 +124,9 @@ function parseUrl(text: string): { url: URL; hosts: string } {
   const match = /^(postgres(?:ql)?:\/\/(?:[^/?#]*@)?)([^/?#@]*)(.*)$/s.exec(text)
   if (!match) throw invalid('it does not begin with postgres://')
   const [, before = '', hosts = '', behind = ''] = match
+  // What stands for the host and the port is then a piece of the password, which must not be shown, nor sent anywhere.
+  if (behind.split('?')[0]?.includes('@') || /[#?][^=]*@/.test(behind))
+    throw invalid('an @ stands behind a /, ? or #: percent-encode what is special in a user, a password or a database')
   try {
     return { url: new URL(`${before}hosts${behind}`), hosts }
   } catch {
@@ -174,7 +177,7 @@ function tlsMode(text: string | undefined, hasRoot: boolean): TlsMode {
 function portOf(text: string): number {
   if (text === '') return 5432
   const port = Number(text)
-  if (!Number.isInteger(port) || port < 1 || port > 65535) throw invalid(`"${text}" is not a port`)
+  if (!Number.isInteger(port) || port < 1 || port > 65535) throw invalid('a port is not a number from 1 to 65535')
   return port
 }
 

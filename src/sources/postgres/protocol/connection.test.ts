@@ -41,6 +41,11 @@ test('URLs that cannot be used are refused without their password', () => {
     'postgres://u:secret@/?host=a,b',
     'postgres://u:secret@a,b/',
     'postgres://u:secret@h/?connect_timeout=never',
+    'postgres://u:secret/1@h/',
+    'postgres://u:secret#1@h,i/',
+    'postgres://u:secret?1@h/',
+    // It would be asked at port 5432, and say so.
+    'postgres://u:5432/secret@h/',
   ]) {
     assert.throws(
       () => parseConnectionUrl(url),
