@@ -12,7 +12,7 @@ import {
   writeSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { RegainError } from '../errors.ts'
+import { isRegainError, RegainError } from '../errors.ts'
 import { tryLockFile } from './libc.ts'
 import { errorCode } from './system-error.ts'
 
@@ -179,7 +179,8 @@ function createClaim(directory: string, of: string): number {
     return fd
   } catch (error) {
     closeSync(fd)
-    if (!(error instanceof RegainError)) unlinkSync(join(directory, CLAIM_NAME))
+    // What stands there is another one's only if it has the lock: a full disk, say, leaves one that nobody could go on with.
+    if (!isRegainError(error, 'target-not-empty')) unlinkSync(join(directory, CLAIM_NAME))
     throw error
   }
 }

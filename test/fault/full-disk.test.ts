@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import {
   closeSync,
+  existsSync,
   mkdirSync,
   openSync,
   readFileSync,
@@ -14,6 +15,7 @@ import {
 import { join } from 'node:path'
 import { after, before, describe, it, type TestContext } from 'node:test'
 import { isRegainError } from '../../src/errors.ts'
+import { CLAIM_NAME, claimInPlace } from '../../src/filesystem/target-claim.ts'
 import type { Repository } from '../../src/repository/api.ts'
 import { createRepository } from '../../src/repository/repository.ts'
 import { ROOM_ASIDE_BYTES } from '../../src/storage/contract.ts'
@@ -70,6 +72,16 @@ describe('a full disk', () => {
     await assert.rejects(opened.materialize(path('target/restored'), options), { code: 'target-full' })
     await opened.close()
     await assertRestores(made.repository, point, expected)
+  })
+
+  it('where a restore goes over what is there leaves no claim that nobody could go on with', (t) => {
+    if (!mountSmall(t, 'claimed', 2 * MIB)) return
+    mkdirSync(path('claimed/data'))
+    fill('claimed')
+    assert.throws(() => claimInPlace(path('claimed/data'), 'shop/files'), { code: 'target-full' })
+    assert.ok(!existsSync(path(`claimed/data/${CLAIM_NAME}`)))
+    rmSync(path('claimed/ballast'))
+    claimInPlace(path('claimed/data'), 'shop/files').release()
   })
 
   it('under the store ends a backup with every point whole; with a little room it goes on', async (t) => {
