@@ -74,6 +74,13 @@ test('a log that only archive_command brings is as good: segments, a fork, and w
   await refuse(foreign, { code: 'log-conflict', message: /another cluster \(system identifier 7\)/ })
   await refuse((copy) => copy.subarray(0, 8192), { code: 'source-unsuitable', message: /8192 bytes/ })
   await refuse((copy) => copy, { code: 'source-unsuitable', message: /it begins at/ }, '0000000100000000000000FF')
+  // A history that was cut short, and would stand in the way of the right one for good.
+  for (const text of ['', '1\t0/30', 'no history\n'])
+    await refuse(
+      () => Buffer.from(text),
+      { code: 'source-unsuitable', message: /no whole history/ },
+      '00000003.history',
+    )
   await refuse((copy) => copy, { code: 'usage' }, 'postgresql.conf')
   const note = names.find((name) => name.endsWith('.backup')) ?? ''
   assert.equal(await pushLog({ store, path: join(folder, note) }), 'not-needed')

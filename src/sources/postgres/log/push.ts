@@ -41,7 +41,7 @@ export async function pushLog(request: PushRequest): Promise<Pushed> {
   const timeline = parseHistoryName(name)
   if (timeline !== null) {
     const bytes = await readWhole(path, HISTORY_LIMIT_BYTES)
-    parseHistory(timeline, bytes.toString('utf8'))
+    checkHistory(name, timeline, bytes)
     await refusedLoudly(name, () => store.putHistory(name, bytes))
     return 'stored'
   }
@@ -58,6 +58,21 @@ export async function pushLog(request: PushRequest): Promise<Pushed> {
     name === segment ? storeSegment(store, segment, bytes, header) : storePartial(store, segment, bytes, header),
   )
   return 'stored'
+}
+
+/** One that was cut short would stand in the way of the right one for good. Each ends with a line on the timeline that it comes from. */
+function checkHistory(name: string, timeline: number, bytes: Buffer): void {
+  const fail = (what: string): RegainError =>
+    new RegainError('source-unsuitable', `The file ${name} is no whole history: ${what}. Nothing was stored.`)
+  const text = bytes.toString('utf8')
+  let ancestors: number
+  try {
+    ancestors = parseHistory(timeline, text).ancestors.length
+  } catch (error) {
+    if (isRegainError(error, 'repository-damaged')) throw fail('it does not read as one')
+    throw error
+  }
+  if (ancestors === 0 || !text.endsWith('\n')) throw fail('its end is missing')
 }
 
 interface SegmentHeader {
