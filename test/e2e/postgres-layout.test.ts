@@ -277,6 +277,7 @@ test('of a cluster that gets the content of one database alone, that one is whol
     tablespaces: { [disk.directory]: tablespace },
   })
   assert.deepEqual(summary.leftOut, ['not; wanted'])
+  assert.match(summary.connection ?? '', /\/wanted$/)
   assert.match(protection.warnings.join('\n'), /DROP DATABASE "not; wanted";/)
   const copy = testPostgres(t, postgres.binaries, directory)
   await copy.adopt()

@@ -144,7 +144,7 @@ async function bringUp(
   plan: RecoveryPlan,
   guard: TablespaceGuard,
   binaries: PostgresBinaries | null,
-  { directory, inPlace }: RestoreTarget,
+  { directory, inPlace, onlyDatabases }: RestoreTarget,
   options: SourceOptions,
   context: RestoreContext,
 ): Promise<Pick<RestoreSummary, 'reached' | 'connection'>> {
@@ -166,10 +166,13 @@ async function bringUp(
       `The restored server writes timeline ${report.timeline} from now on. If it takes its original's place, point this source at it and the log goes on; a mere copy must not be backed up as the same source.`,
     )
   }
+  // One without its content takes no connections.
+  const [only] = onlyDatabases ?? []
+  const database = only === undefined || onlyDatabases?.includes(context.database) ? context.database : only
   return {
     // Without a transaction in the log, the state is that of the point's own end.
     reached: report.lastTransaction ?? positions.stopTime,
-    connection: server.url(context.user, context.database),
+    connection: server.url(context.user, database),
   }
 }
 
