@@ -390,6 +390,8 @@ async function storeOnDisk(directory: string): Promise<Store> {
     readdirSync(directory, { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile())
       .map((entry) => join(entry.parentPath, entry.name).slice(directory.length + 1))
+      // Room set aside is no object: nothing is read of it.
+      .filter((name) => name !== '+reserve')
       .sort()
   const write = (name: string, bytes: Buffer | null) => {
     const path = join(directory, name)
