@@ -21,11 +21,19 @@
 #define NL 0
 #endif
 #define IN(set, i) (((set) >> (i)) & 1)
+/* Whether a record tells which commit it was that a point follows. */
+#ifdef M_LAST_SPEAKS
+/* The last of two for both. */
+#define NAMED (IN(records, 1) -> !IN(blank, 1) : IN(records, 0) && !IN(blank, 0))
+#else
+#define NAMED ((records & ~blank) != 0)
+#endif
 
 bool session = 1;
 bool end = 1;
 bool receipt = 1;
 byte records = 0;     /* of its expiry: each expiry has its own */
+byte blank = 0;       /* those that name no commit: there was none to be found any more */
 byte dead = 0;        /* expiries that are known to be */
 bool held = 0;
 byte granted = 0;     /* holds that were told as such and not released */
@@ -38,11 +46,13 @@ hidden byte x_;
 inline check() {
   assert(!granted || (session && end && held));
   gone = gone || !session || !end;
-  assert(!gone || records || (!receipt && !follows))
+  assert(!gone || records || !receipt);
+  assert(!gone || NAMED || !follows)
 }
 
 proctype Expiry(byte i) {
   byte n;
+  bool found;
 #ifdef M_LOOKS_ONCE
   if :: held -> goto done :: else fi;
 #endif
@@ -52,7 +62,9 @@ proctype Expiry(byte i) {
 #else
   n = i;
 #endif
-  d_step { records = records | (1 << n); check() };
+  found = end;
+  if :: !found -> found = receipt :: else fi;
+  d_step { records = records | (1 << n); blank = blank | (!found << n); check() };
 #ifndef M_LOOKS_ONCE
   if
   :: d_step { held && session -> skip };

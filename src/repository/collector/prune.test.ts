@@ -25,7 +25,9 @@ import { type MemoryStorage, openMemoryStorage } from '../../storage/memory.ts'
 import type { PrunePlan, PruneReport, PruneRequest } from '../api.ts'
 import { endName, expiredName, PREFIX, receiptName, sessionName, trimPrefix } from '../format/object-names.ts'
 import { sealRecord } from '../format/records.ts'
+import { readExpired } from '../points/expired.ts'
 import type { RepositoryState } from '../repository-state.ts'
+import { expirePoint } from './expire.ts'
 
 const HOUR_MS = 3_600_000
 const SUMMARY = { kind: 'full', root: '/', positions: {}, sourceBytes: 0 } as const
@@ -462,6 +464,44 @@ describe('a prune', () => {
     assert.deepEqual(expired(), [three.id])
     await assertSound(made.repository)
     await assertRestores(made.repository, four.id, four.expected)
+  })
+
+  it('explains a point that two removed at once, in any order of their steps and whichever record is the last', async () => {
+    const { signal } = new AbortController()
+    const { randomBytes } = made.ambient
+    let blank = 0
+    for (let nth = 1, isBetween = true; isBetween; nth++) {
+      const { id } = await addPoint(`one ${nth}`, 1000)
+      const next = await addPoint(`two ${nth}`, 1000)
+      const expire = async (random: string) => {
+        // Which the record's name ends with.
+        made.ambient.randomBytes = (bytes) => (bytes === 16 ? Buffer.alloc(16, random) : randomBytes(bytes))
+        await expirePoint(state, { id, reason: 'a test' }, signal)
+      }
+      let calls = 0
+      isBetween = false
+      script = () => {
+        if (++calls !== nth) return null
+        script = () => null
+        isBetween = true
+        const drawn = made.ambient.randomBytes
+        const whole = () => expire('a').finally(() => Object.assign(made.ambient, { randomBytes: drawn }))
+        return { kind: 'call', when: 'before', run: whole }
+      }
+      await expire('z')
+      script = () => null
+      made.ambient.randomBytes = randomBytes
+      for (const record of (await readExpired(state, id)).values()) if (record.commit === '') blank++
+      await assertSound(made.repository)
+      await prune()
+      assert.deepEqual(
+        [...names(PREFIX.sessions), ...names(PREFIX.ends)].filter((name) => name.includes(id)),
+        [],
+      )
+      await assertRestores(made.repository, next.id, next.expected)
+      await prune([next.id])
+    }
+    assert.ok(blank > 0, 'none came too late to find the commit')
   })
 
   it('tells a forged expiry from a true one', async () => {

@@ -29,7 +29,7 @@ export interface ReceiptRecord {
 /** A point that was removed on purpose: tells that from a loss. */
 export interface ExpiredRecord {
   session: string
-  /** As in its receipt. */
+  /** As in its receipt. Empty: neither was there any more; if another removed it meanwhile, that one's record has it. */
   commit: string
   /** Empty, like committedAt, if the point was lost before: its commit could not be read any more. */
   source: string

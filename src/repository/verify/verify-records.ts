@@ -1,7 +1,7 @@
 import { RegainError } from '../../errors.ts'
 import type { VerifyProblem } from '../api.ts'
 import { endName, lastComponent, PREFIX, receiptName, sessionName } from '../format/object-names.ts'
-import { type ExpiredRecord, openRecord, type RecordKinds } from '../format/records.ts'
+import { openRecord, type RecordKinds } from '../format/records.ts'
 import { isEndedLongAgo } from '../keys/epochs.ts'
 import { type Commit, readCommits } from '../points/commits.ts'
 import type { RepositoryState } from '../repository-state.ts'
@@ -85,8 +85,7 @@ export async function checkCommits(state: RepositoryState, signal: AbortSignal, 
         receiptName(point.id),
         `The receipt of recovery point ${point.id} is missing. No data is affected; the next backup writes it again.`,
       )
-    const previous = point.previous && hashOf(point.previous.id, known, expired)
-    if (point.previous && !damaged.has(point.previous.id) && previous !== point.previous.sha256)
+    if (point.previous && !damaged.has(point.previous.id) && !isAccountedFor(point.previous, known, expired))
       missing(
         problem,
         endName(point.previous.id),
@@ -96,13 +95,16 @@ export async function checkCommits(state: RepositoryState, signal: AbortSignal, 
   return commits
 }
 
-/** Points that were removed on purpose: each record opens, which a store without the key can't bring about. */
+/**
+ * Points that were removed on purpose, with the hashes of their commits: each record opens, which a store without the key can't
+ * bring about. One that was made while another removed the point may have found no commit to name; then the other's names it.
+ */
 async function readExpired(
   state: RepositoryState,
   signal: AbortSignal,
   problem: Report,
-): Promise<Map<string, ExpiredRecord>> {
-  const expired = new Map<string, ExpiredRecord>()
+): Promise<Map<string, Set<string>>> {
+  const expired = new Map<string, Set<string>>()
   for (const name of await namesUnder(state, PREFIX.expired, signal)) {
     const record = await attempt(
       problem,
@@ -110,18 +112,19 @@ async function readExpired(
       async () => openRecord(state.keys, 'X', name, await state.storage.get(name, undefined, { signal })),
       true,
     )
-    if (record) expired.set(record.session, record)
+    if (record) expired.set(record.session, (expired.get(record.session) ?? new Set()).add(record.commit))
   }
   return expired
 }
 
-/** Of the commit that counts, or did until it expired. */
-function hashOf(
-  id: string,
+/** It counts, or did until it expired. */
+function isAccountedFor(
+  { id, sha256 }: { id: string; sha256: string },
   known: ReadonlyMap<string, Commit>,
-  expired: ReadonlyMap<string, ExpiredRecord>,
-): string | undefined {
-  return known.get(id)?.sha256 ?? expired.get(id)?.commit
+  expired: ReadonlyMap<string, ReadonlySet<string>>,
+): boolean {
+  const commit = known.get(id)
+  return commit ? commit.sha256 === sha256 : expired.get(id)?.has(sha256) === true
 }
 
 /** A commit whose session object is gone does not count: the session was lost, or a collector had fenced it just before. */
@@ -134,7 +137,7 @@ async function checkOrphans(
   }: {
     known: ReadonlyMap<string, Commit>
     damaged: ReadonlySet<string>
-    expired: ReadonlyMap<string, ExpiredRecord>
+    expired: ReadonlyMap<string, ReadonlySet<string>>
   },
   signal: AbortSignal,
   problem: Report,
