@@ -26,7 +26,11 @@ export const ERRORS = {
   'not-permitted': { exit: 5, retryable: false, hint: 'Run as a user who may do this.' },
   'target-not-empty': { exit: 6, retryable: false, hint: 'Name an empty or new directory with --to.' },
   'precondition-failed': { exit: 6, retryable: false, hint: 'Run: regain check' },
-  'target-full': { exit: 1, retryable: true, hint: 'Free space at the target, empty it and restore again.' },
+  'target-full': {
+    exit: 1,
+    retryable: true,
+    hint: 'Free space at the target. Then restore again into an empty directory; what was begun with --in-place goes on with the same command.',
+  },
   'point-not-found': { exit: 6, retryable: false, hint: 'List what there is with: regain points' },
   'moment-unreachable': {
     exit: 6,
