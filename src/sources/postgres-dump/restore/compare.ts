@@ -29,7 +29,10 @@ export async function compareRestored(request: Compared): Promise<Missed[]> {
     return []
   }
   const counts = isRestored === null ? known.counts : known.counts.filter(({ table }) => isRestored(table))
-  if (isRestored !== null && counts.length === 0) return []
+  if (isRestored !== null && counts.length === 0) {
+    options.warn(`What was restored of ${database} was not compared: the point has counts of other tables only.`)
+    return []
+  }
   options.progress({ phase: 'compare', bytesDone: point.bytes.source })
   const endMs = now() + MAX_COMPARE_MS
   const look = {
