@@ -17,6 +17,8 @@ bool log = 1;
 bool missed = 0;      /* it was there, and went: verification asks why */
 byte pending = 0;     /* records of trimmers that may still delete, by trimmer */
 byte finished = 0;    /* records of those that do not, by who put them */
+byte dead = 0;        /* trimmers that are known to be, */
+byte over = 0;        /* and nothing of what they asked for can still be carried out */
 byte sess = 0;        /* sessions, by copier */
 byte ended = 0;       /* those with an end, */
 byte commits = 0;     /* which is a commit */
@@ -27,7 +29,7 @@ inline check() {
 }
 
 proctype Trimmer(byte i) {
-  byte weighed, open, older;
+  byte weighed, open, older, others;
   bool there;
   /* What the policy weighed; a point that counts needs the log. */
   weighed = sess & commits;
@@ -59,6 +61,14 @@ proctype Trimmer(byte i) {
   d_step { finished = finished | (1 << i); check() };
   d_step { pending = pending & ~(1 << i); check() };
 #endif
+  /* It dies here and everybody knows, with its last call still on its way; or it goes on. */
+  if
+  :: dead = dead | (1 << i);
+     if :: there -> d_step { log = 0; missed = 1; check() } :: skip fi;
+     over = over | (1 << i);
+     goto done
+  :: skip
+  fi;
   if
   :: there -> d_step { log = 0; missed = 1; check() }
   :: else
@@ -68,6 +78,7 @@ proctype Trimmer(byte i) {
 #endif
 #ifndef M_DONE_TOO_EARLY
   older = finished;
+  others = pending & over;
 #ifdef M_OLDER_FIRST
   d_step { finished = finished & ~older; check() };
   d_step { pending = pending & ~(1 << i); check() };
@@ -78,7 +89,7 @@ proctype Trimmer(byte i) {
 #ifdef M_TAKES_OVER
   d_step { pending = 0; check() };
 #else
-  d_step { pending = pending & ~(1 << i); check() };
+  d_step { pending = pending & ~(others | (1 << i)); check() };
 #endif
 #endif
 #endif
@@ -96,8 +107,10 @@ proctype Copier(byte c) {
   /* As far as it goes; nothing counts on it yet. */
   if :: log = 1 :: skip fi;
   d_step { sess = sess | (1 << c) };
-#ifndef M_PENDING_IGNORED
-  if :: pending != 0 -> goto done :: else fi;
+#if defined(M_DEAD_AT_ONCE)
+  if :: (pending & ~dead) != 0 -> goto done :: else fi;
+#elif !defined(M_PENDING_IGNORED)
+  if :: (pending & ~over) != 0 -> goto done :: else fi;
 #endif
 #ifndef M_NOT_AGAIN
   there = log;

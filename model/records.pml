@@ -34,7 +34,8 @@ bool end = 1;
 bool receipt = 1;
 byte records = 0;     /* of its expiry: each expiry has its own */
 byte blank = 0;       /* those that name no commit: there was none to be found any more */
-byte dead = 0;        /* expiries that are known to be */
+byte dead = 0;        /* expiries that are known to be, */
+byte over = 0;        /* and nothing of what they asked for can still be carried out */
 bool held = 0;
 byte granted = 0;     /* holds that were told as such and not released */
 bool gone = 0;        /* it does not count any more */
@@ -73,8 +74,14 @@ proctype Expiry(byte i) {
   :: else
   fi;
 #endif
-  /* It dies here and everybody knows, or it goes on. */
-  if :: d_step { dead = dead | (1 << i) }; goto done :: skip fi;
+  /* It dies here and everybody knows, with its last call still on its way; or it goes on. */
+  if
+  :: dead = dead | (1 << i);
+     if :: d_step { session = 0; check() } :: skip fi;
+     over = over | (1 << i);
+     goto done
+  :: skip
+  fi;
   d_step { session = 0; check() };
   d_step { end = 0; check() };
   d_step { receipt = 0; check() };
@@ -125,10 +132,12 @@ done:
 /* Takes back the record of an expiry that died before it removed anything. */
 proctype Keeper() {
   byte stale;
-#ifdef M_LIVING_TOO
+#if defined(M_LIVING_TOO)
   stale = records;
-#else
+#elif defined(M_DEAD_AT_ONCE)
   stale = records & dead;
+#else
+  stale = records & over;
 #endif
   if :: d_step { session && end -> skip } :: else -> goto done fi;
   d_step { records = records & ~stale; check() };

@@ -126,4 +126,20 @@ describe('a copy of a point, and a prune that removes its log at the other place
     })
     assert.ok(removed > 0)
   })
+
+  it('leave it uncopied while a delete that got no answer may still be carried out', async () => {
+    memory.objects.clear()
+    for (const [name, bytes] of start) memory.objects.set(name, bytes)
+    script = (call) => (call.operation === 'delete' && call.name.includes(SEGMENT) ? { kind: 'reject-before' } : null)
+    await assert.rejects(prune())
+    script = () => null
+    assert.equal(await copy(), false)
+    // Nor does the end of another prune say that it is over.
+    await prune()
+    assert.equal(await copy(), false)
+    const { now } = to.ambient
+    to.ambient.now = () => now() + 8 * 24 * 3_600_000
+    assert.equal(await copy(), true)
+    to.ambient.now = now
+  })
 })

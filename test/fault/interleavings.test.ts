@@ -135,13 +135,13 @@ describe('writers, readers and collectors in any order', () => {
       randomBytes,
       process: {
         identity: name,
-        // That one is dead is certain or not said; who is taken for dead by a clock may live.
-        isAlive: (other) =>
-          !world.lies
-            ? !run.isCrashed(other)
-            : run.isCrashed(other)
-              ? false
-              : ([true, null][random(2)] as boolean | null),
+        // That one is dead is certain or not said; who is taken for dead by a clock may live. Where clocks lie by days, nobody is
+        // certain of it before the last call has arrived: together that would be a call on its way for days.
+        isAlive: (other) => {
+          if (!world.lies) return !run.isCrashed(other)
+          if (!run.isCrashed(other)) return [true, null][random(2)] as boolean | null
+          return run.hasLate(other) ? null : false
+        },
       },
       log: () => undefined,
     }

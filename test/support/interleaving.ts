@@ -68,6 +68,11 @@ export class Interleaving {
     return this.crashed.has(process)
   }
 
+  /** Whether a call of a crashed process may still be carried out. */
+  hasLate(process: string): boolean {
+    return this.late.some((call) => call.process === process)
+  }
+
   /** `work` must use nothing but the store and computation that ends within one turn. What it throws fails the run. */
   spawn(process: string, work: (storage: Storage) => Promise<void>): void {
     this.running.add(process)

@@ -3,7 +3,7 @@ import type { PrunePlan } from '../api.ts'
 import { endName, holdName, lastComponent, PREFIX, pinName } from '../format/object-names.ts'
 import { openRecord } from '../format/records.ts'
 import { counts, readEnds, receiptIds } from '../points/commits.ts'
-import { expiredNames, isExpired, isExpiryDead, readExpired } from '../points/expired.ts'
+import { expiredNames, isExpired, isExpiryOver, readExpired } from '../points/expired.ts'
 import { isPinGone } from '../points/liveness.ts'
 import { deleteUnlessLocked } from '../points/locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
@@ -76,7 +76,7 @@ export async function clearExpired(state: RepositoryState, signal: AbortSignal):
 async function takeBackStale(state: RepositoryState, id: string, signal: AbortSignal): Promise<void> {
   const records = await readExpired(state, id, signal)
   if (!(await counts(state, id, signal))) return
-  for (const [name, record] of records) if (isExpiryDead(state, record)) await state.storage.delete(name, { signal })
+  for (const [name, record] of records) if (isExpiryOver(state, record)) await state.storage.delete(name, { signal })
 }
 
 /** Holds of points that do not count: they came too late. */

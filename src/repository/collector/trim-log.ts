@@ -5,7 +5,7 @@ import { tidy } from '../cleanup.ts'
 import { PREFIX, trimPrefix } from '../format/object-names.ts'
 import { openRecord, sealRecord, type TrimRecord } from '../format/records.ts'
 import { requireCurrentEpoch } from '../keys/epochs.ts'
-import { isPinGone, ownTrace } from '../points/liveness.ts'
+import { mayStillRemove } from '../points/liveness.ts'
 import { deleteUnlessLocked } from '../points/locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
 
@@ -49,7 +49,8 @@ export async function trimLog(
   const listed = () => mapBounded(ranges, 1, (range) => logObjectsIn(state, range, signal))
   if ((await listed()).flat().length === 0) return []
   const trim = ranges.map(({ branch, from, to }) => ({ branch, from, to }))
-  const name = await recordTrim(state, source, { ranges: trim, ...ownTrace(state.ambient) }, signal)
+  const startedAt = new Date(state.ambient.now()).toISOString()
+  const name = await recordTrim(state, source, { ranges: trim, startedAt }, signal)
   const reason = await why().catch(async (error: unknown) => {
     await settle(state, () => state.storage.delete(name))
     throw error
@@ -59,16 +60,11 @@ export async function trimLog(
     return reason
   }
   const gone: LogObject[] = []
-  try {
-    // What is locked stays for a later prune, which is asked to remove the same range again.
-    await mapBounded((await listed()).flat(), DELETES_AT_ONCE, async (object) => {
-      if (await deleteUnlessLocked(state, object.name, signal)) gone.push(object)
-    })
-  } catch (error) {
-    // mapBounded waits for what it began, so this removes nothing more.
-    await settle(state, () => finishTrim(state, source, name, trim))
-    throw error
-  }
+  // What is locked stays for a later prune, which is asked to remove the same range again. If a call fails, the record stays as it
+  // is, for what was asked for may still be carried out.
+  await mapBounded((await listed()).flat(), DELETES_AT_ONCE, async (object) => {
+    if (await deleteUnlessLocked(state, object.name, signal)) gone.push(object)
+  })
   await finishTrim(state, source, name, trim, signal)
   return gone
 }
@@ -79,9 +75,9 @@ async function finishTrim(
   source: string,
   name: string,
   ranges: TrimRecord['ranges'],
-  signal?: AbortSignal,
+  signal: AbortSignal,
 ): Promise<void> {
-  const call = signal ? { signal } : {}
+  const call = { signal }
   const over = [...(await readTrims(state, source, signal))].filter(([, trim]) => !isRemoving(state, trim))
   await recordTrim(
     state,
@@ -93,21 +89,20 @@ async function finishTrim(
   await state.storage.delete(name, call)
 }
 
-/** Whether who made the record may still be removing: not if it is dead, or silent for days. */
-export function isRemoving(state: RepositoryState, { startedAt, process }: TrimRecord): boolean {
-  if (startedAt === undefined) return false
-  return isPinGone(state.ambient, { startedAt, ...(process === undefined ? {} : { process }) }) === null
+/** Whether what its maker asked for may still be removed. */
+export function isRemoving(state: RepositoryState, { startedAt }: TrimRecord): boolean {
+  return startedAt !== undefined && mayStillRemove(state.ambient, startedAt)
 }
 
 async function recordTrim(
   state: RepositoryState,
   source: string,
   trim: TrimRecord,
-  signal?: AbortSignal,
+  signal: AbortSignal,
 ): Promise<string> {
   const name = `${trimPrefix(source)}${state.ambient.randomBytes(16).toString('hex')}`
   const sealed = sealRecord(state.keys, 'T', name, trim, state.ambient.randomBytes(32))
-  await state.storage.create(name, sealed, { fromReserve: true, ...(signal ? { signal } : {}) })
+  await state.storage.create(name, sealed, { fromReserve: true, signal })
   await requireCurrentEpoch(state, signal)
   return name
 }

@@ -43,9 +43,8 @@ export interface ExpiredRecord {
 /** Segments and tails with from <= name < to, in the order of text, were removed on purpose. */
 export interface TrimRecord {
   ranges: { branch: string; from: string; to: string }[]
-  /** While its maker may still be removing: when that began, and who it is, as in a session. */
+  /** While they may still be removed: when that began. */
   startedAt?: string
-  process?: string
 }
 
 export interface PinRecord {

@@ -3,7 +3,7 @@ import { lastComponent, PREFIX } from '../format/object-names.ts'
 import { type ExpiredRecord, openRecord } from '../format/records.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { isLoss } from '../verify/damage.ts'
-import { isPinGone } from './liveness.ts'
+import { mayStillRemove } from './liveness.ts'
 
 /**
  * `expired/S-R`: point S was removed on purpose, or is about to be by who made this record. Each expiry makes its own and takes
@@ -40,16 +40,17 @@ export async function isExpired(state: RepositoryState, id: string, signal?: Abo
 }
 
 /**
- * Whether its maker is known to be dead, so that it removes nothing any more. No clock has a say: a record that was taken back from
- * an expiry which lives would be missing when that removes the point, and the point would look lost.
+ * Whether its maker is known to be dead, and nothing that it asked for can still be carried out. A clock alone has no say: a record
+ * that was taken back from an expiry which lives would be missing when that removes the point, and the point would look lost.
  */
-export function isExpiryDead({ ambient }: RepositoryState, { process }: ExpiredRecord): boolean {
-  return process !== undefined && ambient.process?.isAlive(process) === false
+export function isExpiryOver(state: RepositoryState, record: ExpiredRecord): boolean {
+  const { process } = record
+  return process !== undefined && state.ambient.process?.isAlive(process) === false && !mayStillExpire(state, record)
 }
 
-/** Whether its maker is dead, or silent for days: then a hold need not wait for it any more. */
-export function isExpiryGone(state: RepositoryState, { expiredAt, process }: ExpiredRecord): boolean {
-  return isPinGone(state.ambient, { startedAt: expiredAt, ...(process === undefined ? {} : { process }) }) !== null
+/** For so long a hold waits. */
+export function mayStillExpire({ ambient }: RepositoryState, { expiredAt }: ExpiredRecord): boolean {
+  return mayStillRemove(ambient, expiredAt)
 }
 
 /** Null: taken back, or forgotten, meanwhile. */

@@ -220,9 +220,9 @@ describe('a hold', () => {
     await assertSound(repository)
   })
 
-  it('can be had again of a point whose removal gave way to one before, or died before it removed anything', async () => {
+  it('can be had again of a point whose removal gave way to one before, or died a week ago before it removed anything', async () => {
     const { id, files } = await twoPoints()
-    Object.assign(made.ambient, { process: { identity: 'here 1', isAlive: (other: string) => other !== 'here 1' } })
+    makerIsDead()
     const steps = await countCalls(() => prune([]))
     let died = 0
     for (let nth = 1; nth <= steps; nth++) {
@@ -240,7 +240,12 @@ describe('a hold', () => {
       await repository.prune(plan, { signal, progress: () => {} }).catch(() => undefined)
       script = () => null
       if (!(await repository.points()).some((point) => point.id === id)) break
-      if (expiredOf(id).length > 0) died++
+      if (expiredOf(id).length > 0) {
+        died++
+        assert.equal(await hold(id), null)
+        await repository.release(id)
+        passDays(8)
+      }
       assert.equal(await hold(id), true)
       await prune([id])
       await prune([])
@@ -251,6 +256,38 @@ describe('a hold', () => {
     }
     assert.ok(died > 0)
   })
+
+  it('is not granted while what a dead process asked for may still be carried out, and explained if it is', async () => {
+    const { id } = await twoPoints()
+    makerIsDead()
+    const expire = [{ id, reason: 'a test' }]
+    const weighed = (await repository.points()).map((point) => point.id)
+    const plan = await repository.planPrune({ expire, trimLog: [], weighed, signal, progress: () => {} })
+    let isDead = false
+    script = (call) => {
+      isDead ||= call.operation === 'delete' && call.name === sessionName(id)
+      return isDead ? { kind: 'reject-before' } : null
+    }
+    await assert.rejects(repository.prune(plan, { signal, progress: () => {} }))
+    script = () => null
+    assert.equal(await hold(id), null)
+    await prune([])
+    assert.equal(expiredOf(id).length, 1)
+    // Its last call arrives.
+    memory.objects.delete(sessionName(id))
+    await prune([])
+    await assertSound(repository)
+    assert.equal((await repository.points()).length, 1)
+  })
+
+  /** Whoever works here is dead to whoever asks. */
+  function makerIsDead(): void {
+    made.ambient.process = { identity: 'here 1', isAlive: () => false }
+  }
+  function passDays(days: number): void {
+    const { now } = made.ambient
+    made.ambient.now = () => now() + days * 24 * 3_600_000
+  }
 
   /** By verification, should the store lose it. */
   async function assertMissed(id: string): Promise<void> {

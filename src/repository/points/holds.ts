@@ -4,7 +4,7 @@ import { holdName, PREFIX } from '../format/object-names.ts'
 import { type HoldRecord, openRecord, sealRecord } from '../format/records.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { counts } from './commits.ts'
-import { isExpiryGone, readExpired } from './expired.ts'
+import { mayStillExpire, readExpired } from './expired.ts'
 
 /**
  * Holds: `holds/S` keeps point S from being removed. No lock decides between a hold and an expiry, but the order of their
@@ -34,14 +34,14 @@ export async function holdPoint(state: RepositoryState, id: string, reason: stri
     'precondition-failed',
     `The recovery point ${id} is just being removed by a prune, or was about to be.`,
     {
-      hint: 'The hold is noted. Hold the point again to learn whether it came in time: once that prune has ended it is said for certain.',
+      hint: 'The hold is noted, and keeps the point if it came in time. Hold the point again to learn whether: it is said for certain once that prune has ended, or seven days after it was cut short.',
     },
   )
 }
 
-/** One that died before it removed anything is none: a prune completes it, if nobody holds the point, or takes its record back. */
+/** One that is over and removed nothing is none: a prune completes it, if nobody holds the point, or takes its record back. */
 async function isAnyExpiryAtWork(state: RepositoryState, id: string): Promise<boolean> {
-  for (const record of (await readExpired(state, id)).values()) if (!isExpiryGone(state, record)) return true
+  for (const record of (await readExpired(state, id)).values()) if (mayStillExpire(state, record)) return true
   return false
 }
 

@@ -30,6 +30,14 @@ export function isPinGone(ambient: Ambient, trace: Trace): Gone | null {
   return isGone(ambient, trace, LONGEST_MS)
 }
 
+/**
+ * Whether what a removal that began then has asked of its store may still be carried out. Death does not shorten it: the last call
+ * of a process may be on its way when it dies. No call is on its way for days.
+ */
+export function mayStillRemove(ambient: Ambient, startedAt: string): boolean {
+  return isGone(ambient, { startedAt }, LONGEST_MS) === null
+}
+
 function isGone(ambient: Ambient, { startedAt, process }: Trace, silentMs: number): Gone | null {
   const alive = process === undefined ? null : (ambient.process?.isAlive(process) ?? null)
   if (alive === false) return 'dead'
