@@ -129,6 +129,8 @@ export class Interleaving {
     else if (dice < this.chances.crash + this.chances.fail) {
       const isDone = this.random(2) === 0
       if (isDone) call.effect()
+      // A request that was given up may still arrive.
+      else if (call.isWrite && this.random(2) === 0) this.late.push(call)
       this.note(call, isDone ? 'done, answer lost' : 'lost')
       call.answer(new RegainError('storage-unavailable', 'The call was made to fail.'))
     } else {
