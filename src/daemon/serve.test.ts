@@ -37,8 +37,9 @@ function daemon(overrides: Partial<DaemonPlan> = {}, state = join(scratch, `stat
     while (seen.filter((other) => other === event).length < times) await once(events, 'event')
   }
   const logged: string[] = []
+  let aheadMs = 0
   const ambient: Ambient = {
-    now: Date.now,
+    now: () => Date.now() + aheadMs,
     randomBytes: (size) => Buffer.alloc(size, 1),
     log: (level, message, fields) => {
       logged.push(`${level}: ${message}`)
@@ -102,7 +103,12 @@ function daemon(overrides: Partial<DaemonPlan> = {}, state = join(scratch, `stat
     current = next
     events.emit('reload')
   }
-  return { stop, ended, until, seen, logged, notified, open, work, plan, state, reload, happened }
+  /** The clock is set on, and the daemon looks at it. */
+  const pass = (ms: number) => {
+    aheadMs += ms
+    events.emit('reload')
+  }
+  return { pass, stop, ended, until, seen, logged, notified, open, work, plan, state, reload, happened }
 }
 
 const quiet: Ambient = { now: Date.now, randomBytes: (size) => Buffer.alloc(size, 1), log: () => {} }
@@ -375,11 +381,16 @@ test('a prune that was cut short is begun again; one that fails is said and does
   const before = openCatalog({ directory: state, ambient: quiet, pid: process.pid })
   before.beginRun({ operation: 'prune', service: 'shop', source: '', destination: 'hot', origin: 'schedule' })
   before.close()
-  const prunes = [{ service: 'shop', destination: 'hot', cron: '0 0 1 1 *', timeZone: 'UTC' }]
+  const yearly = { cron: '0 0 1 1 *', timeZone: 'UTC' }
+  const prunes = ['hot', 'offsite'].map((destination) => ({ service: 'shop', destination, ...yearly }))
   const made = daemon({ prunes }, state)
-  made.work.prune = async () => {
+  made.work.prune = async (_, destination) => {
+    if (destination === 'offsite') throw new RegainError('storage-unavailable', 'The host is away.')
     throw new RegainError('storage-unavailable', 'The disk is away.')
   }
+  // That both are owed was looked at before either began.
+  await made.until('The prune did not succeed: The host is away.')
+  made.pass(120_000)
   await made.until('The prune did not succeed: The disk is away.')
   const catalog = made.open()
   assert.deepEqual(
