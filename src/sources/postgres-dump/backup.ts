@@ -4,12 +4,12 @@ import type { BackupOptions, PointWriter, SourceSummary } from '../contract.ts'
 import { MAX_FINGERPRINT_MS } from '../postgres/fingerprint/take-fingerprint.ts'
 import { chooseServer } from '../postgres/protocol/choose-server.ts'
 import { type ConnectionConfig, describeConnection, type ServerUrl } from '../postgres/protocol/connection-url.ts'
+import { findClientPrograms } from '../postgres/server/programs.ts'
 import { withClientEnvironment } from './client-environment.ts'
 import { type DumpedOutcome, dumpDatabase } from './dump-database.ts'
-import { type Dumping, dumpFiles } from './dump-files.ts'
+import { DUMPING, type Dumping, dumpFiles } from './dump-files.ts'
 import { HOW_TO, HOW_TO_PATH } from './how-to.ts'
 import { type DumpPositions, GLOBALS } from './positions.ts'
-import { DUMPING, findDumpPrograms } from './programs.ts'
 import { readServer, type ServerOfDumps } from './server.ts'
 import type { PostgresDumpConfig, PostgresDumpContext } from './source.ts'
 import type { DumpTable } from './tables.ts'
@@ -32,7 +32,7 @@ export async function backupDumps(job: DumpJob, writer: PointWriter, options: Ba
     warn('Dumps are read whole each time; of what they hold, only what is new is stored.')
   const config = await chooseServer(job.servers, signal)
   const server = await readServer(config, job.databases, signal)
-  const programs = await findDumpPrograms(server.major, DUMPING, job.search)
+  const programs = await findClientPrograms(server.major, DUMPING, job.search)
   return withClientEnvironment(config, job, async (environment) => {
     let bytesDone = 0
     const written = (bytes: number): void => {

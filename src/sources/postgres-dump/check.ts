@@ -5,8 +5,9 @@ import { chooseServer } from '../postgres/protocol/choose-server.ts'
 import { withSql } from '../postgres/protocol/connection.ts'
 import { quoteIdentifier } from '../postgres/protocol/connection-errors.ts'
 import { type ConnectionConfig, describeConnection, isLoopback } from '../postgres/protocol/connection-url.ts'
+import { findClientPrograms } from '../postgres/server/programs.ts'
 import type { DumpJob } from './backup.ts'
-import { DUMPING, findDumpPrograms } from './programs.ts'
+import { DUMPING } from './dump-files.ts'
 import { readServer, type ServerOfDumps } from './server.ts'
 
 /** What would keep dumps or their restore from working, with a fix for each. Changes nothing, and waits for no lock. */
@@ -53,7 +54,7 @@ async function checkTransport(config: ConnectionConfig, signal: AbortSignal): Pr
 
 async function checkPrograms(job: DumpJob, { major }: ServerOfDumps): Promise<Finding> {
   try {
-    const { directory, version } = await findDumpPrograms(major, DUMPING, job.search)
+    const { directory, version } = await findClientPrograms(major, DUMPING, job.search)
     return ok('programs', `pg_dump ${version} of ${directory} will be used.`)
   } catch (error) {
     return asFinding('programs', error)

@@ -1,11 +1,16 @@
 import { isRegainError, RegainError } from '../../errors.ts'
 import type { ContentStream, SourceOptions } from '../contract.ts'
-import { Client, type ClientPrograms } from '../postgres/parts/client-programs.ts'
+import { Client } from '../postgres/parts/client-programs.ts'
+import type { ClientPrograms } from '../postgres/server/programs.ts'
+
+/** What a backup needs, and what a restore. */
+export const DUMPING = ['pg_dump', 'pg_dumpall'] as const
+export const RESTORING = ['pg_restore', 'psql'] as const
 
 /** A file of a point, and the program that writes it to its standard output. */
 export interface DumpFile {
   path: string
-  program: 'pg_dump' | 'pg_dumpall'
+  program: (typeof DUMPING)[number]
   args: string[]
   /** Set when it is done. */
   bytes: number

@@ -33,7 +33,7 @@ import { type Lsn, laterLsn } from './protocol/lsn.ts'
 import type { RecoveryPlan } from './recovery/plan.ts'
 import { planRecovery } from './recovery/recovery-log.ts'
 import { restorePostgres } from './recovery/restore.ts'
-import type { BinarySearch } from './server/binaries.ts'
+import type { BinarySearch } from './server/programs.ts'
 import { readServerFacts, type ServerFacts, serverClock } from './server/server-facts.ts'
 
 export interface PostgresSourceConfig {

@@ -1,15 +1,15 @@
 import { RegainError } from '../../../errors.ts'
 import type { Ambient, Point } from '../../../model.ts'
 import type { PartsTarget, SourceOptions } from '../../contract.ts'
-import type { ClientPrograms } from '../../postgres/parts/client-programs.ts'
 import { parseName } from '../../postgres/parts/names.ts'
 import { checkOutput, formatOf } from '../../postgres/parts/output.ts'
 import { describeTarget, parseTargetUrl } from '../../postgres/parts/target-database.ts'
 import { type ConnectionConfig, parseConnectionUrl } from '../../postgres/protocol/connection-url.ts'
-import type { BinarySearch } from '../../postgres/server/binaries.ts'
+import type { BinarySearch, ClientPrograms } from '../../postgres/server/programs.ts'
+import { findClientPrograms } from '../../postgres/server/programs.ts'
 import type { ClientContext } from '../client-environment.ts'
+import { RESTORING } from '../dump-files.ts'
 import { type DumpedDatabase, type DumpPositions, dumpPositionsOf } from '../positions.ts'
-import { findDumpPrograms, RESTORING } from '../programs.ts'
 import { askTarget, requireEmpty, type TargetServer } from './target-server.ts'
 
 export interface RestoreContext extends ClientContext {
@@ -51,7 +51,7 @@ export async function prepare(
     throw new RegainError('moment-unreachable', 'Dumps are of the moment of their point alone, and have no log.')
   for (const table of selection.tables) parseName(table)
   const positions = dumpPositionsOf(point)
-  const programs = await findDumpPrograms(Number.parseInt(positions.programs, 10), RESTORING, context.search)
+  const programs = await findClientPrograms(Number.parseInt(positions.programs, 10), RESTORING, context.search)
   const isAll = selection.database === null && selection.schema === null && selection.tables.length === 0
   const database = isAll ? null : findDatabase(positions, selection.database, context.database)
   const how = await chooseHow(target, positions, database, signal)

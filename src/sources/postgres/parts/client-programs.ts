@@ -1,51 +1,11 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { type Readable, Transform, type Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { promisify } from 'node:util'
 import { RegainError, throwIfInterrupted } from '../../../errors.ts'
 import type { ConnectionConfig } from '../protocol/connection-url.ts'
-import type { BinarySearch, PostgresBinaries } from '../server/binaries.ts'
-import { NEWEST_MAJOR } from '../server/server-facts.ts'
-
-const execute = promisify(execFile)
-
-/** Folder that holds pg_dump and pg_restore, of the server's version or a newer one. */
-export interface ClientPrograms {
-  directory: string
-  version: string
-}
-
-/** Beside the server's programs, where distributions put them, on PATH. Rejects with `precondition-failed`. */
-export async function findClientPrograms(binaries: PostgresBinaries, search: BinarySearch): Promise<ClientPrograms> {
-  const majors = Array.from({ length: NEWEST_MAJOR - binaries.major + 1 }, (_, index) => binaries.major + index)
-  const directories = new Set([
-    binaries.directory,
-    ...(search.directories ?? []),
-    ...majors.flatMap((major) => [`/usr/lib/postgresql/${major}/bin`, `/usr/pgsql-${major}/bin`]),
-    ...(search.path ?? '').split(':').filter((directory) => directory.startsWith('/')),
-  ])
-  for (const directory of directories) {
-    const versions = await Promise.all(['pg_dump', 'pg_restore'].map((name) => versionOf(join(directory, name))))
-    const [version] = versions
-    if (version && versions.every((found) => Number.parseInt(found ?? '', 10) >= binaries.major))
-      return { directory, version }
-  }
-  throw new RegainError(
-    'precondition-failed',
-    `No pg_dump of PostgreSQL ${binaries.major} or newer was found on this machine (looked in ${[...directories].join(', ')}). Nothing was done.`,
-    {
-      hint: `Install it (Debian, Ubuntu: apt-get install postgresql-client-${binaries.major}), or put the folder that holds it on PATH.`,
-    },
-  )
-}
-
-async function versionOf(program: string): Promise<string | null> {
-  // That it does not run is the answer.
-  const output = await execute(program, ['--version'], { timeout: 10_000 }).catch(() => null)
-  return /\(PostgreSQL\) (\d+(?:\.\d+)?)/.exec(output?.stdout ?? '')?.[1] ?? null
-}
+import type { ClientPrograms } from '../server/programs.ts'
 
 /**
  * What libpq reads instead of arguments, where a password would be seen by everybody. `inherited` counts only for what

@@ -18,8 +18,9 @@ import type { ConnectionConfig } from '../protocol/connection-url.ts'
 import { parseLsn } from '../protocol/lsn.ts'
 import type { RecoveryPlan } from '../recovery/plan.ts'
 import { planRecovery } from '../recovery/recovery-log.ts'
-import { type BinarySearch, findPostgres, type PostgresBinaries } from '../server/binaries.ts'
-import { type ClientPrograms, findClientPrograms } from './client-programs.ts'
+import { findPostgres, type PostgresBinaries } from '../server/binaries.ts'
+import type { BinarySearch } from '../server/programs.ts'
+import { type ClientPrograms, findClientPrograms } from '../server/programs.ts'
 import { type DumpRequest, dumpToDatabase, dumpToFile, readDumpRoles } from './dump.ts'
 import { parseName } from './names.ts'
 import { findNeeds, findUnlogged, type Need } from './needs.ts'
@@ -76,7 +77,11 @@ async function prepare(
   const positions = positionsOf(point)
   const plan = await planRecovery([point], context.store, at, options.signal)
   const binaries = await findPostgres(positions.major, context.search)
-  const programs = await findClientPrograms(binaries, context.search)
+  // Beside the server's own, where that has them.
+  const programs = await findClientPrograms(binaries.major, ['pg_dump', 'pg_restore'], {
+    ...context.search,
+    directories: [binaries.directory, ...(context.search.directories ?? [])],
+  })
   // Before a position that is asked for recovery stops; where the others lie in the log shows only on the way.
   const until =
     plan.target.kind === 'immediate'

