@@ -119,7 +119,7 @@ async function dumpSnapshot(request: DumpDatabase, client: pg.Client, snapshot: 
   }))
   const files = [archive, ...tables]
   let isOver = false
-  const fingerprint = job.fingerprint
+  const looking = job.fingerprint
     ? lookAt(client, name, {
         leftMs: () => (isOver ? 0 : request.leftMs()),
         maxCounts: countsEach(server.databases.length),
@@ -127,12 +127,14 @@ async function dumpSnapshot(request: DumpDatabase, client: pg.Client, snapshot: 
         isLeftOut: (table) => leftOutNames.has(table.name),
       })
     : Promise.resolve(null)
+  // Rejects only with a broken connection. A program that had not taken the snapshot by then fails, and the backup with
+  // it; those that had read on from it, and the restore says that there is nothing to compare with.
+  const fingerprint = looking.catch(() => null)
   try {
     await dumpFiles({ ...dumping, environment: { ...dumping.environment, PGDATABASE: name } }, files)
   } finally {
     isOver = true
-    // Rejects only with a broken connection; then the snapshot is gone, and what began later has failed.
-    await fingerprint.catch(() => null)
+    await fingerprint
   }
   const names = [...leftOutNames].sort()
   return {
@@ -146,7 +148,7 @@ async function dumpSnapshot(request: DumpDatabase, client: pg.Client, snapshot: 
       leftOut: names.slice(0, MAX_LEFT_OUT_NAMED),
       leftOutCount: names.length,
     },
-    fingerprint: await fingerprint.catch(() => null),
+    fingerprint: await fingerprint,
     missed: [...leftOut]
       .filter((table) => isMissedOnStandby(job, server, table))
       .map((table) => ({

@@ -3,6 +3,8 @@ import { test } from 'node:test'
 import { listen, record } from '../../../test/contract/source.ts'
 import { startPostgres, startStandby } from '../../../test/support/postgres.ts'
 import { testAmbient } from '../../../test/support/postgres-recorders.ts'
+import { RecordingWriter } from '../../../test/support/recording-point.ts'
+import type { Entry } from '../../model.ts'
 import { MoreBytes, parseToc } from './restore/archive-toc.ts'
 import { createPostgresDumpSource } from './source.ts'
 
@@ -45,4 +47,27 @@ test('a standby is dumped, and what it lacks is named, unless it is not wanted',
   const other = Buffer.from(archive)
   other[5] = 9
   assert.throws(() => parseToc(other), /format is 9\./)
+})
+
+test('a connection that breaks during a dump fails the backup, and nothing else', async (t) => {
+  const { query, url } = await startPostgres(t, { major: 15 })
+  await query('create table kept as select 1 as n')
+  class Breaking extends RecordingWriter {
+    override async add(entry: Entry): Promise<void> {
+      // The session that holds the snapshot, before pg_dump has taken it over.
+      if (entry.path === 'databases/postgres')
+        await query(
+          `select pg_terminate_backend(pid, 10000) from pg_stat_activity where pid <> pg_backend_pid() and backend_type = 'client backend'`,
+        )
+      return super.add(entry)
+    }
+  }
+  const source = createPostgresDumpSource(
+    { url: url(), databases: [], exclude: [], unlogged: true, jobs: 2, fingerprint: true },
+    { ambient: testAmbient(), search: { directories: ['/usr/lib/postgresql/15/bin'] }, path: '', environment: {} },
+  )
+  await assert.rejects(source.backup(new Breaking({ unordered: true }), listen('full').options), {
+    code: 'source-unavailable',
+    message: /pg_dump failed/,
+  })
 })

@@ -2,7 +2,8 @@ import type { Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { isRegainError, RegainError } from '../../../errors.ts'
 import type { SourceOptions } from '../../contract.ts'
-import { Client, type ClientPrograms } from '../../postgres/parts/client-programs.ts'
+import { Client } from '../../postgres/parts/client-programs.ts'
+import type { ClientPrograms } from '../../postgres/server/programs.ts'
 import type { DumpedDatabase } from '../positions.ts'
 import type { Archives } from './archives.ts'
 
@@ -124,11 +125,11 @@ export async function writeScript(load: Load, write: (piece: Buffer) => Promise<
       load.options.signal,
     )
     try {
-      // Both at once: it writes while it reads. The first that fails ends the other.
-      const output = passOn(client, write)
-      await Promise.all([feed(load, client, step), output]).catch(async (error: unknown) => {
+      // Both at once: it writes while it reads. The first that fails ends the other, whose error only follows from it.
+      const both = [feed(load, client, step), passOn(client, write)]
+      await Promise.all(both).catch(async (error: unknown) => {
         await client.end()
-        await output.catch(() => undefined)
+        await Promise.allSettled(both)
         throw error
       })
       await ended(client)
