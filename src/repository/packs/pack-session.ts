@@ -64,6 +64,7 @@ export class PackSession {
   /** After a failure. What is stored already is indexed, if that can be, and serves whoever goes on. */
   async giveUp(): Promise<void> {
     this.state.pool.drop(this.number)
+    // The failure that led here is what is told. Packs that could not be indexed now nothing names: a prune removes them.
     await tidy((signal) => this.store.salvage(signal)).catch(() => undefined)
     await this.end()
   }

@@ -62,6 +62,7 @@ export async function watchStandbyClock(
       })
     } catch {
       // Interrupted; or the server is gone, which whoever follows its log hears by itself; or this connection alone broke.
+      // It rejects only when interrupted, which ends the loop.
       await pause().catch(() => undefined)
     }
   }
