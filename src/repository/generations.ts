@@ -5,7 +5,7 @@ import { listPacks } from './packs/chunk-index.ts'
 import type { RepositoryState } from './repository-state.ts'
 import { isLoss } from './verify/damage.ts'
 
-/** Tombstone generations, as a writer of the removal protocol needs them (write-session.ts). */
+/** Tombstone generations as objects: read, made, retired. When a collector publishes one: collector/publish-generation.ts. */
 
 /** Where there is data there is a generation: it names what may be removed. */
 const DATA = [PREFIX.packs, PREFIX.index, PREFIX.sessions, PREFIX.ends, PREFIX.receipts, PREFIX.expired]

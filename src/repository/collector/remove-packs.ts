@@ -8,8 +8,8 @@ import { deleteUnlessLocked } from '../points/locks.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { isLoss } from '../verify/damage.ts'
 import { type CatalogPack, groupsOf } from './catalog.ts'
-import type { Generation } from './generation.ts'
 import type { Marks } from './mark.ts'
+import type { Generation } from './publish-generation.ts'
 import { survey } from './survey.ts'
 
 const DELETES_AT_ONCE = 8

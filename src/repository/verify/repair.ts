@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { isRegainError, throwIfInterrupted } from '../../errors.ts'
 import type { RepairPlan, RepairStep, VerifyOptions, VerifyProblem } from '../api.ts'
-import { publishGeneration, readNewest } from '../collector/generation.ts'
+import { publishGeneration, readNewest } from '../collector/publish-generation.ts'
 import { decodeClear, type RepositoryRecord } from '../format/clear.ts'
 import { companions } from '../format/companions.ts'
 import { lastComponent, PREFIX, REPOSITORY, receiptName } from '../format/object-names.ts'
