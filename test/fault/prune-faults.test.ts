@@ -4,18 +4,14 @@ import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { isRegainError } from '../../src/errors.ts'
 import type { PrunePlan } from '../../src/repository/api.ts'
-import type { Fault, FaultScript } from '../../src/storage/fault.ts'
-import { withFaults } from '../../src/storage/fault.ts'
-import { type MemoryStorage, openMemoryStorage } from '../../src/storage/memory.ts'
+import type { Fault } from '../../src/storage/fault.ts'
+import { type FaultyRepository, faultyRepository } from '../support/faulty-repository.ts'
 import {
   assertRestores,
   assertSound,
   backUp,
-  createTestRepository,
   readTree,
   someBytes,
-  type TestRepository,
-  temporaryFolder,
   uninterrupted,
   writeTree,
 } from '../support/repository.ts'
@@ -24,44 +20,32 @@ const FILES = [1, 2, 3, 4, 5]
 
 /** A prune that expires a point, writes a pack anew, removes packs and merges the index, made to fail at each of its calls. */
 describe('a prune whose storage fails', () => {
-  let folder: ReturnType<typeof temporaryFolder>
-  let memory: MemoryStorage
-  let script: FaultScript
-  let made: TestRepository
+  let made: FaultyRepository
   let kept: Map<string, Buffer>
   let plan: PrunePlan
   let point: { id: string; tree: Map<string, string> }
   let victim: string
 
   before(async () => {
-    folder = temporaryFolder()
-    memory = openMemoryStorage()
-    script = () => null
-    made = await createTestRepository(
-      withFaults(memory, (call) => script(call)),
-      folder.path,
-      1,
-    )
-    const tree = join(folder.path, 'tree')
+    made = await faultyRepository()
+    const tree = join(made.folder, 'tree')
     writeTree(tree, Object.fromEntries(FILES.map((i) => [`f${i}`, someBytes(`f${i}`, 60_000)])))
     victim = (await backUp(made.repository, tree)).point.id
     for (const i of FILES.slice(1)) rmSync(join(tree, `f${i}`))
     for (let more = 0; more < 8; more++)
       await backUp(made.repository, tree, { source: `other ${more}`.replace(' ', '-') })
     point = { id: (await backUp(made.repository, tree)).point.id, tree: readTree(tree) }
-    kept = new Map(memory.objects)
+    kept = new Map(made.memory.objects)
     plan = await planOf([victim])
     assert.ok(plan.packs.repack.length > 0 && plan.packs.remove.length > 0)
   })
   after(async () => {
-    await made.repository.close()
-    folder.remove()
+    await made.close()
   })
 
   function putBack(): void {
-    script = () => null
-    memory.objects.clear()
-    for (const [name, bytes] of kept) memory.objects.set(name, bytes)
+    made.script = () => null
+    made.putBack(kept)
   }
 
   async function planOf(expire: string[]): Promise<PrunePlan> {
@@ -99,10 +83,10 @@ describe('a prune whose storage fails', () => {
       for (let k = 1; ; k++) {
         putBack()
         let now = 0
-        script = () => fault(++now, k)
+        made.script = () => fault(++now, k)
         if (await fails(() => prune(plan))) failed++
         const calls = now
-        script = () => null
+        made.script = () => null
         await assertRestores(made.repository, point.id, point.tree)
         await assertSound(made.repository)
         const points = await made.repository.points()

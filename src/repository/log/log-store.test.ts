@@ -1,14 +1,7 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, describe, it } from 'node:test'
-import {
-  createTestRepository,
-  someBytes,
-  startRequest,
-  type TestRepository,
-  temporaryFolder,
-} from '../../../test/support/repository.ts'
-import { type FaultScript, withFaults } from '../../storage/fault.ts'
-import { type MemoryStorage, openMemoryStorage } from '../../storage/memory.ts'
+import { type FaultyRepository, faultyRepository } from '../../../test/support/faulty-repository.ts'
+import { someBytes, startRequest } from '../../../test/support/repository.ts'
 import type { SourceLog } from '../api.ts'
 
 const BRANCH = '00000001'
@@ -16,26 +9,15 @@ const SEGMENT = '000000010000000000000001'
 const at = (seconds: number) => ({ until: `2026-01-01T00:00:0${seconds}Z` })
 
 describe('the log of a source', () => {
-  let folder: ReturnType<typeof temporaryFolder>
-  let memory: MemoryStorage
-  let script: FaultScript
-  let made: TestRepository
+  let made: FaultyRepository
   let log: SourceLog
 
   beforeEach(async () => {
-    folder = temporaryFolder()
-    memory = openMemoryStorage()
-    script = () => null
-    made = await createTestRepository(
-      withFaults(memory, (call) => script(call)),
-      folder.path,
-      1,
-    )
+    made = await faultyRepository()
     log = made.repository.log('db')
   })
   afterEach(async () => {
-    await made.repository.close()
-    folder.remove()
+    await made.close()
   })
 
   const read = async (name = SEGMENT) => {
@@ -71,9 +53,9 @@ describe('the log of a source', () => {
   })
 
   const hurt = (name: string) => {
-    const bytes = Buffer.from(memory.objects.get(name)!)
+    const bytes = Buffer.from(made.memory.objects.get(name)!)
     bytes[bytes.length - 1]! ^= 1
-    memory.objects.set(name, bytes)
+    made.memory.objects.set(name, bytes)
   }
 
   it('puts the bytes of the source in the place of a segment or history that is damaged, and says so', async () => {
@@ -120,12 +102,12 @@ describe('the log of a source', () => {
 
   it('stores what another removed between two looks', async () => {
     await log.putSegment(BRANCH, SEGMENT, Buffer.from('right'), at(1))
-    script = (call) =>
+    made.script = (call) =>
       call.operation === 'get'
-        ? { kind: 'call', when: 'before', run: () => void memory.objects.delete(call.name) }
+        ? { kind: 'call', when: 'before', run: () => void made.memory.objects.delete(call.name) }
         : null
     await log.putSegment(BRANCH, SEGMENT, Buffer.from('right'), at(1))
-    script = () => null
+    made.script = () => null
     assert.equal((await read())?.bytes, 'right')
   })
 
@@ -169,7 +151,7 @@ describe('the log of a source', () => {
     await tail(6, 'ghi')
     await log.putTail(BRANCH, '000000010000000000000002', 0, Buffer.from('next'), at(1))
     const left: (string | undefined)[] = []
-    script = (call) =>
+    made.script = (call) =>
       call.operation === 'delete'
         ? {
             kind: 'call',
@@ -189,7 +171,7 @@ describe('the log of a source', () => {
     await tail(0, 'abc')
     await tail(3, 'def')
     let finished = false
-    script = (call) =>
+    made.script = (call) =>
       call.operation === 'list' && call.name.includes('/tails/') && !finished
         ? {
             kind: 'call',
@@ -197,7 +179,7 @@ describe('the log of a source', () => {
             run: async () => {
               finished = true
               await log.putSegment(BRANCH, SEGMENT, Buffer.from('abcdef!'), at(9))
-              memory.objects.delete(`log/db/tails/${BRANCH}/${SEGMENT}/0000000003`)
+              made.memory.objects.delete(`log/db/tails/${BRANCH}/${SEGMENT}/0000000003`)
             },
           }
         : null
@@ -237,7 +219,7 @@ describe('the log of a source', () => {
     ])
       for (const kind of ['reject-before', 'reject-after'] as const) {
         let failed = false
-        script = () => {
+        made.script = () => {
           if (failed) return null
           failed = true
           return { kind }

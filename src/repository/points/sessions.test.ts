@@ -1,84 +1,68 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'node:test'
+import { type FaultyRepository, faultyRepository } from '../../../test/support/faulty-repository.ts'
 import {
   assertRestores,
   assertSound,
   backUp,
-  createTestRepository,
   hand,
   openTestRepository,
   readTree,
   SOURCE,
   someBytes,
   startRequest,
-  type TestRepository,
-  temporaryFolder,
   uninterrupted,
   writeTree,
 } from '../../../test/support/repository.ts'
-import { type Fault, type FaultScript, withFaults } from '../../storage/fault.ts'
-import { type MemoryStorage, openMemoryStorage } from '../../storage/memory.ts'
+import type { Fault } from '../../storage/fault.ts'
 import { endName, generationName, lastComponent, PREFIX, sessionName } from '../format/object-names.ts'
 import { sealRecord } from '../format/records.ts'
 import { loadChunkIndex } from '../packs/chunk-index.ts'
-import type { RepositoryState } from '../repository-state.ts'
 
 const SUMMARY = { kind: 'full', root: '/', positions: {}, sourceBytes: 0 } as const
 
 /** What a collector on another host does is done by hand here, object by object: it is not written yet. */
 describe('the writer of the removal protocol', () => {
-  let folder: ReturnType<typeof temporaryFolder>
   let tree: string
-  let memory: MemoryStorage
-  let script: FaultScript
-  let made: TestRepository
-  let state: RepositoryState
+  let made: FaultyRepository
 
   beforeEach(async () => {
-    folder = temporaryFolder()
-    tree = join(folder.path, 'tree')
+    made = await faultyRepository()
+    tree = join(made.folder, 'tree')
     writeTree(tree, { a: 'first', 'b/c': someBytes('c', 200_000) })
-    memory = openMemoryStorage()
-    script = () => null
-    const storage = withFaults(memory, (call) => script(call))
-    made = await createTestRepository(storage, folder.path, 1)
-    state = (made.repository as unknown as { state: RepositoryState }).state
   })
   afterEach(async () => {
-    await made.repository.close()
-    folder.remove()
+    await made.close()
   })
-
-  const names = (prefix: string) => [...memory.objects.keys()].filter((name) => name.startsWith(prefix)).sort()
 
   function putGeneration(generation: number, tombstones: string[] = []): void {
     const name = generationName(generation)
-    memory.objects.set(
+    made.memory.objects.set(
       name,
-      sealRecord(state.keys, 'G', name, { generation, tombstones }, state.ambient.randomBytes(32)),
+      sealRecord(made.state.keys, 'G', name, { generation, tombstones }, made.state.ambient.randomBytes(32)),
     )
   }
 
   function fence(session: string): void {
     const name = endName(session)
     const end = { session, end: 'aborted', reason: 'a collector did not wait' } as const
-    memory.objects.set(name, sealRecord(state.keys, 'E', name, end, state.ambient.randomBytes(32)))
+    made.memory.objects.set(name, sealRecord(made.state.keys, 'E', name, end, made.state.ambient.randomBytes(32)))
   }
 
   it('leaves one session, one end and one receipt for each point, and nothing of what was discarded', async () => {
     const { point } = await backUp(made.repository, tree)
-    assert.deepEqual(names(PREFIX.sessions), [sessionName(point.id)])
-    assert.deepEqual(names(PREFIX.ends), [endName(point.id)])
-    assert.equal(names(PREFIX.receipts).length, 1)
-    assert.deepEqual(names(PREFIX.pins), [])
+    assert.deepEqual(made.names(PREFIX.sessions), [sessionName(point.id)])
+    assert.deepEqual(made.names(PREFIX.ends), [endName(point.id)])
+    assert.equal(made.names(PREFIX.receipts).length, 1)
+    assert.deepEqual(made.names(PREFIX.pins), [])
     const session = await made.repository.startPoint(startRequest())
     await hand(session, tree)
     await session.discard()
     await session.discard()
-    assert.deepEqual(names(PREFIX.sessions), [sessionName(point.id)])
-    assert.deepEqual(names(PREFIX.ends), [endName(point.id)])
-    assert.deepEqual(names(PREFIX.pins), [])
+    assert.deepEqual(made.names(PREFIX.sessions), [sessionName(point.id)])
+    assert.deepEqual(made.names(PREFIX.ends), [endName(point.id)])
+    assert.deepEqual(made.names(PREFIX.pins), [])
     await assert.rejects(session.commit({ ...SUMMARY, missed: [] }))
     assert.equal((await made.repository.points()).length, 1)
   })
@@ -86,7 +70,7 @@ describe('the writer of the removal protocol', () => {
   it('takes its steps in the order of the protocol', async () => {
     const calls: string[] = []
     await backUp(made.repository, tree)
-    script = (call) => {
+    made.script = (call) => {
       calls.push(`${call.operation} ${call.name.split('/')[0]}`)
       return null
     }
@@ -124,7 +108,7 @@ describe('the writer of the removal protocol', () => {
     await assert.rejects(session.commit({ ...SUMMARY, missed: [] }), { code: 'session-fenced' })
     await session.discard()
     assert.deepEqual(await made.repository.points(), [])
-    assert.deepEqual([...names(PREFIX.sessions), ...names(PREFIX.ends), ...names(PREFIX.receipts)], [])
+    assert.deepEqual([...made.names(PREFIX.sessions), ...made.names(PREFIX.ends), ...made.names(PREFIX.receipts)], [])
     const { point } = await backUp(made.repository, tree)
     assert.equal(point.bytes.new, 0, 'what the fenced session had stored is used again')
     await assertRestores(made.repository, point.id, readTree(tree))
@@ -133,9 +117,9 @@ describe('the writer of the removal protocol', () => {
   it('refuses to report success when the session was taken away after its end was written', async () => {
     const session = await made.repository.startPoint(startRequest())
     await hand(session, tree)
-    script = (call) =>
+    made.script = (call) =>
       call.operation === 'create' && call.name === endName(session.id)
-        ? { kind: 'call', when: 'after', run: () => void memory.objects.delete(sessionName(session.id)) }
+        ? { kind: 'call', when: 'after', run: () => void made.memory.objects.delete(sessionName(session.id)) }
         : null
     await assert.rejects(session.commit({ ...SUMMARY, missed: [] }), { code: 'session-fenced' })
     await session.discard()
@@ -150,7 +134,7 @@ describe('the writer of the removal protocol', () => {
       const session = await made.repository.startPoint(startRequest())
       await hand(session, tree)
       let done = false
-      script = (call) => {
+      made.script = (call) => {
         if (done || call.operation !== 'create' || call.name !== endName(session.id)) return null
         done = true
         return fault
@@ -171,21 +155,21 @@ describe('the writer of the removal protocol', () => {
     ] as const) {
       const session = await made.repository.startPoint(startRequest())
       await hand(session, tree)
-      script = (call) =>
+      made.script = (call) =>
         call.operation === operation && call.name.startsWith(prefix) ? { kind: 'reject-before' } : null
       const point = await session.commit({ ...SUMMARY, missed: [] })
       assert.ok((await made.repository.points()).some(({ id }) => id === point.id))
       assert.equal(made.ambient.lines.at(-1)?.level, 'warning')
-      script = () => null
+      made.script = () => null
       await backUp(made.repository, tree)
-      assert.equal(names(PREFIX.receipts).length, names(PREFIX.ends).length)
+      assert.equal(made.names(PREFIX.receipts).length, made.names(PREFIX.ends).length)
     }
     await assertSound(made.repository)
   })
 
   it('starts over with a new session when a generation comes between its two looks', async () => {
     const sessions: string[] = []
-    script = (call) => {
+    made.script = (call) => {
       if (call.operation !== 'create' || !call.name.startsWith(PREFIX.sessions)) return null
       sessions.push(call.name)
       if (sessions.length > 2) return null
@@ -194,12 +178,12 @@ describe('the writer of the removal protocol', () => {
     const { point } = await backUp(made.repository, tree)
     assert.equal(sessions.length, 3)
     assert.equal(new Set(sessions).size, 3)
-    assert.deepEqual(names(PREFIX.sessions), [sessionName(point.id)])
+    assert.deepEqual(made.names(PREFIX.sessions), [sessionName(point.id)])
   })
 
   it('starts over when its generation is gone', async () => {
     let gone = false
-    script = (call) => {
+    made.script = (call) => {
       if (gone || call.operation !== 'get' || call.name !== generationName(0)) return null
       gone = true
       return {
@@ -207,27 +191,27 @@ describe('the writer of the removal protocol', () => {
         when: 'before',
         run: () => {
           putGeneration(1)
-          memory.objects.delete(generationName(0))
+          made.memory.objects.delete(generationName(0))
         },
       }
     }
     const { point } = await backUp(made.repository, tree)
-    assert.deepEqual(names(PREFIX.sessions), [sessionName(point.id)])
+    assert.deepEqual(made.names(PREFIX.sessions), [sessionName(point.id)])
   })
 
   it('gives up, and leaves no session, when removal overtakes it for ever', async () => {
     let generation = 0
-    script = (call) =>
+    made.script = (call) =>
       call.operation === 'create' && call.name.startsWith(PREFIX.sessions)
         ? { kind: 'call', when: 'after', run: () => putGeneration(++generation) }
         : null
     await assert.rejects(made.repository.startPoint(startRequest()), { code: 'storage-unavailable' })
-    assert.deepEqual(names(PREFIX.sessions), [])
+    assert.deepEqual(made.names(PREFIX.sessions), [])
   })
 
   it('never uses the name of a session again when it is not known whether it was made', async () => {
     const sessions: string[] = []
-    script = (call) => {
+    made.script = (call) => {
       if (call.operation !== 'create' || !call.name.startsWith(PREFIX.sessions)) return null
       sessions.push(call.name)
       return sessions.length === 1 ? { kind: 'reject-after' } : null
@@ -238,19 +222,19 @@ describe('the writer of the removal protocol', () => {
   })
 
   it('refuses when the generation is gone from a repository that holds data, and makes the first of one that does not', async () => {
-    memory.objects.delete(generationName(0))
+    made.memory.objects.delete(generationName(0))
     await backUp(made.repository, tree)
-    assert.deepEqual(names(PREFIX.generations), [generationName(0)])
-    memory.objects.delete(generationName(0))
-    const sessions = names(PREFIX.sessions)
+    assert.deepEqual(made.names(PREFIX.generations), [generationName(0)])
+    made.memory.objects.delete(generationName(0))
+    const sessions = made.names(PREFIX.sessions)
     await assert.rejects(made.repository.startPoint(startRequest()), { code: 'repository-damaged' })
-    assert.deepEqual(names(PREFIX.sessions), sessions)
+    assert.deepEqual(made.names(PREFIX.sessions), sessions)
   })
 
   it('does not reuse what is in tombstoned packs, neither by reference nor by content', async () => {
     const first = await backUp(made.repository, tree)
     const expected = readTree(tree)
-    const tombstones = names(PREFIX.packs).map(lastComponent)
+    const tombstones = made.names(PREFIX.packs).map(lastComponent)
     putGeneration(1, tombstones)
     const session = await made.repository.startPoint(startRequest())
     for await (const entry of session.base!.entries())
@@ -259,20 +243,20 @@ describe('the writer of the removal protocol', () => {
     const { point } = await backUp(made.repository, tree)
     assert.ok(point.bytes.new > 200_000 && point.bytes.new === first.point.bytes.new, `${point.bytes.new} new bytes`)
     // A collector may now remove the packs and what counts on them alone.
-    for (const pack of tombstones) memory.objects.delete(`${PREFIX.packs}${pack.slice(0, 2)}/${pack}`)
-    memory.objects.delete(sessionName(first.point.id))
-    const reopened = await openTestRepository(memory, made.key, { workers: 1 })
+    for (const pack of tombstones) made.memory.objects.delete(`${PREFIX.packs}${pack.slice(0, 2)}/${pack}`)
+    made.memory.objects.delete(sessionName(first.point.id))
+    const reopened = await openTestRepository(made.memory, made.key, { workers: 1 })
     await assertRestores(reopened, point.id, expected)
     await reopened.close()
   })
 
   it('does not reuse what is not indexed, not listed, or not of the size that the index gives', async () => {
     const { point } = await backUp(made.repository, tree)
-    const chunks = (await loadChunkIndex(state)).packCount()
+    const chunks = (await loadChunkIndex(made.state)).packCount()
     assert.ok(chunks > 0)
-    for (const name of names(PREFIX.packs))
-      memory.objects.set(name, Buffer.concat([memory.objects.get(name)!, Buffer.alloc(1)]))
-    assert.equal((await loadChunkIndex(state)).packCount(), 0)
+    for (const name of made.names(PREFIX.packs))
+      made.memory.objects.set(name, Buffer.concat([made.memory.objects.get(name)!, Buffer.alloc(1)]))
+    assert.equal((await loadChunkIndex(made.state)).packCount(), 0)
     const again = await backUp(made.repository, tree)
     assert.equal(again.point.bytes.new, point.bytes.new)
     await assertRestores(made.repository, again.point.id, readTree(tree))
@@ -280,7 +264,7 @@ describe('the writer of the removal protocol', () => {
 
   it('sends every pack and every session once', async () => {
     const sent = new Map<string, number>()
-    script = (call) => {
+    made.script = (call) => {
       if (call.operation !== 'put' && call.operation !== 'create') return null
       sent.set(call.name, (sent.get(call.name) ?? 0) + 1)
       return call.name.startsWith(PREFIX.packs) ? { kind: 'reject-after' } : null
@@ -288,7 +272,7 @@ describe('the writer of the removal protocol', () => {
     const { point } = await backUp(made.repository, tree)
     for (const [name, times] of sent)
       if (name.startsWith(PREFIX.packs) || name.startsWith(PREFIX.sessions)) assert.equal(times, 1, name)
-    script = () => null
+    made.script = () => null
     await assertRestores(made.repository, point.id, readTree(tree))
   })
 
@@ -300,19 +284,19 @@ describe('the writer of the removal protocol', () => {
       ['get', PREFIX.generations],
       ['get', PREFIX.index],
     ] as const) {
-      script = (call) =>
+      made.script = (call) =>
         call.operation === operation && call.name.startsWith(prefix) ? { kind: 'reject-before' } : null
       await assert.rejects(made.repository.startPoint(startRequest()), { code: 'storage-unavailable' })
-      script = () => null
-      assert.equal(names(PREFIX.sessions).length, 1, `${operation} ${prefix}`)
-      assert.deepEqual(names(PREFIX.pins), [], `${operation} ${prefix}`)
+      made.script = () => null
+      assert.equal(made.names(PREFIX.sessions).length, 1, `${operation} ${prefix}`)
+      assert.deepEqual(made.names(PREFIX.pins), [], `${operation} ${prefix}`)
     }
   })
 
   it('lets two sessions of one repository go on beside each other, and one be discarded', async () => {
     const one = await made.repository.startPoint(startRequest({ source: 'one' }))
     const two = await made.repository.startPoint(startRequest({ source: 'two' }))
-    const many = join(folder.path, 'many')
+    const many = join(made.folder, 'many')
     writeTree(many, Object.fromEntries([1, 2, 3].map((i) => [`f${i}`, someBytes(`f${i}`, 8 << 20)])))
     await hand(two, tree)
     await hand(one, many)
@@ -332,14 +316,14 @@ describe('the writer of the removal protocol', () => {
     const putting = new Promise<void>((resolve) => {
       put = resolve
     })
-    script = ({ operation }) => {
+    made.script = ({ operation }) => {
       if (operation === 'put') put()
       return operation === 'put' || operation === 'create' ? { kind: 'hang' } : null
     }
     await hand(session, tree)
     await putting
     await assert.rejects(session.discard(), { code: 'storage-unavailable' })
-    script = () => null
+    made.script = () => null
     assert.deepEqual(
       (await made.repository.points()).map(({ id }) => id),
       [point.id],
@@ -349,17 +333,17 @@ describe('the writer of the removal protocol', () => {
 
   it('pins a point before it reads it, and refuses one that stopped counting', async () => {
     const { point } = await backUp(made.repository, tree)
-    script = (call) =>
+    made.script = (call) =>
       call.operation === 'create' && call.name.startsWith(PREFIX.pins)
-        ? { kind: 'call', when: 'after', run: () => void memory.objects.delete(sessionName(point.id)) }
+        ? { kind: 'call', when: 'after', run: () => void made.memory.objects.delete(sessionName(point.id)) }
         : null
     await assert.rejects(made.repository.openPoint(point.id, { signal: uninterrupted() }), { code: 'point-not-found' })
-    assert.deepEqual(names(PREFIX.pins), [])
+    assert.deepEqual(made.names(PREFIX.pins), [])
   })
 
   it('backs up without a base when the last point can not be read', async () => {
     const first = await backUp(made.repository, tree)
-    for (const name of names(PREFIX.index)) memory.objects.delete(name)
+    for (const name of made.names(PREFIX.index)) made.memory.objects.delete(name)
     const { point } = await backUp(made.repository, tree)
     assert.equal(point.source, SOURCE)
     assert.equal(point.previous?.id, first.point.id)
