@@ -113,6 +113,19 @@ export const drivers: Drivers = {
     )
   },
 
+  async checkSettings({ service, source }) {
+    if (source.type === 'files') return
+    const { parseServerUrl } = await import('./sources/postgres/protocol/connection-url.ts')
+    parseServerUrl(urlOf(source))
+    if (source.type === 'postgres-dump') {
+      const { tablePattern } = await import('./sources/postgres-dump/tables.ts')
+      source.exclude.forEach(tablePattern)
+    } else {
+      const { checkSlotName } = await import('./sources/postgres/log/slot.ts')
+      checkSlotName((await postgresConfig({ service }, source)).slot)
+    }
+  },
+
   async createFollower(request) {
     const { source } = request
     if (source.type !== 'postgres' || source.log !== 'continuous') return null

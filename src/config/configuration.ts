@@ -169,7 +169,7 @@ export interface ServiceConfiguration {
 
 export type SourceConfiguration = PostgresConfiguration | PostgresDumpConfiguration | FilesConfiguration
 
-export interface PostgresConfiguration extends Unresolved {
+export interface PostgresConfiguration extends Placed {
   name: string
   type: 'postgres'
   url: string
@@ -181,7 +181,7 @@ export interface PostgresConfiguration extends Unresolved {
   fingerprint: boolean
 }
 
-export interface PostgresDumpConfiguration extends Unresolved {
+export interface PostgresDumpConfiguration extends Placed {
   name: string
   type: 'postgres-dump'
   url: string
@@ -194,13 +194,18 @@ export interface PostgresDumpConfiguration extends Unresolved {
   fingerprint: boolean
 }
 
-export interface FilesConfiguration extends Unresolved {
+export interface FilesConfiguration extends Placed {
   name: string
   type: 'files'
   paths: string[]
   exclude: string[]
   before?: string
   after?: string
+}
+
+interface Placed extends Unresolved {
+  /** Where it stands: 'regain.yaml:9:7'. */
+  place: string
 }
 
 interface Unresolved {

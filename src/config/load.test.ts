@@ -61,6 +61,7 @@ test('a small configuration: paths absolute, defaults filled in, references reso
   assert.deepEqual(shop.retention, {})
   assert.deepEqual(shop.sources.db, {
     name: 'db',
+    place: 'regain.yaml:9:7',
     type: 'postgres',
     url: ENVIRONMENT.SHOP_URL,
     log: 'continuous',
@@ -348,7 +349,13 @@ test('retention: rules, presets, everything; those of a source stand in the plac
     db: { last: 3, withinMs: 36 * 3_600_000, daily: 7, labels: ['release-*'], log: 14 * 86_400_000, timeZone },
   })
   assert.equal(services.shop?.schedule.prune, null)
-  assert.deepEqual(services.shop?.sources.b, { name: 'b', type: 'files', paths: [join(folder, 'b')], exclude: [] })
+  assert.deepEqual(services.shop?.sources.b, {
+    name: 'b',
+    place: 'regain.yaml:12:7',
+    type: 'files',
+    paths: [join(folder, 'b')],
+    exclude: [],
+  })
 })
 
 test('a dollar sign is written twice where no reference is meant', async () => {
@@ -370,6 +377,28 @@ test('what is shown holds references as written and no secret', async () => {
   assert.match(shown, /postgres:\/\/regain:\*\*\*@one:1,other\/shop\?target_session_attrs=primary/)
   assert.match(shown, /passphrase: "\*\*\*"/)
   assert.match(shown, /tail: 5s/)
+})
+
+test('of a URL only what is known to be harmless is shown', async () => {
+  const all =
+    'postgres://me@one:1,other/shop?host=a&port=1&user=b&dbname=c&sslmode=require&sslrootcert=/r&sslcert=/c&sslkey=/k&connect_timeout=5&channel_binding=require&application_name=d&target_session_attrs=any'
+  const shown: [string, string][] = [
+    [all, all],
+    ['postgres://me@db/shop?pasword=hunter2&sslmode=require', 'postgres://me@db/shop?pasword=***&sslmode=require'],
+    ['postgres://me@db/shop?pass%77ord=hunter2', 'postgres://me@db/shop?pass%77ord=***'],
+    ['postgres://me@db/shop?hunter2', 'postgres://me@db/shop?***'],
+    ['postgres://me@db/shop#hunter2', 'postgres://me@db/shop#***'],
+    ['postgres://me:5432/hunter2@db/shop', '***'],
+    ['postgres://me:5432?hunter2@db/shop', '***'],
+    ['host=db user=me pasword=hunter2', '***'],
+  ]
+  for (const [url, expected] of shown) {
+    // Refused as no URL, where it is none: what is shown of it, errors say as well.
+    const text = BASE.replace('"${SHOP_URL}"', JSON.stringify(url))
+    const config = url.startsWith('host=') ? null : await load(text)
+    if (config === null) assert.doesNotMatch((await mistakes(text)).join('\n'), /hunter2/)
+    else assert.equal(JSON.stringify(config.shown).includes(`"url":"${expected}"`), true, url)
+  }
 })
 
 test('what is not acted on is said, with its place', async () => {

@@ -82,7 +82,8 @@ export function resolveConfiguration(input: Input): Configuration {
       key: keyOf(service, at('key')),
       destinations: destinationsOf(service, at('destinations')),
       sources: mapNamed(service.sources, (source, settings): SourceConfiguration => {
-        const common = { name: source, ...lacking(at('sources', source)) }
+        const place = placeOf(file, offsetOfKey(file, at('sources', source)))
+        const common = { name: source, place, ...lacking(at('sources', source)) }
         if (settings.type === 'files') {
           const { retention: _, ...rest } = settings
           return { ...common, ...rest, paths: settings.paths.map((path) => resolve(directory, path)) }

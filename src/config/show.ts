@@ -6,6 +6,22 @@ import { parseUrlOfHosts, urlOfHostsText } from './several-hosts.ts'
 
 const MASK = '***'
 
+/** Parameters of a PostgreSQL URL that hold no secret. */
+const HARMLESS = [
+  'application_name',
+  'channel_binding',
+  'connect_timeout',
+  'dbname',
+  'host',
+  'port',
+  'sslcert',
+  'sslkey',
+  'sslmode',
+  'sslrootcert',
+  'target_session_attrs',
+  'user',
+]
+
 /** What is in effect: defaults filled in, references as written, secrets written in the file masked. */
 export function showConfiguration(
   written: WrittenConfiguration,
@@ -29,16 +45,25 @@ export function shownText(shown: Record<string, unknown>): string {
   return stringify(shown).trimEnd()
 }
 
-/** A URL without its password; anything else that is secret becomes the mask altogether. */
+/** A URL with what in it is known to be harmless; anything else that is secret becomes the mask altogether. */
 function maskSecret(setting: string, text: string): string {
   const parsed = setting === 'url' ? parseUrlOfHosts(text) : null
-  if (parsed === null) return MASK
+  // An @ behind the hosts: what was taken for them is a piece of a password that is not percent-encoded.
+  if (parsed === null || /^[^:]*:\/\/[^/?#]*[/?#].*@/s.test(text)) return MASK
   const { url } = parsed
   if (url.password !== '') url.password = MASK
-  for (const parameter of ['password', 'sslpassword']) {
-    if (url.searchParams.has(parameter)) url.searchParams.set(parameter, MASK)
-  }
+  if (url.hash !== '') url.hash = MASK
+  // By hand, so that what is shown stays as it was written.
+  const parameters = url.search.slice(1).split('&').filter(Boolean)
+  url.search = parameters.map(maskParameter).join('&')
   return urlOfHostsText(parsed)
+}
+
+/** Also a misspelled password is none that may be shown: what is not known is masked. */
+function maskParameter(parameter: string): string {
+  const [name = '', ...value] = parameter.split('=')
+  if (HARMLESS.includes(name)) return parameter
+  return value.length === 0 ? MASK : `${name}=${MASK}`
 }
 
 /** True if the secret setting's text carries the secret itself. */

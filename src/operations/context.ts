@@ -55,6 +55,8 @@ export interface Drivers {
   printKey(kek: Buffer, about: readonly string[]): Promise<string>
 
   createSource(request: SourceRequest): Promise<Source>
+  /** Rejects with `config-invalid` where createSource would for the source's own settings. Asks nobody. */
+  checkSettings(request: Pick<SourceRequest, 'service' | 'source'>): Promise<void>
   /** Null: the source has no log, or its configuration does not ask for one. */
   createFollower(request: SourceRequest): Promise<LogFollower | null>
   /** Null: the source has no log, or its configuration does not ask for one. */

@@ -695,6 +695,34 @@ describe('what goes wrong', () => {
     assert.equal(status, 2)
     assert.match(stderr, /regain\.yaml:4:1: unknown setting "service"; did you mean "services"\?/)
   })
+
+  test('settings that only a driver understands are checked as well, without asking anybody', async () => {
+    const cwd = await place()
+    const source = (name: string, url: string, more = '') =>
+      `      ${name}: { type: postgres${more === '' ? '' : '-dump'}, url: "postgres://me@db.invalid/${url}"${more} }\n`
+    const head = `version: 1
+destinations: { hot: { type: local, path: backups } }
+keys: { main: { type: file, path: main.key } }
+services:
+  shop:
+    retention: keep-all
+    sources:
+`
+    await writeFile(join(cwd, 'regain.yaml'), `${head}${source('good', 'shop?sslmode=require')}`)
+    assert.equal((await regain(cwd, 'config', 'check')).status, 0)
+    const wrong = [
+      source('one', 'shop?pasword=hunter2'),
+      source('two', 'shop?sslmode=requird'),
+      source('three', 'shop', ', exclude: ["a.b.c"]'),
+    ]
+    await writeFile(join(cwd, 'regain.yaml'), head + wrong.join(''))
+    const { status, stderr } = await regain(cwd, 'config', 'check')
+    assert.equal(status, 2)
+    assert.match(stderr, /regain\.yaml:8:7: services\.shop\.sources\.one: .*"pasword" is not known/)
+    assert.match(stderr, /regain\.yaml:9:7: services\.shop\.sources\.two: .*sslmode "requird" is none of/)
+    assert.match(stderr, /regain\.yaml:10:7: services\.shop\.sources\.three: "a\.b\.c" names no tables/)
+    assert.doesNotMatch(stderr, /hunter2/)
+  })
 })
 
 describe('keys', () => {

@@ -24,10 +24,10 @@ export const register: Register = (program, run) => {
     .description('read the configuration and say what is wrong or not acted on')
     .action(() =>
       run(async (session) => {
-        const { config } = await session.application()
+        const { config, drivers } = await session.application()
         const { output } = session
         const { checkConfiguration } = await import('../../operations/check-configuration.ts')
-        const report = checkConfiguration(config)
+        const report = await checkConfiguration(config, drivers)
         for (const note of report.warnings) output.warn(`${note.place}: ${note.message}`)
         output.say(`${report.path} is valid: ${count(report.services, 'service')}, ${count(report.sources, 'source')}.`)
         output.result({ operation: 'config-check', ...report })
