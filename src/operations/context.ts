@@ -64,7 +64,10 @@ export interface Drivers {
   /** Brings one file of a source's log to where its recovering server wants it. False if there is none of that name. */
   fetchLog(source: SourceConfiguration, request: FetchLog): Promise<boolean>
   /** Stores one file of a source's log durably, from where its server has it. False: no recovery needs it. */
-  pushLog(source: SourceConfiguration, request: { store: LogStore; path: string }): Promise<boolean>
+  pushLog(
+    source: SourceConfiguration,
+    request: { store: LogStore; path: string; workingDirectory: string },
+  ): Promise<boolean>
   /**
    * How a restore to `at` begins, from points (oldest first) and log; null for sources without a log, where the points
    * alone decide. Rejects with `moment-unreachable`, naming the furthest moment and why it is that.

@@ -14,6 +14,6 @@ export async function pushLogFile(
   const [source] = sources
   if (!isOneSource || source === undefined) throw new RegainError('usage', 'Name a source: SERVICE/SOURCE.')
   return withSourceLog(application, service, source, destinationsOf(config, service), ({ log }) =>
-    drivers.pushLog(source, { store: log, path: resolve(request.path) }),
+    drivers.pushLog(source, { store: log, path: resolve(request.path), workingDirectory: resolve() }),
   )
 }

@@ -1,14 +1,21 @@
 import assert from 'node:assert/strict'
 import { chmod, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
-import { pushLog } from '../../src/sources/postgres/log/push.ts'
+import type { LogStore } from '../../src/sources/contract.ts'
+import { pushLog as push } from '../../src/sources/postgres/log/push.ts'
 import { fetchLog } from '../../src/sources/postgres/recovery/fetch.ts'
 import { LAUNCHER, runCommand } from '../support/command.ts'
 import { startPostgres, startStandby, type TestPostgres, temporaryDirectory } from '../support/postgres.ts'
 import { protect, readRows, writeRows } from '../support/postgres-protection.ts'
 import { MemoryLog } from '../support/postgres-recorders.ts'
+
+/** From a folder that tells nothing of a cluster, unless the test says otherwise. */
+function pushLog(request: { store: LogStore; path: string; workingDirectory?: string }): ReturnType<typeof push> {
+  return push({ workingDirectory: tmpdir(), ...request })
+}
 
 /** All that was archived, oldest first, once a file is there whose name fits. */
 async function archived(t: TestContext, folder: string, has: RegExp): Promise<string[]> {
@@ -87,6 +94,20 @@ test('a log that only archive_command brings is as good: segments, a fork, and w
   assert.ok((await store.read('00000001', first.at(-1)!))?.bytes.equals(bytes))
   assert.deepEqual((await store.list()).histories, ['system'])
 
+  // Another cluster's history of the same number, from its own pg_wal; and one of which nobody can tell whose it is.
+  const other = await startPostgres(t, { major: 15 })
+  const history = '1\t0/3000000\tno recovery target specified\n'
+  const theirs = join(other.directory, 'pg_wal', '00000002.history')
+  await writeFile(theirs, history)
+  await assert.rejects(pushLog({ store, path: theirs }), { code: 'log-conflict', message: /is another cluster/ })
+  const nobodys = join(await temporaryDirectory(t), '00000002.history')
+  await writeFile(nobodys, history)
+  await assert.rejects(pushLog({ store, path: nobodys }), { code: 'precondition-failed', message: /Whose timeline/ })
+  const workingDirectory = other.directory
+  await assert.rejects(pushLog({ store, path: nobodys, workingDirectory }), { code: 'log-conflict' })
+  assert.deepEqual((await store.list()).histories, ['system'])
+  await other.stop()
+
   // Promotion: what is left of the old timeline, its history, the new timeline. All in one more time, out of order.
   await primary.stop()
   await standby.query('select pg_promote()')
@@ -94,6 +115,11 @@ test('a log that only archive_command brings is as good: segments, a fork, and w
   await standby.query('select pg_switch_wal()')
   const all = await archived(t, folder, /^00000002[0-9A-F]{16}$/)
   assert.ok(all.includes('00000002.history') && all.some((name) => name.endsWith('.partial')), all.join(' '))
+  // From where the server has it, where it was copied alone, and beside the rest of an archive.
+  const own = join(standby.directory, 'pg_wal', '00000002.history')
+  assert.equal(await pushLog({ store, path: own }), 'stored')
+  await writeFile(nobodys, await readFile(own))
+  assert.equal(await pushLog({ store, path: nobodys, workingDirectory: standby.directory }), 'stored')
   for (const name of all.reverse()) await pushLog({ store, path: join(folder, name) })
   const partial = all.find((name) => name.endsWith('.partial'))?.slice(0, 24)
   assert.deepEqual(

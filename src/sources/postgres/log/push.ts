@@ -4,31 +4,24 @@ import { isRegainError, RegainError } from '../../../errors.ts'
 import type { LogStore } from '../../contract.ts'
 import { formatLsn, type Lsn } from '../protocol/lsn.ts'
 import { claimLog } from './log-identity.ts'
+import { parseHeader } from './segment-header.ts'
 import { parseHistory } from './timeline.ts'
-import {
-  branchName,
-  isSegmentName,
-  MAX_SEGMENT_BYTES,
-  MIN_SEGMENT_BYTES,
-  parseHistoryName,
-  parseSegmentName,
-  segmentName,
-} from './wal.ts'
+import { branchName, isSegmentName, MAX_SEGMENT_BYTES, parseHistoryName, parseSegmentName, segmentName } from './wal.ts'
 import { scanWal } from './wal-records.ts'
+import { clusterOfHistory } from './whose-history.ts'
 
 export interface PushRequest {
   store: LogStore
   /** Absolute path of what PostgreSQL hands to its archive_command (%p). */
   path: string
+  /** Where it runs it: its data directory, as a rule. */
+  workingDirectory: string
 }
 
 /** `not-needed`: a note of another tool about a backup of its own, which no recovery of ours reads. */
 export type Pushed = 'stored' | 'not-needed'
 
 const HISTORY_LIMIT_BYTES = 1024 * 1024
-/** Of XLogLongPageHeaderData (src/include/access/xlog_internal.h): flags, timeline, position, system, sizes. */
-const HEADER_BYTES = 40
-const LONG_HEADER = 0x0002
 
 /**
  * Stores one file of the log for an archive_command; durable when it resolves, since the server then forgets it. The same file
@@ -42,6 +35,7 @@ export async function pushLog(request: PushRequest): Promise<Pushed> {
   if (timeline !== null) {
     const bytes = await readWhole(path, HISTORY_LIMIT_BYTES)
     checkHistory(name, timeline, bytes)
+    await claimLog(store, await requireCluster(request, name, timeline))
     await refusedLoudly(name, () => store.putHistory(name, bytes))
     return 'stored'
   }
@@ -60,6 +54,23 @@ export async function pushLog(request: PushRequest): Promise<Pushed> {
   return 'stored'
 }
 
+/** Another cluster's history of the same number would keep the right one out for good. */
+async function requireCluster(
+  { path, workingDirectory }: PushRequest,
+  name: string,
+  timeline: number,
+): Promise<string> {
+  const systemId = await clusterOfHistory(path, timeline, workingDirectory)
+  if (systemId !== null) return systemId
+  throw new RegainError(
+    'precondition-failed',
+    `Whose timeline ${name} tells of cannot be seen: it does not say, it is in no pg_wal of a data directory, and there is no segment of the log beside it. Nothing was stored.`,
+    {
+      hint: 'Hand over the %p of archive_command, or run this where segments of the same archive are, or in the data directory.',
+    },
+  )
+}
+
 /** One that was cut short would stand in the way of the right one for good. Each ends with a line on the timeline that it comes from. */
 function checkHistory(name: string, timeline: number, bytes: Buffer): void {
   const fail = (what: string): RegainError =>
@@ -75,7 +86,7 @@ function checkHistory(name: string, timeline: number, bytes: Buffer): void {
   if (ancestors === 0 || !text.endsWith('\n')) throw fail('its end is missing')
 }
 
-interface SegmentHeader {
+interface Segment {
   systemId: string
   timeline: number
   number: bigint
@@ -84,27 +95,26 @@ interface SegmentHeader {
 }
 
 /** What the segment says of itself, which must be what its name says. */
-function readHeader(bytes: Buffer, name: string): SegmentHeader {
+function readHeader(bytes: Buffer, name: string): Segment {
   const fail = (what: string): RegainError =>
     new RegainError(
       'source-unsuitable',
       `The file ${name} is not the segment that it is called: ${what}. Nothing was stored.`,
     )
-  if (bytes.length < HEADER_BYTES || (bytes.readUInt16LE(2) & LONG_HEADER) === 0) throw fail('it does not begin as one')
-  const segmentBytes = bytes.readUInt32LE(32)
-  if (segmentBytes < MIN_SEGMENT_BYTES || bytes.length !== segmentBytes)
-    throw fail(`it has ${bytes.length} bytes, and says ${segmentBytes}`)
+  const header = parseHeader(bytes)
+  if (header === null) throw fail('it does not begin as one')
+  const { segmentBytes, systemId } = header
+  if (bytes.length !== segmentBytes) throw fail(`it has ${bytes.length} bytes, and says ${segmentBytes}`)
   const id = parseSegmentName(name, segmentBytes)
   if (id === null) throw fail('its name is of no segment of this size')
   const start = id.number * BigInt(segmentBytes)
-  const position = bytes.readBigUInt64LE(8)
-  if (position !== start) throw fail(`it begins at ${formatLsn(position)} instead of ${formatLsn(start)}`)
+  if (header.start !== start) throw fail(`it begins at ${formatLsn(header.start)} instead of ${formatLsn(start)}`)
   // Of a new timeline's first segment the beginning is its parent's.
-  if (bytes.readUInt32LE(4) > id.timeline) throw fail(`it is of timeline ${bytes.readUInt32LE(4)}`)
-  return { systemId: bytes.readBigUInt64LE(24).toString(), ...id, start, segmentBytes }
+  if (header.timeline > id.timeline) throw fail(`it is of timeline ${header.timeline}`)
+  return { systemId, ...id, start, segmentBytes }
 }
 
-async function storeSegment(store: LogStore, name: string, bytes: Buffer, header: SegmentHeader): Promise<void> {
+async function storeSegment(store: LogStore, name: string, bytes: Buffer, header: Segment): Promise<void> {
   const branch = branchName(header.timeline)
   const before = header.number === 0n ? null : segmentName(header.timeline, header.number - 1n, header.segmentBytes)
   const follows = before !== null && (await store.holds(branch, before)) ? { follows: before } : {}
@@ -116,7 +126,7 @@ async function storeSegment(store: LogStore, name: string, bytes: Buffer, header
  * What a promoted server leaves of its parent's last segment. Behind the log that it had there may be anything, of an earlier
  * use of the file; and all of it begins the new timeline's segment as well.
  */
-async function storePartial(store: LogStore, name: string, bytes: Buffer, header: SegmentHeader): Promise<void> {
+async function storePartial(store: LogStore, name: string, bytes: Buffer, header: Segment): Promise<void> {
   const branch = branchName(header.timeline)
   const { until, usedBytes } = completeUntil(bytes, header.start)
   const there = await store.read(branch, name)

@@ -32,7 +32,8 @@ export async function diskOfServer(
 export async function systemOf(dataDirectory: string): Promise<string> {
   const file = await open(join(dataDirectory, 'global', 'pg_control'), 'r')
   try {
-    const { buffer } = await file.read(Buffer.alloc(8), 0, 8, 0)
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(8), 0, 8, 0)
+    if (bytesRead < 8) throw new Error(`the control file in ${dataDirectory} is cut short`)
     return buffer.readBigUInt64LE().toString()
   } finally {
     await file.close()
