@@ -4,7 +4,7 @@ import { isRegainError } from '../errors.ts'
 import type { Ambient } from '../model.ts'
 import { skewText } from './clock-skew.ts'
 import type { CallOptions, Storage } from './contract.ts'
-import { type Effort, GUARANTEES, listed } from './guarantees.ts'
+import { type Effort, GUARANTEES, type Guarantee, listed, settled } from './guarantees.ts'
 
 /** Enough to show a race that a store loses by design; some hundred requests. */
 const EFFORT: Effort = { racers: 12, rounds: 2, largest: 9_000_000 }
@@ -31,20 +31,19 @@ export async function checkStorage(
   storage: Storage,
   ambient: Pick<Ambient, 'randomBytes'>,
   options: CallOptions = {},
-  onFinding: (finding: StorageFinding) => void = () => undefined,
 ): Promise<StorageFinding[]> {
   const run = `${SCRATCH}/${ambient.randomBytes(4).toString('hex')}`
-  const findings: StorageFinding[] = []
+  const find = async ({ what, otherwise, check }: Guarantee, tell: (error: unknown) => string) => {
+    // A folder each: they run at the same time, and most of it is waiting.
+    const prefix = `${run}/${GUARANTEES.findIndex((guarantee) => guarantee.what === what)}/`
+    const place = { storage, prefix, effort: EFFORT, options, randomBytes: ambient.randomBytes }
+    return { what, otherwise, broken: await check(place).catch(tell) }
+  }
   try {
-    for (const [i, { what, otherwise, check }] of GUARANTEES.entries()) {
-      const place = { storage, prefix: `${run}/${i}/`, effort: EFFORT, options, randomBytes: ambient.randomBytes }
-      // Whoever can not even put an object finds nothing out.
-      const tell = i === 0 ? unlessUnusable : told
-      const finding = { what, otherwise, broken: await check(place).catch(tell) }
-      findings.push(finding)
-      onFinding(finding)
-    }
-    return findings
+    const [first, ...others] = GUARANTEES as [Guarantee, ...Guarantee[]]
+    // Whoever can not even put an object finds nothing out.
+    const found = await find(first, unlessUnusable)
+    return [found, ...(await settled(others.map((guarantee) => find(guarantee, told))))]
   } finally {
     await cleanUp(storage, `${run}/`)
   }

@@ -286,7 +286,7 @@ async function failure(outcome: Promise<unknown>): Promise<RegainError | null> {
 }
 
 /** All have ended when it does: nothing writes on while the next check runs. */
-async function settled<T>(work: Promise<T>[]): Promise<T[]> {
+export async function settled<T>(work: Promise<T>[]): Promise<T[]> {
   const outcomes = await Promise.allSettled(work)
   return outcomes.map((outcome) => {
     if (outcome.status === 'rejected') throw outcome.reason

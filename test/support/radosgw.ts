@@ -3,12 +3,12 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { closeSync, openSync } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { CreateBucketCommand, PutBucketVersioningCommand, S3Client } from '@aws-sdk/client-s3'
 import type { S3Config } from '../../src/storage/s3-client.ts'
+import { memoryFolder } from './memory-folder.ts'
 
 /**
  * A real S3 server on loopback: Ceph's radosgw from Debian's packages, with one monitor and one disk in a sparse file, all
@@ -44,7 +44,7 @@ export const LISTED_AT_ONCE = 100
 /** `clock`: with libfaketime, so that setClock works. */
 export async function startRadosgw(options: { clock?: boolean } = {}): Promise<TestS3WithClock> {
   for (let attempt = 1; ; attempt++) {
-    const directory = await mkdtemp(join(tmpdir(), 'regain-s3-'))
+    const directory = await mkdtemp(join(memoryFolder(), 'regain-s3-'))
     const cluster = new Cluster(directory, options.clock ?? false)
     try {
       return await cluster.start()

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import {
   closeSync,
-  existsSync,
   ftruncateSync,
   lstatSync,
   mkdirSync,
@@ -12,13 +11,11 @@ import {
   readFileSync,
   readlinkSync,
   rmSync,
-  statfsSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
   writeSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { isRegainError } from '../../src/errors.ts'
 import type { KeyProvider } from '../../src/keys/contract.ts'
@@ -28,6 +25,7 @@ import { comparePaths } from '../../src/model.ts'
 import type { PointSession, Repository, StartPoint } from '../../src/repository/api.ts'
 import { createRepository, openRepository } from '../../src/repository/repository.ts'
 import type { Storage } from '../../src/storage/contract.ts'
+import { memoryFolder } from './memory-folder.ts'
 
 /** What tests of the engine share: an ambient, a key, trees of files, and backups and restores of them through the public API. */
 
@@ -55,18 +53,10 @@ export function testAmbient(startMs = Date.UTC(2026, 0, 1)): TestAmbient {
   }
 }
 
-/** In memory where there is plenty: what a disk syncs hundreds of times over tells these tests nothing. */
 export function temporaryFolder(): { path: string; remove(): void } {
   // A child that is going to be killed works in its parent's folder, which the parent removes.
-  const parent = process.env.REGAIN_TEST_FOLDER ?? (hasRoom('/dev/shm') ? '/dev/shm' : tmpdir())
-  const path = mkdtempSync(join(parent, 'regain-engine-'))
+  const path = mkdtempSync(join(process.env.REGAIN_TEST_FOLDER ?? memoryFolder(), 'regain-engine-'))
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) }
-}
-
-function hasRoom(folder: string): boolean {
-  if (!existsSync(folder)) return false
-  const { bavail, bsize } = statfsSync(folder)
-  return bavail * bsize > 2 * 1024 ** 3
 }
 
 export async function testKey(folder: string): Promise<KeyProvider> {
