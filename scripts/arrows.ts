@@ -50,6 +50,13 @@ export const RULES: readonly Rule[] = [
     packages: ['pg'],
     builtins: true,
   },
+  {
+    of: 'src/sources/postgres-tenants/',
+    // The same server by the same wire, and names of tables as a person writes them.
+    modules: ['src/sources/postgres/', 'src/sources/postgres-dump/tables.ts', ...SOURCE_SEAM],
+    packages: ['pg'],
+    builtins: true,
+  },
   { of: 'src/sources/files/', modules: ['src/sources/contract.ts', ...SHARED], packages: [], builtins: true },
   { of: 'src/sources/contract.ts', modules: ['src/model.ts', 'src/errors.ts'], packages: [], builtins: false },
   { of: 'src/sources/fingerprint.ts', modules: ['src/model.ts'], packages: [], builtins: false },

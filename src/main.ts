@@ -4,12 +4,7 @@ import { access, statfs } from 'node:fs/promises'
 import { join, posix } from 'node:path'
 import { runCli } from './cli/cli.ts'
 import type { Host } from './cli/host.ts'
-import type {
-  Configuration,
-  DestinationConfiguration,
-  PostgresConfiguration,
-  PostgresDumpConfiguration,
-} from './config/configuration.ts'
+import type { Configuration, DestinationConfiguration, PostgresConfiguration } from './config/configuration.ts'
 import { ERRORS, RegainError } from './errors.ts'
 import type { Ambient } from './model.ts'
 import type { Drivers, SourceRequest, StorageRequest } from './operations/context.ts'
@@ -92,6 +87,11 @@ export const drivers: Drivers = {
     if (source.type === 'files') {
       const { createFilesSource } = await import('./sources/files/source.ts')
       return createFilesSource(source, ambient, { skip: ownFolders(request) })
+    }
+    if (source.type === 'postgres-tenants') {
+      const { createPostgresTenantsSource } = await import('./sources/postgres-tenants/source.ts')
+      const { rules, tenant } = source
+      return createPostgresTenantsSource({ url: urlOf(source), rules, isOne: tenant !== undefined })
     }
     const search = { directories: source.programs === undefined ? [] : [source.programs], path: process.env.PATH }
     if (source.type === 'postgres-dump') {
@@ -237,7 +237,7 @@ async function openRemote(
 }
 
 /** Only a restore gets here without what the URL refers to, and it does not connect. */
-function urlOf(source: PostgresConfiguration | PostgresDumpConfiguration): string {
+function urlOf(source: { url: string; unresolved?: string }): string {
   return source.unresolved === undefined ? source.url : 'postgres://postgres@localhost/postgres'
 }
 

@@ -9,6 +9,7 @@ export const COMMANDS = {
   check: () => import('./commands/check.ts'),
   serve: () => import('./commands/serve.ts'),
   backup: () => import('./commands/backup.ts'),
+  tenants: () => import('./commands/tenants.ts'),
   points: () => import('./commands/points.ts'),
   restore: () => import('./commands/restore.ts'),
   verify: () => import('./commands/verify.ts'),

@@ -167,7 +167,11 @@ export interface ServiceConfiguration {
   drills?: { schedule: string; checks: ('integrity' | 'schema' | 'startup' | { sql: string })[] }
 }
 
-export type SourceConfiguration = PostgresConfiguration | PostgresDumpConfiguration | FilesConfiguration
+export type SourceConfiguration =
+  | PostgresConfiguration
+  | PostgresDumpConfiguration
+  | PostgresTenantsConfiguration
+  | FilesConfiguration
 
 export interface PostgresConfiguration extends Placed {
   name: string
@@ -192,6 +196,22 @@ export interface PostgresDumpConfiguration extends Placed {
   jobs: number
   programs?: string
   fingerprint: boolean
+}
+
+export interface PostgresTenantsConfiguration extends Placed {
+  name: string
+  type: 'postgres-tenants'
+  url: string
+  rules: {
+    table: string
+    key: string
+    columns: string[]
+    owners: Record<string, string[]>
+    shared: string[]
+    exclude: string[]
+  }
+  /** Set where it stands for one tenant alone: its id (operations/tenants.ts). */
+  tenant?: string
 }
 
 export interface FilesConfiguration extends Placed {

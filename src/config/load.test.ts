@@ -102,9 +102,9 @@ const MISTAKES: [title: string, text: string, expected: string[]][] = [
     'a source of a later version, a misspelt one, one without type',
     `${BASE}      cache: { type: redis, url: x }\n      a: { type: postgers, url: x }\n      b: { paths: [a] }\n`,
     [
-      'regain.yaml:10:22: services.shop.sources.cache.type: "redis" is not available in this version; there is: postgres, postgres-dump, files',
+      'regain.yaml:10:22: services.shop.sources.cache.type: "redis" is not available in this version; there is: postgres, postgres-dump, postgres-tenants, files',
       'regain.yaml:11:18: services.shop.sources.a.type: unknown type "postgers"; did you mean "postgres"?',
-      'regain.yaml:12:7: services.shop.sources.b.type: is missing; write type: postgres or postgres-dump or files',
+      'regain.yaml:12:7: services.shop.sources.b.type: is missing; write type: postgres or postgres-dump or postgres-tenants or files',
     ],
   ],
   [

@@ -88,6 +88,10 @@ export function resolveConfiguration(input: Input): Configuration {
           const { retention: _, ...rest } = settings
           return { ...common, ...rest, paths: settings.paths.map((path) => resolve(directory, path)) }
         }
+        if (settings.type === 'postgres-tenants') {
+          const { retention: _, tenants: rules, ...rest } = settings
+          return { ...common, ...rest, rules }
+        }
         const { programs, retention: _, ...rest } = settings
         const found = programs === undefined ? {} : { programs: resolve(directory, programs) }
         if (rest.type === 'postgres-dump') return { ...common, ...rest, databases: rest.databases ?? [], ...found }

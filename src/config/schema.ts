@@ -163,6 +163,34 @@ const postgresDumpSchema = z
   })
   .describe('Databases of a PostgreSQL server, as archives of pg_dump')
 
+const postgresTenantsSchema = z
+  .strictObject({
+    type: z.literal('postgres-tenants'),
+    url: text
+      .refine(isPostgresUrl, { error: 'is not a PostgreSQL URL: write postgres://USER@HOST:5432/DATABASE' })
+      .describe('Connection URL of a role that may read the tables of tenants, with their database'),
+    tenants: z
+      .strictObject({
+        table: text.describe('The table that has the tenants: [SCHEMA.]TABLE'),
+        key: text.describe('Its column that names a tenant'),
+        columns: z.array(text).default([]).describe('Columns that name the tenant in any other table that has one'),
+        owners: z
+          .record(text, z.array(text).min(1, { error: 'needs a column' }))
+          .default({})
+          .describe(
+            'By table, the columns of the foreign key that decides whose a row is; the nearest one if left out',
+          ),
+        shared: z
+          .array(text)
+          .default([])
+          .describe('Tables that belong to nobody: [SCHEMA.]TABLE, with * and ?; rows that a tenant needs go along'),
+        exclude: z.array(text).default([]).describe('Tables that are left out: [SCHEMA.]TABLE, with * and ?'),
+      })
+      .describe('Whose rows are whose; what refers to a row of a tenant is of that tenant'),
+    retention: retentionSchema.optional().describe('Instead of the rules of the service'),
+  })
+  .describe('The tenants of a PostgreSQL database, each in a repository with keys of its own')
+
 const filesSchema = z
   .strictObject({
     type: z.literal('files'),
@@ -174,7 +202,12 @@ const filesSchema = z
   })
   .describe('Folders and files with all their attributes')
 
-export const sourceSchema = z.discriminatedUnion('type', [postgresSchema, postgresDumpSchema, filesSchema])
+export const sourceSchema = z.discriminatedUnion('type', [
+  postgresSchema,
+  postgresDumpSchema,
+  postgresTenantsSchema,
+  filesSchema,
+])
 
 export const serviceSchema = z.strictObject({
   owner: text.optional().describe('Team or person who answers for this service'),
@@ -256,7 +289,7 @@ export const NOT_YET = {
 export const AVAILABLE = {
   destinations: ['local', 's3', 'azure', 'gcs', 'sftp'],
   keys: ['file', 'passphrase', 'vault', 'aws-kms'],
-  sources: ['postgres', 'postgres-dump', 'files'],
+  sources: ['postgres', 'postgres-dump', 'postgres-tenants', 'files'],
 } as const
 
 function isPostgresUrl(value: string): boolean {

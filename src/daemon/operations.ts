@@ -35,14 +35,14 @@ export function planOf(application: Application): DaemonPlan {
   }
 }
 
-/** Dumps are always whole: with a schedule for full backups they keep to that. */
+/** Dumps and tenants are always whole: with a schedule for full backups they keep to that. */
 export function rulesOf(service: ServiceConfiguration): ScheduleRule[] {
   const { schedule } = service
   return Object.entries(service.sources).flatMap(([source, { type }]) =>
     service.destinations.flatMap((destination) =>
       (['full', 'incremental'] as const).flatMap((kind) => {
         const cron = schedule[kind]
-        const isFullOnly = type === 'postgres-dump' && schedule.full !== undefined
+        const isFullOnly = ['postgres-dump', 'postgres-tenants'].includes(type) && schedule.full !== undefined
         if (cron === undefined || (isFullOnly && kind === 'incremental')) return []
         const { timezone: timeZone } = schedule
         return [

@@ -2,13 +2,14 @@ import type { Catalog } from '../catalog/catalog.ts'
 import { recordBackup, type TakenPoint } from '../catalog/record.ts'
 import type { DestinationConfiguration, ServiceConfiguration, SourceConfiguration } from '../config/configuration.ts'
 import { type RegainError, throwIfInterrupted } from '../errors.ts'
-import type { Ambient, Point, PointKind } from '../model.ts'
+import type { Point, PointKind } from '../model.ts'
 import type { PointSession, Repository } from '../repository/api.ts'
-import type { Source } from '../sources/contract.ts'
+import type { SourceSummary, TenantPoints } from '../sources/contract.ts'
 import { openBook } from './book.ts'
 import type { Application, Reporting } from './context.ts'
 import { copyLog, copyLogAgain } from './copy-log.ts'
 import { copyPoint } from './copy-point.ts'
+import { copyTenants } from './copy-tenants.ts'
 import { asRegainError } from './failures.ts'
 import { withRepository } from './repositories.ts'
 import { requireRetention } from './require-retention.ts'
@@ -16,13 +17,16 @@ import { unneededIn } from './retention-plan.ts'
 import { checkSeenSource, rememberPoint } from './seen.ts'
 import { commitOrDiscard } from './sessions.ts'
 import { openSource } from './sources.ts'
-import { destinationsOf, selectTarget } from './targets.ts'
+import { destinationsOf, selectTarget, tenantService } from './targets.ts'
+import { ensureSecret, ensureTenant, isTenantSource, type TenantSource, tenantId } from './tenants.ts'
 
 export interface BackupRequest {
   /** SERVICE or SERVICE/SOURCE. */
   target: string
   kind: PointKind
   label?: string
+  /** Which tenant, as the data says it, where `target` stands for one. */
+  tenant?: string
 }
 
 /** What became of one source at one destination. */
@@ -77,7 +81,7 @@ export interface OneBackup {
   service: ServiceConfiguration
   source: SourceConfiguration
   destination: DestinationConfiguration
-  request: Pick<BackupRequest, 'kind' | 'label'>
+  request: Pick<BackupRequest, 'kind' | 'label' | 'tenant'>
   /** What was taken of this source just now, at another destination. Null: nothing. */
   taken: PointElsewhere | null
 }
@@ -143,6 +147,11 @@ function copyTaken(
     // The log first: a point that is there must find there what it needs to become consistent.
     const logs = { from: from.log(source.name), to: to.log(source.name) }
     await copyLog(logs.from, logs.to, false, reporting)
+    // What it tells of must be there: tenants' points come before the one that names them.
+    if (isTenantSource(source)) {
+      const about = { service, source, from: taken.destination, to: destination, all: false }
+      await copyTenants(application, about, { from, to }, reporting)
+    }
     const point = await copyPoint(application.ambient, from, to, taken.point, reporting, {
       unneeded: () => unneededIn(application, service, destination, to, reporting),
       begun: (original) => copyLogAgain(application, original, logs, false, reporting),
@@ -153,11 +162,36 @@ function copyTaken(
 
 async function takePoint(
   application: Application,
-  { service, source, destination, request }: OneBackup,
+  one: OneBackup,
   repository: Repository,
   reporting: Reporting,
 ): Promise<TakenPoint> {
+  const { service, source, destination, request } = one
   const driver = await openSource(application, { service, source, destination, log: repository.log(source.name) })
+  const tenants = isTenantSource(source)
+    ? await tenantPoints(application, { ...one, source }, repository, reporting)
+    : undefined
+  const { tenant } = request
+  const extra = { ...(tenants === undefined ? {} : { tenants }), ...(tenant === undefined ? {} : { tenant }) }
+  return fillPoint(application, one, repository, reporting, {
+    unordered: driver.unordered === true,
+    read: (session, kind) => driver.backup(session, { ...reporting, kind, ...extra }),
+  })
+}
+
+/** What is read into a session, and how. */
+interface Reading {
+  unordered: boolean
+  read(session: PointSession, kind: PointKind): Promise<SourceSummary>
+}
+
+async function fillPoint(
+  application: Application,
+  { service, source, destination, request }: OneBackup,
+  repository: Repository,
+  reporting: Reporting,
+  { unordered, read }: Reading,
+): Promise<TakenPoint> {
   // Two tell of one backup: the driver while it reads, the engine while it brings the rest to its end.
   let isRead = false
   const session = await repository.startPoint({
@@ -166,7 +200,7 @@ async function takePoint(
     kind: request.kind,
     label: request.label,
     tool: `regain ${application.version}`,
-    unordered: driver.unordered === true,
+    unordered,
     limits: service.limits,
     unneeded: () => unneededIn(application, service, destination, repository, reporting),
     signal: reporting.signal,
@@ -174,26 +208,46 @@ async function takePoint(
       if (isRead) reporting.progress(progress)
     },
   })
-  return fillAndCommit(application.ambient, driver, session, request.kind, reporting, () => {
-    isRead = true
-  })
-}
-
-async function fillAndCommit(
-  ambient: Ambient,
-  driver: Source,
-  session: PointSession,
-  kind: PointKind,
-  reporting: Reporting,
-  onRead: () => void,
-): Promise<TakenPoint> {
   let trouble: TakenPoint['trouble'] = null
-  const point = await commitOrDiscard(ambient, session, reporting.signal, async () => {
+  const point = await commitOrDiscard(application.ambient, session, reporting.signal, async () => {
     // Asking for what changed since nothing would only make the driver warn.
-    const summary = await driver.backup(session, { ...reporting, kind: session.base === null ? 'full' : kind })
-    onRead()
+    const summary = await read(session, session.base === null ? 'full' : request.kind)
+    isRead = true
     trouble = summary.trouble ?? null
     return summary
   })
   return { point, trouble }
+}
+
+/** Where the points of tenants go while all of them are read: into their own repositories at this destination. */
+async function tenantPoints(
+  application: Application,
+  one: OneBackup & { source: TenantSource },
+  repository: Repository,
+  reporting: Reporting,
+): Promise<TenantPoints> {
+  const { service, source, destination } = one
+  const secret = await ensureSecret(application, service, source, repository, destination)
+  const idOf = (tenant: string) => tenantId(secret, service, source, tenant)
+  // The driver tells how far it is, and of what kind all of it is.
+  const quiet = { ...reporting, progress: () => {} }
+  return {
+    idOf,
+    async take(tenant, fill) {
+      const id = idOf(tenant)
+      const own = tenantService(service, source, id)
+      await ensureTenant(application, repository, source, own, destination)
+      return withRepository(application, own, destination, async (its) => {
+        for (const warning of await checkSeenSource(application, destination.name, its, source.name))
+          reporting.warn(warning)
+        const asked = { ...one, service: own, source: own.sources[source.name]!, taken: null }
+        const { point } = await fillPoint(application, asked, its, quiet, {
+          unordered: true,
+          read: (session) => fill(session, reporting),
+        })
+        await rememberPoint(application, its, point)
+        return { id, point: point.id, bytes: point.bytes.source }
+      })
+    },
+  }
 }

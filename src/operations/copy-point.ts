@@ -170,7 +170,7 @@ async function* one(entry: Entry): AsyncGenerator<Entry, void, undefined> {
 /** As the source's driver had it (src/sources/contract.ts, addStream). */
 function chunkingOf({ sourceType }: Point, entry: Entry): 'pages' | 'content' | 'dump' {
   if (sourceType === 'postgres') return isCutIntoPages(entry) ? 'pages' : 'content'
-  return sourceType === 'postgres-dump' ? 'dump' : 'content'
+  return sourceType === 'postgres-dump' || sourceType === 'postgres-tenants' ? 'dump' : 'content'
 }
 
 /** Chunk ids mean nothing in another repository. */

@@ -18,7 +18,7 @@ export interface FoundPoint {
  * SERVICE/SOURCE for its newest point, or SERVICE/SOURCE@WHEN.
  */
 export async function findPoint(application: Application, text: string, reporting: Reporting): Promise<FoundPoint> {
-  const named = text.includes('/') || Object.hasOwn(application.config.services, text)
+  const named = /[/.]/.test(text) || Object.hasOwn(application.config.services, text)
   const matches = named
     ? await pointsOfSource(application, text, reporting)
     : await pointsWithId(application, text.toLowerCase(), reporting)

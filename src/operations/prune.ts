@@ -3,6 +3,7 @@ import { recordPrune } from '../catalog/record.ts'
 import type { DestinationConfiguration, ServiceConfiguration } from '../config/configuration.ts'
 import { RegainError, throwIfInterrupted } from '../errors.ts'
 import type { PrunePlan, PruneReport, Repository } from '../repository/api.ts'
+import { tellsDestroyed } from '../repository/repository.ts'
 import { openBook } from './book.ts'
 import type { Application, Reporting } from './context.ts'
 import { asRegainError } from './failures.ts'
@@ -10,6 +11,7 @@ import { withRepository } from './repositories.ts'
 import { planRetention, type WeighedLog, type WeighedPoint } from './retention-plan.ts'
 import { checkSeen } from './seen.ts'
 import { destinationsOf, selectServices } from './targets.ts'
+import { tenantsOf } from './tenants.ts'
 
 export type { PruneReport } from '../repository/api.ts'
 
@@ -60,14 +62,48 @@ export async function prune(
     for (const { service, destination } of targets) {
       if (outcomes.length === 0) throwIfInterrupted(reporting.signal)
       else if (reporting.signal.aborted) return outcomes
-      const outcome = await attempt(application, catalog, service, destination, request.dryRun, reporting)
-      outcomes.push(outcome)
-      onOutcome(outcome)
+      for (const one of [service, ...(await tenantsThere(application, service, destination, reporting))]) {
+        if (outcomes.length > 0 && reporting.signal.aborted) return outcomes
+        const outcome = await attempt(application, catalog, one, destination, request.dryRun, reporting)
+        outcomes.push(outcome)
+        onOutcome(outcome)
+      }
     }
   } finally {
     catalog?.close()
   }
   return outcomes
+}
+
+/** Without those whose keys were destroyed, of which nothing can be told any more, and those that can't be opened. */
+async function tenantsThere(
+  application: Application,
+  service: ServiceConfiguration,
+  destination: DestinationConfiguration,
+  reporting: Reporting,
+): Promise<ServiceConfiguration[]> {
+  const told = (name: string, error: unknown): void => {
+    const { code, message } = asRegainError(error, reporting.signal)
+    if (code !== 'interrupted' && !tellsDestroyed(error))
+      reporting.warn(`${name} at ${destination.name} is not pruned: ${message}`)
+  }
+  const there: ServiceConfiguration[] = []
+  let tenants: ServiceConfiguration[] = []
+  try {
+    tenants = await tenantsOf(application, service, destination.name)
+  } catch (error) {
+    told(`What ${service.name} has of tenants`, error)
+  }
+  for (const tenant of tenants) {
+    if (reporting.signal.aborted) break
+    try {
+      await withRepository(application, tenant, destination, async () => undefined)
+      there.push(tenant)
+    } catch (error) {
+      told(tenant.name, error)
+    }
+  }
+  return there
 }
 
 async function attempt(
@@ -98,10 +134,29 @@ async function attempt(
 }
 
 /**
- * Plans and prunes one repository, for the daemon, which keeps its own book. Then goes on with a rekey that was begun and cut
+ * Plans and prunes one repository, and those of its tenants, for the daemon, which keeps its own book. Then goes on with a rekey that was begun and cut
  * short: nobody else would, and until it is done what was stored before it still opens with the old data key.
  */
 export async function pruneRepository(
+  application: Application,
+  service: ServiceConfiguration,
+  destination: DestinationConfiguration,
+  reporting: Reporting,
+): Promise<PruneReport> {
+  const report = await pruneOne(application, service, destination, reporting)
+  for (const tenant of await tenantsThere(application, service, destination, reporting)) {
+    const its = await pruneOne(application, tenant, destination, reporting)
+    report.expired.push(...its.expired)
+    report.packs.removed += its.packs.removed
+    report.packs.repacked += its.packs.repacked
+    report.bytesFreed += its.bytesFreed
+    report.bytesLater += its.bytesLater
+    report.waits.push(...its.waits.map((wait) => `${tenant.name}: ${wait}`))
+  }
+  return report
+}
+
+async function pruneOne(
   application: Application,
   service: ServiceConfiguration,
   destination: DestinationConfiguration,

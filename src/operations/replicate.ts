@@ -4,11 +4,13 @@ import type { Repository, Unneeded } from '../repository/api.ts'
 import type { Application, Reporting } from './context.ts'
 import { copyLog, copyLogAgain } from './copy-log.ts'
 import { copyPoint } from './copy-point.ts'
+import { copyTenants } from './copy-tenants.ts'
 import { asRegainError } from './failures.ts'
 import { missingPoints } from './missing-points.ts'
 import { withRepository } from './repositories.ts'
 import { unneededIn } from './retention-plan.ts'
 import { destinationsOf, selectTarget } from './targets.ts'
+import { isTenantSource } from './tenants.ts'
 
 export interface ReplicateRequest {
   /** SERVICE or SERVICE/SOURCE. */
@@ -67,7 +69,12 @@ export async function replicate(
         try {
           await withRepository(application, service, destination, (target) => {
             const unneeded = () => unneededIn(application, service, destination, target, reporting)
-            return copySource(application, origin, target, outcome, { all: request.all, unneeded }, reporting)
+            const tenants = async () => {
+              const about = { service, from, to: destination, all: request.all }
+              if (isTenantSource(source))
+                await copyTenants(application, { ...about, source }, { from: origin, to: target }, reporting)
+            }
+            return copySource(application, origin, target, outcome, { all: request.all, unneeded, tenants }, reporting)
           })
         } catch (error) {
           outcome.error = asRegainError(error, reporting.signal)
@@ -86,7 +93,7 @@ async function copySource(
   from: Repository,
   to: Repository,
   outcome: ReplicateOutcome,
-  { all, unneeded }: { all: boolean; unneeded: () => Promise<Unneeded> },
+  { all, unneeded, tenants }: { all: boolean; unneeded: () => Promise<Unneeded>; tenants: () => Promise<void> },
   reporting: Reporting,
 ): Promise<void> {
   const { source } = outcome
@@ -97,6 +104,7 @@ async function copySource(
   // The log first: a point that is there must find there what it needs to become consistent.
   const logs = { from: from.log(source), to: to.log(source) }
   outcome.logSegments = await copyLog(logs.from, logs.to, all, reporting)
+  await tenants()
   for (const { id } of missing) {
     const again = async (point: Point) => {
       outcome.logSegments += await copyLogAgain(application, point, logs, all, reporting)

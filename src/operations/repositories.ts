@@ -53,17 +53,18 @@ export async function withPlace<T>(
   }
 }
 
-/** Makes the repository; false if it was there already. The key must exist. */
+/** Makes the repository; false if it was there already. The key must exist. `isTried`: the store itself is known to be good. */
 export async function ensureRepository(
   application: Application,
   service: ServiceConfiguration,
   destination: DestinationConfiguration,
+  { isTried = false }: { isTried?: boolean } = {},
 ): Promise<boolean> {
   const key = await openServiceKey(application, service)
   checkResolved(destination)
   const storage = await makePlace(application, service, destination)
   try {
-    if (!(await holdsAnything(storage))) await refuseUnsuitable(application, storage)
+    if (!isTried && !(await holdsAnything(storage))) await refuseUnsuitable(application, storage)
     const repository = await createRepository({
       storage,
       keys: [key],

@@ -11,6 +11,7 @@ import { withRepository } from './repositories.ts'
 import { findStart } from './restore-plan.ts'
 import { openSourceForRestore } from './sources.ts'
 import { selectTarget } from './targets.ts'
+import { isTenantSource } from './tenants.ts'
 
 export interface PartsRequest {
   /** SERVICE/SOURCE, or SERVICE if it has one source only. */
@@ -19,6 +20,8 @@ export interface PartsRequest {
   /** Path, relative to the working directory or absolute, or URL. */
   to: string
   at: RestoreMoment
+  /** What is there of a tenant is replaced. */
+  overwrite?: true
   destination?: string
 }
 
@@ -66,9 +69,22 @@ export async function planPartsRestore(
     selection,
     to: /^[a-z][a-z0-9+.-]*:\/\//i.test(to) ? to : resolve(to),
     at: request.at.kind === 'point' ? { kind: 'point', id: point.id } : request.at,
+    ...(request.overwrite ? { overwrite: true } : {}),
   }
   const found = { service, source, destination, point, at: formatMoment(request.at), target }
-  const driverSteps = await withParts(application, found, (parts) => parts.plan(point, target, reporting))
+  const driverSteps = await withParts(application, found, async (parts, repository) => {
+    const readers: { close(): Promise<void> }[] = []
+    const open = async () => {
+      const reader = await repository.openPoint(point.id, { signal: reporting.signal })
+      readers.push(reader)
+      return reader
+    }
+    try {
+      return await parts.plan(point, target, reporting, open)
+    } finally {
+      for (const reader of readers) await reader.close()
+    }
+  })
   const first = `open the repository of ${service.name} at ${destination.name} and pin the point ${point.id}, committed at ${point.committedAt}`
   return { ...found, steps: [first, ...driverSteps, ...notes.map((note) => `know that: ${note}`)] }
 }
@@ -119,9 +135,12 @@ function selectDatabase(
   request: PartsRequest,
 ): { service: ServiceConfiguration; source: SourceConfiguration } {
   const { service, sources } = selectTarget(application.config, request.target)
-  const databases = sources.filter(({ type }) => type === 'postgres' || type === 'postgres-dump')
+  const databases = sources.filter(({ type }) => type !== 'files')
   const [source] = databases
-  if (source !== undefined && databases.length === 1) return { service, source }
+  if (source !== undefined && databases.length === 1) {
+    if (isTenantSource(source)) throw needsTenant(`${service.name}/${source.name}`)
+    return { service, source }
+  }
   if (source === undefined) {
     throw new RegainError(
       'usage',
@@ -131,6 +150,12 @@ function selectDatabase(
   }
   throw new RegainError('usage', `${request.target} has several databases' servers. Nothing was done.`, {
     hint: `Name one: ${databases.map(({ name }) => `${service.name}/${name}`).join(', ')}`,
+  })
+}
+
+function needsTenant(name: string): RegainError {
+  return new RegainError('usage', `${name} has points of each tenant alone. Nothing was done.`, {
+    hint: `Name one: regain restore ${name} --tenant NAME --to …; they are listed by: regain tenants ${name}`,
   })
 }
 

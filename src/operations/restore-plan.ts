@@ -11,6 +11,7 @@ import { choosePoint, formatMoment, refuseLogChoice } from './moments.ts'
 import { fromReadable } from './points.ts'
 import { sourceRequest } from './sources.ts'
 import { selectTarget } from './targets.ts'
+import { isTenantSource } from './tenants.ts'
 
 export interface RestoreRequest {
   /** SERVICE or SERVICE/SOURCE. */
@@ -157,7 +158,7 @@ function checkCombination(request: RestoreRequest, sources: SourceConfiguration[
       })
     }
   }
-  if (request.path !== null && (types.has('postgres') || types.has('postgres-dump'))) {
+  if (request.path !== null && [...types].some((type) => type !== 'files')) {
     throw new RegainError('usage', '--path selects files; a database is restored whole. Nothing was done.', {
       hint: `Name a source of files, such as ${request.target.split('/')[0]}/files.`,
     })
@@ -332,6 +333,10 @@ function describeSteps(part: Omit<RestorePart, 'steps'>, { until, notes }: Start
     steps.push(`make it recover to ${formatMoment(at)} from the log in the repository, which reaches ${until}`)
     if (part.start) steps.push('start a server on it and report the moment really reached')
   }
+  if (isTenantSource(source))
+    steps.push(
+      `know that: no rows of tenants are in it, only which tenants there are: each is restored by regain restore ${part.service.name}/${source.name} --tenant NAME`,
+    )
   steps.push(...[...place.notes, ...notes].map((note) => `know that: ${note}`))
   return steps
 }

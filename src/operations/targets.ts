@@ -1,6 +1,7 @@
 import type {
   Configuration,
   DestinationConfiguration,
+  PostgresTenantsConfiguration,
   ServiceConfiguration,
   SourceConfiguration,
 } from '../config/configuration.ts'
@@ -18,7 +19,7 @@ export interface Target {
 /** Rejects with `usage` if there is no such service or source. */
 export function selectTarget(config: Configuration, text: string): Target {
   const [serviceName = '', sourceName, ...rest] = text.split('/')
-  const service = Object.hasOwn(config.services, serviceName) ? config.services[serviceName] : undefined
+  const service = serviceOf(config, serviceName)
   if (service === undefined || rest.length > 0) {
     throw new RegainError(
       'usage',
@@ -38,6 +39,34 @@ export function selectTarget(config: Configuration, text: string): Target {
     )
   }
   return { service, sources: [source], isOneSource: true }
+}
+
+function serviceOf(config: Configuration, name: string): ServiceConfiguration | undefined {
+  if (Object.hasOwn(config.services, name)) return config.services[name]
+  // Names of services and sources have no dots.
+  const [serviceName = '', sourceName = '', id = '', ...rest] = name.split('.')
+  const service = Object.hasOwn(config.services, serviceName) ? config.services[serviceName] : undefined
+  const source = service && Object.hasOwn(service.sources, sourceName) ? service.sources[sourceName] : undefined
+  if (service === undefined || source?.type !== 'postgres-tenants') return undefined
+  if (rest.length > 0 || !/^[0-9a-f]+$/.test(id) || id.length !== TENANT_ID_DIGITS) return undefined
+  return tenantService(service, source, id)
+}
+
+export const TENANT_ID_DIGITS = 24
+
+/** One tenant as a service of its own: SERVICE.SOURCE.ID, with the one source, and all else as the service has it. */
+export function tenantService(
+  service: ServiceConfiguration,
+  source: PostgresTenantsConfiguration,
+  id: string,
+): ServiceConfiguration {
+  const retention = service.retention[source.name]
+  return {
+    ...service,
+    name: `${service.name}.${source.name}.${id}`,
+    sources: { [source.name]: { ...source, tenant: id } },
+    retention: retention === undefined ? {} : { [source.name]: retention },
+  }
 }
 
 /** Without a text: every service. */

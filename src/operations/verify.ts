@@ -1,3 +1,4 @@
+import type { DestinationConfiguration, ServiceConfiguration } from '../config/configuration.ts'
 import { throwIfInterrupted } from '../errors.ts'
 import type { VerifyProblem, VerifyReport } from '../repository/api.ts'
 import type { Application, Reporting } from './context.ts'
@@ -5,6 +6,7 @@ import { findGaps, withGaps } from './point-gaps.ts'
 import { withRepository } from './repositories.ts'
 import { checkSeen } from './seen.ts'
 import { destinationsOf, selectTarget } from './targets.ts'
+import { eachTenant } from './tenants.ts'
 
 export interface VerifyRequest {
   /** SERVICE or SERVICE/SOURCE. */
@@ -20,7 +22,7 @@ export interface VerifyOutcome extends VerifyReport {
   durationMs: number
 }
 
-/** Checks what each destination of the service holds. Damage is in the outcome's problems, not a rejection. */
+/** Checks what each destination of the service holds, and its tenants'. Damage is in the outcome's problems, not a rejection. */
 export async function verify(
   application: Application,
   request: VerifyRequest,
@@ -32,10 +34,24 @@ export async function verify(
   const source = isOneSource ? sources[0]!.name : undefined
   const outcomes: VerifyOutcome[] = []
   for (const destination of destinationsOf(config, service, request.destination)) {
+    await verifyOne(service, destination)
+    await eachTenant(
+      application,
+      service,
+      reporting,
+      async (tenant) => {
+        if (!isOneSource || source! in tenant.sources) await verifyOne(tenant, destination)
+      },
+      destination.name,
+    )
+  }
+  return outcomes
+
+  async function verifyOne(one: ServiceConfiguration, destination: DestinationConfiguration): Promise<void> {
     throwIfInterrupted(reporting.signal)
     const startedMs = ambient.now()
     const { signal, progress } = reporting
-    const report = await withRepository(application, service, destination, async (repository) => {
+    const report = await withRepository(application, one, destination, async (repository) => {
       const setBack = await checkSeen(application, destination.name, repository, () => repository.points())
       const found = await repository.verify({ readData: request.readData, source, signal, progress })
       const gaps = await findGaps(application, repository, source)
@@ -43,7 +59,7 @@ export async function verify(
     })
     const outcome: VerifyOutcome = {
       ...report,
-      service: service.name,
+      service: one.name,
       source: source ?? null,
       destination: destination.name,
       durationMs: Math.max(0, ambient.now() - startedMs),
@@ -51,7 +67,6 @@ export async function verify(
     outcomes.push(outcome)
     onOutcome(outcome)
   }
-  return outcomes
 }
 
 /** What verification found by itself is not told twice. */

@@ -28,8 +28,11 @@ export interface Source {
 }
 
 export interface PartsRestore {
-  /** What will be done, for people, in order. Rejects with what can be known to keep it from working; changes nothing. */
-  plan(point: Point, target: PartsTarget, options: SourceOptions): Promise<string[]>
+  /**
+   * What will be done, for people, in order. Rejects with what can be known to keep it from working; changes nothing. `open`
+   * gives the point's content to those who need it for that.
+   */
+  plan(point: Point, target: PartsTarget, options: SourceOptions, open: () => Promise<PointReader>): Promise<string[]>
   /** All or nothing: when it rejects, nothing is at the target, and nothing is left of what it needed meanwhile. */
   restore(reader: PointReader, target: PartsTarget, options: SourceOptions): Promise<PartsSummary>
 }
@@ -40,6 +43,8 @@ export interface PartsTarget {
   /** Absolute path, or a connection URL. */
   to: string
   at: RestoreMoment
+  /** What is there of it is replaced. Only drivers of tenants can. */
+  overwrite?: true
 }
 
 /** Nothing named: all databases, with what belongs to none of them. Not every driver can. */
@@ -70,6 +75,24 @@ export interface SourceOptions {
 export interface BackupOptions extends SourceOptions {
   /** Asked for by the person; a driver that cannot do an incremental does a full one and says why by `warn`. */
   kind: PointKind
+  /** Of a source that stands for one tenant: which, as its data says it. Absent: as its last point says. */
+  tenant?: string
+  /** Of a source of all tenants: where their points go. */
+  tenants?: TenantPoints
+}
+
+/** Points of tenants, each in a repository with keys of its own. */
+export interface TenantPoints {
+  /** Stands for the tenant wherever its name must not be read. Always the same. */
+  idOf(tenant: string): string
+  /**
+   * Takes a point of the tenant with what `fill` writes, and resolves when it is committed. Rejects with what `fill` rejects
+   * with, or with what keeps this tenant's repository from being used; then there is no point. One at a time.
+   */
+  take(
+    tenant: string,
+    fill: (writer: PointWriter, options: Pick<SourceOptions, 'signal'>) => Promise<SourceSummary>,
+  ): Promise<{ id: string; point: string; bytes: number }>
 }
 
 export interface SourceSummary {

@@ -6,6 +6,7 @@ import { count, formatBytes } from '../format.ts'
 import { tellMissed } from '../missed.ts'
 import type { Output } from '../output.ts'
 import { backupShape } from '../shapes.ts'
+import { tenantTarget } from '../tenant-target.ts'
 
 const EXAMPLES = `
 What is unchanged since the last point is not read or stored again; the new point is complete in itself all the same.
@@ -27,15 +28,18 @@ export const register: Register = (program, run) => {
     .argument('<service[/source]>', 'what to back up')
     .option('--full', 'read everything instead of what changed')
     .option('--label <text>', 'a word on why, kept with the point')
+    .option('--tenant <name>', 'only this tenant of a source of tenants, which all were backed up of before')
     .addHelpText('after', EXAMPLES)
-    .action((target: string, options: { full?: boolean; label?: string }) =>
+    .action((named: string, options: { full?: boolean; label?: string; tenant?: string }) =>
       run(async (session) => {
+        const target = await tenantTarget(session, named, options.tenant)
         const application = await session.application()
         const { backup } = await import('../../operations/backup.ts')
         const request = {
           target,
           kind: options.full ? ('full' as const) : ('incremental' as const),
           label: options.label,
+          ...(options.tenant === undefined ? {} : { tenant: options.tenant }),
         }
         const outcomes = await backup(application, request, session.reporting, (outcome) => tell(session, outcome))
         return conclude(session, outcomes)

@@ -5,6 +5,7 @@ import { formatTime, table } from '../format.ts'
 import type { Host } from '../host.ts'
 import type { Output } from '../output.ts'
 import { firstExample, helpCommand } from '../program.ts'
+import { tenantTarget } from '../tenant-target.ts'
 
 const EXAMPLES = `
 A key only ever opens the keys inside a repository; any number of keys can open the same one.
@@ -151,12 +152,18 @@ export const register: Register = (program, run) => {
     .command('destroy')
     .description("make a service's backups unreadable for ever, by destroying their data keys")
     .argument('<service>', 'the service')
-    .requiredOption('--yes-destroy-all-data <service>', 'the name of the service once more')
-    .action((service: string, flags: { yesDestroyAllData: string }) =>
+    .requiredOption('--yes-destroy-all-data <service>', 'the name of the service, or of the tenant, once more')
+    .option('--tenant <name>', 'only those of this tenant; <service> is then SERVICE/SOURCE')
+    .action((named: string, flags: { yesDestroyAllData: string; tenant?: string }) =>
       run(async (session) => {
+        const { yesDestroyAllData: again, tenant } = flags
+        if (tenant !== undefined && again !== tenant)
+          throw new RegainError('usage', `The tenant's name must be given twice, and "${again}" is not ${tenant}.`)
+        const target = await tenantTarget(session, named, tenant)
+        const service = tenant === undefined ? target : target.split('/')[0]!
         const application = await session.application()
         const { destroyKeys } = await import('../../operations/key.ts')
-        const outcome = await destroyKeys(application, service, flags.yesDestroyAllData)
+        const outcome = await destroyKeys(application, service, tenant === undefined ? again : service)
         const { output } = session
         for (const { destination, objects, proof } of outcome.destroyed) {
           output.say(`${destination}: ${objects.length} wrapped keys were removed.`)

@@ -1,8 +1,10 @@
+import { RegainError } from '../../errors.ts'
 import type { RecoveryWindow } from '../../operations/context.ts'
 import type { SourcePoints } from '../../operations/points.ts'
 import type { Register } from '../cli.ts'
 import { formatBytes, formatTime, table } from '../format.ts'
 import { pointShape } from '../shapes.ts'
+import { tenantTarget } from '../tenant-target.ts'
 
 const EXAMPLES = `
 A point can be restored as it is. A source with a log (PostgreSQL) can also be brought back to any moment inside a
@@ -21,9 +23,13 @@ export const register: Register = (program, run) => {
     .description('list recovery points, windows and gaps')
     .argument('[service[/source]]', 'what to list; everything if left out')
     .option('--destination <name>', 'look at this destination only')
+    .option('--tenant <name>', 'of this tenant of a source of tenants')
     .addHelpText('after', EXAMPLES)
-    .action((target: string | undefined, options: { destination?: string }) =>
+    .action((named: string | undefined, { tenant, ...options }: { destination?: string; tenant?: string }) =>
       run(async (session) => {
+        if (tenant !== undefined && named === undefined)
+          throw new RegainError('usage', '--tenant needs the source that it is a tenant of: SERVICE/SOURCE.')
+        const target = named === undefined ? undefined : await tenantTarget(session, named, tenant)
         const application = await session.application()
         const { listPoints } = await import('../../operations/points.ts')
         const found = await listPoints(application, { target, ...options }, session.reporting)

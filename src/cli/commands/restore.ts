@@ -9,6 +9,7 @@ import type { Register, Session } from '../cli.ts'
 import { count, formatBytes, formatTime } from '../format.ts'
 import { tellMissed } from '../missed.ts'
 import { pointShape, restoreShape } from '../shapes.ts'
+import { tenantTarget } from '../tenant-target.ts'
 
 const EXAMPLES = `
 WHEN is one of
@@ -29,6 +30,9 @@ reads what was asked for, and --to is one of
 Of dumps (postgres-dump) the archives are read directly, and without --table and such a URL means the whole server: roles
 first, then each database. A database that is not there yet is made.
 
+Of a source of tenants, --tenant brings one back: its files and a script for psql into a directory, or its rows into a
+database that has the tables. There what it has now is replaced only if you name it twice: --tenant NAME --overwrite NAME.
+
 Examples:
   regain restore shop --to /srv/restored --preview
   regain restore shop/db --to /srv/db --at 2026-11-20T14:59:59Z --start
@@ -36,7 +40,8 @@ Examples:
   regain restore shop/files --to /tmp/one --path "invoices/2026/*.pdf"
   regain restore shop/db --table orders --table sales.items --at 2026-11-20T14:59:59Z --to orders.sql
   regain restore shop/db --database shop --to postgres://postgres@localhost/rescue
-  regain restore shop/dump --to postgres://postgres@localhost/`
+  regain restore shop/dump --to postgres://postgres@localhost/
+  regain restore shop/accounts --tenant acme --to postgres://app@localhost/shop --preview`
 
 interface Options {
   to: string
@@ -53,6 +58,7 @@ interface Options {
   database?: string
   schema?: string
   table?: string[]
+  tenant?: string
   destination?: string
 }
 
@@ -74,7 +80,10 @@ export const register: Register = (program, run) => {
     .option('--preview', 'print the plan and do nothing')
     .option('--destination <name>', 'read from this destination')
     .option('--in-place', 'into a directory that holds data: write what differs, remove what the point does not have')
-    .option('--overwrite <directory>', 'say it again: the directory whose data --in-place writes over')
+    .option(
+      '--overwrite <directory|tenant>',
+      'say it again: the directory whose data --in-place writes over; or the tenant whose rows --to URL replaces',
+    )
     .option('--tablespace <which=folder>', 'where a tablespace goes, by oid or former folder; can be repeated', collect)
     .option(
       '--only-database <name>',
@@ -84,9 +93,14 @@ export const register: Register = (program, run) => {
     .option('--table <name>', 'only this table of a database: TABLE or SCHEMA.TABLE; can be repeated', collect)
     .option('--schema <name>', 'only this schema of a database')
     .option('--database <name>', 'only this database, or the one of --table and --schema; default: that of the url')
+    .option(
+      '--tenant <name>',
+      'only this tenant, of a source of tenants: into a directory, or a database with its tables',
+    )
     .addHelpText('after', EXAMPLES)
-    .action((target: string, options: Options) =>
+    .action((named: string, options: Options) =>
       run(async (session) => {
+        const target = await tenantTarget(session, named, options.tenant)
         const { parseMoment, refineMoment } = await import('../../operations/moments.ts')
         const at = refineMoment(parseMoment(options.at), options)
         const isServer = /^postgres(ql)?:\/\//.test(options.to)
@@ -164,7 +178,7 @@ async function restoreParts(
   const odd = [
     ...(options.start ? ['--start'] : []),
     ...(options.path !== undefined ? ['--path'] : []),
-    ...(options.inPlace || options.overwrite !== undefined ? ['--in-place'] : []),
+    ...(options.inPlace || (options.overwrite !== undefined && options.tenant === undefined) ? ['--in-place'] : []),
     ...(options.tablespace ? ['--tablespace'] : []),
     ...(options.onlyDatabase ? ['--only-database'] : []),
   ]
@@ -176,12 +190,15 @@ async function restoreParts(
   const { output, reporting } = session
   const operations = await import('../../operations/restore-parts.ts')
   const application = await session.application()
-  const { table: tables = [], schema = null, database = null } = options
+  const { table: tables = [], schema = null, database = null, tenant, overwrite } = options
+  if (overwrite !== undefined && overwrite !== tenant)
+    throw new RegainError('usage', `--overwrite must name the tenant once more, and "${overwrite}" is not "${tenant}".`)
   const request = {
     target,
     selection: { tables, schema, database },
     to: options.to,
     at,
+    ...(overwrite === undefined ? {} : { overwrite: true as const }),
     destination: options.destination,
   }
   const plan = await operations.planPartsRestore(application, request, reporting)

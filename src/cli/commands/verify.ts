@@ -3,6 +3,7 @@ import type { VerifyOutcome } from '../../operations/verify.ts'
 import type { Register, Session } from '../cli.ts'
 import { count, formatBytes } from '../format.ts'
 import type { Output } from '../output.ts'
+import { tenantTarget } from '../tenant-target.ts'
 
 const PATHS_SHOWN = 10
 
@@ -23,9 +24,11 @@ export const register: Register = (program, run) => {
     .argument('<service[/source]>', 'what to verify')
     .option('--read-data', 'read and check every byte')
     .option('--destination <name>', 'look at this destination only')
+    .option('--tenant <name>', 'only this tenant of a source of tenants')
     .addHelpText('after', EXAMPLES)
-    .action((target: string, options: { readData?: boolean; destination?: string }) =>
+    .action((named: string, options: { readData?: boolean; destination?: string; tenant?: string }) =>
       run(async (session) => {
+        const target = await tenantTarget(session, named, options.tenant)
         const application = await session.application()
         const { verify } = await import('../../operations/verify.ts')
         const request = { target, readData: options.readData === true, destination: options.destination }

@@ -165,7 +165,7 @@ export function listsOf(ids: Buffer): Buffer[] {
 /** A copy was streamed from another repository, an original was read by itself; either may hold parts of the other. */
 function cuttingsOf({ sourceType, origin }: Point): Cutting[] {
   if (sourceType === 'postgres') return ['pages', 'stream']
-  if (sourceType === 'postgres-dump') return ['dump', 'file']
+  if (sourceType === 'postgres-dump' || sourceType === 'postgres-tenants') return ['dump', 'file']
   return origin === undefined ? ['file', 'stream'] : ['stream', 'file']
 }
 

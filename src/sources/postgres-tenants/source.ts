@@ -1,0 +1,52 @@
+import { RegainError } from '../../errors.ts'
+import type { PointReader, RestoreSummary, RestoreTarget, Source, SourceOptions } from '../contract.ts'
+import { describeServers, parseServerUrl } from '../postgres/protocol/connection-url.ts'
+import { backupTenants } from './backup.ts'
+import { checkTenants } from './check.ts'
+import { createTenantRestore } from './restore/restore-tenant.ts'
+import type { TenantRules } from './rules.ts'
+
+export interface PostgresTenantsConfig {
+  url: string
+  rules: TenantRules
+  /** The source stands for one tenant alone: its points are of that. */
+  isOne: boolean
+}
+
+/** The tenants of a database of PostgreSQL, 13 to 18: each one's rows alone, of one moment. */
+export function createPostgresTenantsSource({ url, rules, isOne }: PostgresTenantsConfig): Source {
+  const job = { servers: parseServerUrl(url), rules, isOne }
+  return {
+    type: 'postgres-tenants',
+    unordered: true,
+    description: describeServers(job.servers),
+    check: ({ signal }) => checkTenants(job, signal),
+    backup: (writer, options) => backupTenants(job, writer, options),
+    restore: restoreFiles,
+    ...(isOne ? { parts: createTenantRestore() } : {}),
+  }
+}
+
+/** The files as they were made, for psql. */
+async function restoreFiles(
+  reader: PointReader,
+  { directory, at, path, start, inPlace }: RestoreTarget,
+  options: SourceOptions,
+): Promise<RestoreSummary> {
+  if (start || path !== null || inPlace !== undefined) {
+    const option = start ? '--start' : path !== null ? '--path' : '--in-place'
+    throw new RegainError('usage', `${option} does not go with tenants. Nothing was done.`, {
+      hint: 'Restore the tenant into a database (--to postgres://…), or into a directory.',
+    })
+  }
+  if (at.kind === 'lsn' || at.kind === 'xid' || at.kind === 'name') {
+    throw new RegainError(
+      'moment-unreachable',
+      'Points of tenants are of their own moment alone, and have no log. Nothing was done.',
+      { hint: 'Name a point, or a time: then it is the newest point of before.' },
+    )
+  }
+  const summary = await reader.materialize(directory, options)
+  const { at: moment } = reader.point.positions
+  return { ...summary, ...(typeof moment === 'string' ? { reached: moment } : {}) }
+}
