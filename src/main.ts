@@ -120,6 +120,9 @@ export const drivers: Drivers = {
     if (source.type === 'postgres-dump') {
       const { tablePattern } = await import('./sources/postgres-dump/tables.ts')
       source.exclude.forEach(tablePattern)
+    } else if (source.type === 'postgres-tenants') {
+      const { checkRules } = await import('./sources/postgres-tenants/rules.ts')
+      checkRules(source.rules)
     } else {
       const { checkSlotName } = await import('./sources/postgres/log/slot.ts')
       checkSlotName((await postgresConfig({ service }, source)).slot)

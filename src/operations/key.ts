@@ -7,6 +7,7 @@ import { tellsDestroyed } from '../repository/repository.ts'
 import type { Application } from './context.ts'
 import { openKey, openServiceKey, withRepository } from './repositories.ts'
 import { destinationsOf, selectService } from './targets.ts'
+import { eachTenant, tenantsOf } from './tenants.ts'
 
 export interface ListedKey {
   service: string
@@ -38,15 +39,17 @@ export interface AddedKey {
   destinations: string[]
 }
 
-/** Lets another key of the configuration open the service's repositories too; a key file that is missing is made. */
+/** Lets another key of the configuration open the service's repositories, and its tenants', too; a key file that is missing is made. */
 export async function addKey(application: Application, serviceName: string, keyName: string): Promise<AddedKey> {
   const service = selectService(application.config, serviceName)
   const { provider, isNew } = await openOrMakeKey(application, service, keyName)
-  const destinations: string[] = []
-  for (const destination of destinationsOf(application.config, service)) {
-    await withRepository(application, service, destination, (repository) => repository.addKey(provider, keyName))
-    destinations.push(destination.name)
+  const add = async (one: ServiceConfiguration): Promise<void> => {
+    for (const destination of destinationsOf(application.config, one))
+      await withRepository(application, one, destination, (repository) => repository.addKey(provider, keyName))
   }
+  await eachTenant(application, service, add)
+  await add(service)
+  const destinations = destinationsOf(application.config, service).map(({ name }) => name)
   return { service: service.name, key: keyName, isNew, destinations }
 }
 
@@ -67,6 +70,22 @@ export interface RemovedKey {
 /** `which`: the first digits of a key's name, or its label. The key that the configuration names for the service stays. */
 export async function removeKey(application: Application, serviceName: string, which: string): Promise<RemovedKey> {
   const service = selectService(application.config, serviceName)
+  const outcome = await removeFrom(application, service, which)
+  // A tenant that came after the key never had it, and one that a removal cut short has lost it.
+  await eachTenant(application, service, async (tenant) => {
+    const { removed, locked } = await removeFrom(application, tenant, which, { mayLack: true })
+    outcome.removed.push(...removed)
+    outcome.locked.push(...locked)
+  })
+  return outcome
+}
+
+async function removeFrom(
+  application: Application,
+  service: ServiceConfiguration,
+  which: string,
+  { mayLack = false }: { mayLack?: boolean } = {},
+): Promise<RemovedKey> {
   const own = await openServiceKey(application, service)
   const removed: KeyThere[] = []
   const locked: KeyThere[] = []
@@ -77,7 +96,7 @@ export async function removeKey(application: Application, serviceName: string, w
       const [match] = matches
       if (!match || matches.length > 1) {
         // The others may have lost it already, when this was cut short before.
-        if (!match && removed.length + locked.length > 0) return
+        if (!match && (mayLack || removed.length + locked.length > 0)) return
         throw new RegainError(
           'precondition-failed',
           `${matches.length === 0 ? 'No key' : 'More than one key'} of ${service.name} at ${destination.name} is called ${which}. Nothing was changed there.`,
@@ -128,6 +147,25 @@ export async function rotateKey(application: Application, serviceName: string, k
       hint: 'Name the key that is to take its place.',
     })
   const { provider, isNew } = await openOrMakeKey(application, service, keyName)
+  const all = { removed: [] as KeyThere[], locked: [] as KeyThere[] }
+  // The service comes last: as long as the configuration names the old key, that finds what is left to do.
+  await eachTenant(application, service, async (tenant) => {
+    const { removed, locked } = await rotateOne(application, tenant, keyName, provider)
+    all.removed.push(...removed)
+    all.locked.push(...locked)
+  })
+  const { destinations, removed, locked } = await rotateOne(application, service, keyName, provider)
+  all.removed.push(...removed)
+  all.locked.push(...locked)
+  return { service: service.name, key: keyName, isNew, destinations, ...all }
+}
+
+async function rotateOne(
+  application: Application,
+  service: ServiceConfiguration,
+  keyName: string,
+  provider: KeyProvider,
+): Promise<Pick<RotatedKey, 'destinations' | 'removed' | 'locked'>> {
   const old = await openServiceKey(application, service)
   const places = destinationsOf(application.config, service)
   const keks = new Map<string, string>()
@@ -148,7 +186,7 @@ export async function rotateKey(application: Application, serviceName: string, k
     }
     await withRepository(application, service, place, removeOld, [provider])
   }
-  return { service: service.name, key: keyName, isNew, destinations: [...keks.keys()], removed, locked }
+  return { destinations: [...keks.keys()], removed, locked }
 }
 
 async function openOrMakeKey(
@@ -172,6 +210,8 @@ async function openOrMakeKey(
 export interface DestroyedKeys {
   service: string
   destroyed: {
+    /** The service, or a tenant of it. */
+    service: string
     destination: string
     /** Names of the key objects that were removed. */
     objects: string[]
@@ -193,22 +233,43 @@ export async function destroyKeys(
   if (again !== service.name)
     throw new RegainError('usage', `The service's name must be given twice, and "${again}" is not ${service.name}.`)
   const destroyed: DestroyedKeys['destroyed'] = []
+  // The service comes last: it alone knows which tenants there are.
+  for (const tenant of await knownTo(application, service)) await destroyOne(application, tenant, destroyed)
+  await destroyOne(application, service, destroyed)
+  return { service: service.name, destroyed }
+}
+
+/** None, where its own keys are gone already: then those of its tenants went before. */
+async function knownTo(application: Application, service: ServiceConfiguration): Promise<ServiceConfiguration[]> {
+  try {
+    return await tenantsOf(application, service)
+  } catch (error) {
+    if (tellsDestroyed(error)) return []
+    throw error
+  }
+}
+
+async function destroyOne(
+  application: Application,
+  service: ServiceConfiguration,
+  destroyed: DestroyedKeys['destroyed'],
+): Promise<void> {
+  const about = { service: service.name }
   const open: DestinationConfiguration[] = []
   for (const place of destinationsOf(application.config, service)) {
     const proof = await refuseLocked(application, service, place)
     if (proof === null) open.push(place)
-    else destroyed.push({ destination: place.name, objects: [], proof })
+    else destroyed.push({ ...about, destination: place.name, objects: [], proof })
   }
   for (const place of open) {
     try {
       const objects = await withRepository(application, service, place, (repository) => repository.destroyKeys())
       const proof = await proveClosed(application, service, place)
-      destroyed.push({ destination: place.name, objects, proof })
+      destroyed.push({ ...about, destination: place.name, objects, proof })
     } catch (error) {
       throw tellWhatIsGone(error, place.name, destroyed)
     }
   }
-  return { service: service.name, destroyed }
 }
 
 /** Before anything is destroyed anywhere. Gives what a repository says whose keys are gone already; else null. */
@@ -236,7 +297,7 @@ async function refuseLocked(
 
 function tellWhatIsGone(error: unknown, failed: string, destroyed: DestroyedKeys['destroyed']): unknown {
   if (!isRegainError(error) || destroyed.length === 0) return error
-  const gone = destroyed.map(({ destination }) => destination).join(', ')
+  const gone = destroyed.map(({ service, destination }) => `${service} at ${destination}`).join(', ')
   return new RegainError(
     error.code,
     `${error.message} So the backups at ${failed} may still be readable; those at ${gone} are destroyed.`,

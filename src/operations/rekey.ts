@@ -5,6 +5,7 @@ import type { BegunRekey, RekeyReport, Repository } from '../repository/api.ts'
 import type { Application, Reporting } from './context.ts'
 import { openKey, openServiceKey, withRepository } from './repositories.ts'
 import { destinationsOf, selectService } from './targets.ts'
+import { eachTenant } from './tenants.ts'
 
 export interface RekeyOutcome extends RekeyReport {
   service: string
@@ -27,7 +28,15 @@ export async function rekeyRepositories(
 ): Promise<RekeyOutcome[]> {
   const service = selectService(application.config, serviceName)
   const outcomes: RekeyOutcome[] = []
-  for (const destination of destinationsOf(application.config, service, only)) {
+  await rekeyOne(service)
+  await eachTenant(application, service, rekeyOne, only)
+  return outcomes
+
+  async function rekeyOne(one: ServiceConfiguration): Promise<void> {
+    for (const destination of destinationsOf(application.config, one, only)) await rekeyAt(one, destination)
+  }
+
+  async function rekeyAt(service: ServiceConfiguration, destination: DestinationConfiguration): Promise<void> {
     const startedMs = application.ambient.now()
     const begun = await beginUnlessBegun(application, service, destination, reporting)
     // Opened anew: in the new epoch.
@@ -39,7 +48,6 @@ export async function rekeyRepositories(
     onOutcome(outcome)
     outcomes.push(outcome)
   }
-  return outcomes
 }
 
 /** Whoever reads of a full disk in the middle of it must hear which key opens what. */

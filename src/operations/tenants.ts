@@ -100,20 +100,21 @@ export async function tenantsOf(
   return [...found.values()]
 }
 
-/** Runs `use` for each tenant but those whose keys were destroyed. What fails for one fails. */
+/**
+ * Runs `use` for each tenant but those whose keys were destroyed, and those that were announced and never made. What fails for
+ * one fails.
+ */
 export async function eachTenant(
   application: Application,
   service: ServiceConfiguration,
-  reporting: Pick<Reporting, 'signal'>,
   use: (tenant: ServiceConfiguration) => Promise<void>,
   only?: string,
 ): Promise<void> {
   for (const tenant of await tenantsOf(application, service, only)) {
-    throwIfInterrupted(reporting.signal)
     try {
       await use(tenant)
     } catch (error) {
-      if (!tellsDestroyed(error)) throw error
+      if (!tellsDestroyed(error) && !isRegainError(error, 'repository-not-found')) throw error
     }
   }
 }

@@ -38,7 +38,6 @@ export async function verify(
     await eachTenant(
       application,
       service,
-      reporting,
       async (tenant) => {
         if (!isOneSource || source! in tenant.sources) await verifyOne(tenant, destination)
       },

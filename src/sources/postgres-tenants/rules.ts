@@ -16,6 +16,11 @@ export interface TenantRules {
   exclude: readonly string[]
 }
 
+/** Throws `config-invalid` for what names no tables. */
+export function checkRules({ table, owners, shared, exclude }: TenantRules): void {
+  for (const written of [table, ...Object.keys(owners), ...shared, ...exclude]) tablePattern(written)
+}
+
 /** Whether any of the patterns means the table. */
 export function meets(patterns: readonly string[]): (table: Pick<Table, 'schema' | 'name'>) => boolean {
   const tests = patterns.map(tablePattern)

@@ -283,8 +283,9 @@ const HINTS: Record<string, string> = {
 function explained(error: unknown, where: string): unknown {
   if (isRegainError(error)) return error
   const { code, message, detail } = error as { code?: string; message?: string; detail?: string }
-  const hint = code === undefined ? undefined : HINTS[code]
-  if (hint === undefined) return error
+  if (code === undefined || !/^(22|23|42|55)/.test(code)) return error
+  const hint =
+    HINTS[code] ?? 'Bring the definitions there to where they were, or restore into a directory and adapt the files.'
   // A detail names keys, which are what is to be looked for.
   return new RegainError(
     'precondition-failed',
