@@ -169,6 +169,12 @@ export const drivers: Drivers = {
     return planTarget(point, request)
   },
 
+  async leftOutBeside(source, point, wanted, signal) {
+    if (source.type !== 'postgres') return []
+    const { leftOutBeside } = await import('./sources/postgres/recovery/only-databases.ts')
+    return leftOutBeside(point, wanted, signal)
+  },
+
   async unneededLog({ source, log }, points) {
     if (source.type !== 'postgres') return null
     const { unneededLogOf } = await import('./sources/postgres/recovery/recovery-log.ts')

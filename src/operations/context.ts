@@ -8,7 +8,15 @@ import type {
 import type { KeyProvider } from '../keys/contract.ts'
 import type { Ambient, Point } from '../model.ts'
 import type { OpenPoint } from '../repository/api.ts'
-import type { LogFollower, LogGuard, LogStore, RestoreMoment, Source, SourceOptions } from '../sources/contract.ts'
+import type {
+  LogFollower,
+  LogGuard,
+  LogStore,
+  PointReader,
+  RestoreMoment,
+  Source,
+  SourceOptions,
+} from '../sources/contract.ts'
 import type { Storage } from '../storage/contract.ts'
 
 /** What every operation is handed; made in src/main.ts, by the daemon, or by a test. */
@@ -80,6 +88,13 @@ export interface Drivers {
   ): Promise<RecoveryStart | null>
   /** What a restore of the point into a directory does there and outside of it. Rejects with what would keep it from beginning. */
   planTarget(source: SourceConfiguration, point: Point, request: TargetRequest): Promise<TargetPlan>
+  /** Databases whose content a restore of `wanted` alone leaves out. Rejects with `usage` if the point has none of a name. */
+  leftOutBeside(
+    source: SourceConfiguration,
+    point: PointReader,
+    wanted: readonly string[],
+    signal: AbortSignal,
+  ): Promise<string[]>
   /**
    * Log of a source that none of these points needs: those of `onward` with every later moment, the others for themselves
    * alone. Null for sources without a log.

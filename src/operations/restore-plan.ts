@@ -9,6 +9,7 @@ import type { Application, Reporting, SourceRequest, TargetPlan } from './contex
 import { notInThisVersion } from './failures.ts'
 import { choosePoint, formatMoment, refuseLogChoice } from './moments.ts'
 import { fromReadable } from './points.ts'
+import { withRepository } from './repositories.ts'
 import { sourceRequest } from './sources.ts'
 import { selectTarget } from './targets.ts'
 import { isTenantSource } from './tenants.ts'
@@ -108,9 +109,29 @@ export async function planRestore(
       until: start.until,
       logBytes: start.logBytes,
     }
-    parts.push({ ...part, steps: describeSteps(part, start, place) })
+    const leftOut = await leftOutOf(application, part, reporting.signal)
+    parts.push({ ...part, steps: describeSteps(part, start, { ...place, steps: [...leftOut, ...place.steps] }) })
   }
   return { service: target.service.name, at: formatMoment(request.at), root, parts }
+}
+
+/** What is left out of a cluster that gets the content of some databases alone; rejects if it has no such database. */
+async function leftOutOf(
+  application: Application,
+  part: Pick<RestorePart, 'service' | 'source' | 'destination' | 'point' | 'onlyDatabases'>,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const { service, source, destination, point, onlyDatabases } = part
+  if (onlyDatabases.length === 0) return []
+  const names = await withRepository(application, service, destination, async (repository) => {
+    const reader = await repository.openPoint(point.id, { signal })
+    try {
+      return await application.drivers.leftOutBeside(source, reader, onlyDatabases, signal)
+    } finally {
+      await reader.close()
+    }
+  })
+  return names.length === 0 ? [] : [`leave out the content of ${names.join(', ')}`]
 }
 
 function targetDirectory(to: string): string {
@@ -318,11 +339,6 @@ function describeSteps(part: Omit<RestorePart, 'steps'>, { until, notes }: Start
     part.inPlace
       ? `WRITE OVER what is in ${directory}: read all of it, write what differs of ${what}${part.path === null ? ', and remove what the point does not have' : ''}`
       : `write ${what}, to ${directory}, checking every chunk`,
-    ...(part.onlyDatabases.length === 0
-      ? []
-      : [
-          `leave out the content of all databases but ${part.onlyDatabases.join(', ')} and those that every cluster has`,
-        ]),
     ...place.steps,
   ]
   if (!point.complete)

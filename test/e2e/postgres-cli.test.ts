@@ -183,6 +183,13 @@ test("Debian's PostgreSQL 15: protected, a table dropped, and brought back to be
   const occupied = await regain(place, 'restore', 'shop', '--to', 'look', '--preview')
   assert.deepEqual([occupied.status, occupied.last.code], [6, 'target-not-empty'])
 
+  const args = ['restore', 'shop', '--to', 'alone', '--preview', '--only-database']
+  const alone = await regain(place, ...args, 'postgres')
+  assert.equal(alone.status, 0, JSON.stringify(alone.last))
+  const unknown = await regain(place, ...args, 'postgers')
+  assert.deepEqual([unknown.status, unknown.last.code], [2, 'usage'])
+  assert.match(String(unknown.last.message), /no database "postgers"/)
+
   const late = await regain(place, 'restore', 'shop', '--to', 'late', '--at', '2100-01-01T00:00:00Z')
   assert.deepEqual([late.status, late.last.code], [6, 'moment-unreachable'])
 

@@ -6,7 +6,7 @@ import type { LogStore } from '../../contract.ts'
 import { isSegmentName } from '../log/wal.ts'
 import type { ServerUser } from '../server/server-user.ts'
 import { namesAhead, readLogFile, readWholeSegment, writeAtomically } from './fetch.ts'
-import type { TablespaceGuard } from './new-tablespaces.ts'
+import type { RecoveryGuard } from './recovery-guard.ts'
 
 /**
  * Serves a recovering server's restore_command from this process: the repository is open here, and the server's user
@@ -26,7 +26,7 @@ export interface FeederOptions {
   store: LogStore
   user: ServerUser | null
   /** Looks through each segment before it is handed over; null: nobody need. */
-  guard: TablespaceGuard | null
+  guard: RecoveryGuard | null
   /** Called with the size of each file that was taken. */
   fed(bytes: number): void
   scratch?: string

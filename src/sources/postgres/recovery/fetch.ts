@@ -7,7 +7,8 @@ import type { LogStore } from '../../contract.ts'
 import { logOwner } from '../log/log-identity.ts'
 import { checkSegmentBytes, isSegmentName, parseHistoryName, parseSegmentName, segmentName } from '../log/wal.ts'
 import { systemOf } from '../server/server-disk.ts'
-import { type GuardedRecovery, TablespaceGuard } from './new-tablespaces.ts'
+import type { GuardedRecovery } from './new-tablespaces.ts'
+import { guardRecovery, type RecoveryGuard } from './recovery-guard.ts'
 
 export interface FetchRequest {
   store: LogStore
@@ -112,9 +113,11 @@ export async function writeAtomically(
 }
 
 /** What was written beside the script. What does not read as that must stop recovery: nothing would be guarded. */
-async function readGuard(path: string, store: LogStore, signal: AbortSignal): Promise<TablespaceGuard> {
+async function readGuard(path: string, store: LogStore, signal: AbortSignal): Promise<RecoveryGuard> {
   try {
-    return new TablespaceGuard(JSON.parse(await readFile(path, 'utf8')) as GuardedRecovery, store, signal)
+    const recovery = JSON.parse(await readFile(path, 'utf8')) as GuardedRecovery
+    // It lies in a folder of the data directory.
+    return guardRecovery(recovery, dirname(dirname(path)), store, signal)
   } catch (error) {
     throw new RegainError(
       'precondition-failed',
@@ -128,7 +131,7 @@ async function fetchAhead(
   request: FetchRequest,
   spool: string,
   segmentBytes: number,
-  guard: TablespaceGuard | null,
+  guard: RecoveryGuard | null,
 ): Promise<void> {
   await mkdir(spool, { recursive: true, mode: 0o700 })
   const names = namesAhead(request.name, segmentBytes)

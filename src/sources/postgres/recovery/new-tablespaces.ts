@@ -14,6 +14,8 @@ import { timedWindows } from './recovery-log.ts'
 export interface GuardedRecovery {
   point: Pick<Point, 'id' | 'positions'>
   plan: Pick<RecoveryPlan, 'timeline' | 'target'>
+  /** Oids of databases that were laid out without content: see hollow-pages.ts. */
+  hollow?: readonly number[]
 }
 
 /**

@@ -1,6 +1,7 @@
 import { isRegainError, RegainError } from '../../../errors.ts'
 import type { Entry } from '../../../model.ts'
 import type { PointReader } from '../../contract.ts'
+import { positionsOf } from '../backup/positions.ts'
 import { loadDatabases } from '../search/load-catalog.ts'
 import type { PointFiles } from '../search/point-files.ts'
 
@@ -10,13 +11,14 @@ const FIRST_NORMAL_OID = 16384
 /** What is laid out without its content, and whose that is. */
 export interface LeftOut {
   databases: string[]
+  oids: number[]
   hollow(entry: Entry): boolean
 }
 
 /**
  * For a cluster that is to have the content of some databases alone. The files of the others are made with their sizes and read as
  * zeros, so that the log, which is of all of them, can be replayed: a page is written whole into it when it is first changed
- * after the point's start. Rejects with `usage` if there is no such database.
+ * after the point's start, and of what is not, hollow-pages.ts takes care. Rejects with `usage` if there is no such database.
  */
 export async function leaveOutOthers(
   reader: PointReader,
@@ -33,13 +35,24 @@ export async function leaveOutOthers(
     })
   }
   const kept = new Set(own.filter(({ name }) => wanted.includes(name)).map(({ oid }) => oid))
+  const left = own.filter(({ oid }) => !kept.has(oid))
   return {
-    databases: own.filter(({ oid }) => !kept.has(oid)).map(({ name }) => name),
+    databases: left.map(({ name }) => name),
+    oids: left.map(({ oid }) => oid),
     hollow: (entry) => {
       const oid = databaseOf(entry.path)
       return oid !== null && oid >= FIRST_NORMAL_OID && !kept.has(oid)
     },
   }
+}
+
+/** Names of those that leaveOutOthers leaves out. Rejects as it does. */
+export async function leftOutBeside(
+  reader: PointReader,
+  wanted: readonly string[],
+  signal: AbortSignal,
+): Promise<string[]> {
+  return (await leaveOutOthers(reader, positionsOf(reader.point).major, wanted, signal)).databases
 }
 
 /** The database whose content a file is; its PG_VERSION is not, for a server looks at that in each. */

@@ -9,15 +9,16 @@ import type {
   SourceOptions,
 } from '../../contract.ts'
 import { checkMachine } from '../backup/machine.ts'
-import { type Positions, positionsOf } from '../backup/positions.ts'
+import { positionsOf } from '../backup/positions.ts'
 import { findPostgres, type PostgresBinaries } from '../server/binaries.ts'
 import { prepareDataDirectory } from '../server/data-directory.ts'
 import type { BinarySearch } from '../server/programs.ts'
 import { restoreUser, serverUser } from '../server/server-user.ts'
 import { CONTROL_FILE, checkInPlace, disable, newerTablespaces } from './in-place.ts'
-import { TablespaceGuard } from './new-tablespaces.ts'
-import { type LeftOut, leaveOutOthers, tellLeftOut } from './only-databases.ts'
+import { type GuardedRecovery, TablespaceGuard } from './new-tablespaces.ts'
+import { leaveOutOthers, tellLeftOut } from './only-databases.ts'
 import type { RecoveryPlan } from './plan.ts'
+import { guardRecovery } from './recovery-guard.ts'
 import { planRecovery } from './recovery-log.ts'
 import { recover } from './start-recovery.ts'
 import {
@@ -64,11 +65,12 @@ export async function restorePostgres(
   if (inPlace === undefined) await requireEmptyPlaces(directory, places)
   else await checkInPlace(directory, positions, places, inPlace.resumes)
 
-  const guard = new TablespaceGuard({ point: reader.point, plan }, context.store, options.signal)
-  if (inPlace !== undefined && (await newerTablespaces(directory, places)).length > 0) await guard.admitAll()
+  const tablespaces = new TablespaceGuard({ point: reader.point, plan }, context.store, options.signal)
+  if (inPlace !== undefined && (await newerTablespaces(directory, places)).length > 0) await tablespaces.admitAll()
   const leftOut = target.onlyDatabases
     ? await leaveOutOthers(reader, positions.major, target.onlyDatabases, options.signal)
     : null
+  const hollow = leftOut ? { hollow: leftOut.oids } : {}
   await makePlaces(directory, places)
   try {
     const changing = (): void => {
@@ -80,12 +82,12 @@ export async function restorePostgres(
       ...(inPlace ? { over: { changing } } : {}),
       ...(leftOut ? { hollow: leftOut.hollow } : {}),
     })
-    if (leftOut) tellOfLeftOut(leftOut, positions, options)
+    if (leftOut && leftOut.databases.length > 0) options.warn(tellLeftOut(leftOut.databases))
     const left = leftOut ? { leftOut: leftOut.databases } : {}
     return {
       ...summary,
       ...left,
-      ...(await bringUp(reader.point, places, plan, guard, binaries, target, options, context)),
+      ...(await bringUp({ point: reader.point, plan, ...hollow }, places, binaries, target, options, context)),
     }
   } catch (error) {
     if (inPlace === undefined) await putAwayTablespaces(places, target, options, error)
@@ -105,16 +107,6 @@ export async function layOut(
   const summary = await reader.materialize(directory, { ...options, places, last, ownership: false })
   refuseIncomplete(summary, directory)
   return summary
-}
-
-function tellOfLeftOut({ databases }: LeftOut, { dataChecksums }: Positions, options: SourceOptions): void {
-  if (databases.length === 0) return
-  options.warn(tellLeftOut(databases))
-  // Setting a page's visibility writes it whole only where checksums, or wal_log_hints, ask for it (log_heap_visible).
-  if (!dataChecksums)
-    options.warn(
-      'The original has no data checksums, so its log may refer to pages that were left out. Then recovery ends with a PANIC about invalid pages: restore the whole cluster instead.',
-    )
 }
 
 /** What a restore of the point into `directory` writes beside it, and what is done to what is there. Rejects as the restore would. */
@@ -140,10 +132,8 @@ export async function planTarget(
 
 /** From the files of the point to a directory that recovers by itself, or with binaries to a server that has. */
 async function bringUp(
-  point: Point,
+  recovery: GuardedRecovery & { point: Point; plan: RecoveryPlan },
   places: readonly TablespacePlace[],
-  plan: RecoveryPlan,
-  guard: TablespaceGuard,
   binaries: PostgresBinaries | null,
   { directory, inPlace, onlyDatabases }: RestoreTarget,
   options: SourceOptions,
@@ -151,8 +141,8 @@ async function bringUp(
 ): Promise<Pick<RestoreSummary, 'reached' | 'connection'>> {
   const user = await (inPlace ? serverUser(directory) : restoreUser(directory))
   const { fetchCommand, store } = context
-  const positions = positionsOf(point)
-  await prepareDataDirectory({ directory, point, places, plan, fetchCommand, user, inPlace: inPlace !== undefined })
+  const positions = positionsOf(recovery.point)
+  await prepareDataDirectory({ ...recovery, directory, places, fetchCommand, user, inPlace: inPlace !== undefined })
   if (!inPlace && (positions.settings.archive_mode ?? 'off') !== 'off') {
     options.warn(
       'archive_mode is off in the restored copy, so that it does not write to the archive of its original: see postgresql.auto.conf.',
@@ -160,7 +150,8 @@ async function bringUp(
   }
   if (!binaries) return {}
 
-  const { server, report } = await recover({ binaries, directory, plan, store, guard, user, options })
+  const guard = guardRecovery(recovery, directory, store, options.signal)
+  const { server, report } = await recover({ binaries, directory, plan: recovery.plan, store, guard, user, options })
   server.release()
   if (report.timeline !== null) {
     options.warn(

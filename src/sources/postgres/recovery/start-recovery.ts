@@ -9,8 +9,8 @@ import { writeDurably } from '../server/data-directory.ts'
 import { acceptsConnections, type PostgresServer, serverFailure, startServer } from '../server/server.ts'
 import type { ServerUser } from '../server/server-user.ts'
 import { startFeeder } from './feeder.ts'
-import type { TablespaceGuard } from './new-tablespaces.ts'
 import type { RecoveryPlan } from './plan.ts'
+import type { RecoveryGuard } from './recovery-guard.ts'
 import { type RecoveryReport, readRecoveryLog } from './recovery-report.ts'
 import { FEEDER_FILE, RECOVERY_FOLDER } from './recovery-script.ts'
 import { AUTO_CONF, afterRecovery } from './recovery-settings.ts'
@@ -21,7 +21,7 @@ export interface RecoveryRequest {
   directory: string
   plan: RecoveryPlan
   store: LogStore
-  guard: TablespaceGuard | null
+  guard: RecoveryGuard | null
   user: ServerUser | null
   options: SourceOptions
   /** Settings and wrapper of the server, as startServer takes them. */

@@ -36,6 +36,11 @@ export class WalRecords {
   #last: Lsn | null = null
   #open: { lsn: Lsn; parts: Buffer[]; missing: number } | null = null
 
+  /** One has begun that is not all there yet. */
+  get isOpen(): boolean {
+    return this.#open !== null
+  }
+
   /** Takes a page's first bytes as the rest of the record that is open; the record, if that makes it whole. */
   #continue(body: Buffer, continued: number): WalRecord | null {
     const open = this.#open

@@ -20,6 +20,8 @@ export interface PrepareRequest {
   fetchCommand: readonly string[]
   /** Where its tablespaces have been laid out. */
   places: readonly TablespacePlace[]
+  /** As of GuardedRecovery. */
+  hollow?: readonly number[]
   /** Who will run the server; null: we ourselves. */
   user: ServerUser | null
   /** It takes its original's place, and so archives as that did. */
@@ -52,6 +54,7 @@ export async function prepareDataDirectory(request: PrepareRequest): Promise<voi
   const guarded: GuardedRecovery = {
     point: { id: point.id, positions: point.positions },
     plan: { timeline: plan.timeline, target: plan.target },
+    ...(request.hollow === undefined ? {} : { hollow: request.hollow }),
   }
   await writeDurably(join(directory, RECOVERY_FOLDER, GUARD_FILE), JSON.stringify(guarded))
   await writeDurably(join(directory, RECOVERY_FOLDER, 'fetch'), recoveryScript(request.fetchCommand))
