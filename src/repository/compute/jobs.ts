@@ -3,9 +3,9 @@ import type { FinishedPack } from '../packs/pack-builder.ts'
 import { checkPack } from './check-pack.ts'
 import { compareFiles } from './compare-files.ts'
 import type { Job } from './messages.ts'
-import { GroupOpener } from './open-groups.ts'
+import { ChunksInOrder, GroupOpener } from './open-groups.ts'
 import { patchChunks } from './patch-chunks.ts'
-import { openChunks, readChunks } from './read-chunks.ts'
+import { readChunks } from './read-chunks.ts'
 import { storeFiles, storeRange } from './read-files.ts'
 import { closeTargets, restoreFiles } from './restore-files.ts'
 import { makeRooms } from './room.ts'
@@ -84,7 +84,7 @@ export class JobRunner {
         return { reply, transfer: [reply.bytes] }
       }
       case 'patch': {
-        const chunks = openChunks(this.keys, this.opener, this.rooms, job)
+        const chunks = new ChunksInOrder(this.keys, this.opener, job, this.rooms)
         return plain(await patchChunks(this.session(job.session), chunks, job))
       }
       case 'check-pack':

@@ -149,6 +149,8 @@ export class OpenedGroups {
   }
 }
 
+const MISMATCH = 'A chunk of it does not match its identity.'
+
 /** What a job says of the chunks it wants: 3 words each, see RestoreJob. */
 const PLACE_WORDS = 3
 
@@ -189,15 +191,23 @@ export class ChunksInOrder {
 
   /** The chunk's bytes, proven by its id, or in words why they can't be had. */
   get(chunk: number): Buffer | string {
+    const bytes = this.unproven(chunk)
+    return typeof bytes === 'string' || isChunk(this.keys, this.idOf(chunk), bytes) ? bytes : MISMATCH
+  }
+
+  idOf(chunk: number): Uint8Array {
+    return this.job.ids.subarray(chunk * ID_BYTES, (chunk + 1) * ID_BYTES)
+  }
+
+  /** For who computes the id himself, before he uses the bytes. */
+  unproven(chunk: number): Buffer | string {
     const { group, offset, end } = this.placeOf(chunk)
     if (group !== this.current) {
       this.raw = this.open(group)
       this.current = group
     }
     if (typeof this.raw === 'string') return this.raw
-    const bytes = this.raw.subarray(offset, end)
-    const id = this.job.ids.subarray(chunk * ID_BYTES, (chunk + 1) * ID_BYTES)
-    return isChunk(this.keys, id, bytes) ? bytes : 'A chunk of it does not match its identity.'
+    return this.raw.subarray(offset, end)
   }
 
   private open(group: number): Buffer | string {

@@ -1,4 +1,4 @@
-import { chunkId, type DomainKeys } from '../format/domain-keys.ts'
+import { chunkId, chunkIdPair, type DomainKeys } from '../format/domain-keys.ts'
 import { ChunkTable } from '../packs/chunk-table.ts'
 import { Chunker, DUMP_CHUNKS, FILE_CHUNKS, gearTable } from '../packs/chunker.ts'
 import { type FinishedPack, PACK_BUFFER_BYTES, PackBuilder } from '../packs/pack-builder.ts'
@@ -74,7 +74,20 @@ export class SessionStore {
 
   /** Stores one chunk unless it is known; its id either way. Copies the bytes. */
   put(bytes: Uint8Array, metadata: boolean): Buffer {
-    const id = chunkId(this.keys, bytes)
+    return this.putAs(this.identify(bytes), bytes, metadata)
+  }
+
+  identify(bytes: Uint8Array): Buffer {
+    return chunkId(this.keys, bytes)
+  }
+
+  /** Ids of two chunks of one length whose first `same` bytes are equal: cheaper than one after the other. */
+  identifyPair(a: Uint8Array, b: Uint8Array, same: number): [a: Buffer, b: Buffer] {
+    return chunkIdPair(this.keys, a, b, same)
+  }
+
+  /** The same as `put` where the id is known. */
+  putAs(id: Buffer, bytes: Uint8Array, metadata: boolean): Buffer {
     if (!this.base.has(id) && this.claims.claim(id, bytes.length)) (metadata ? this.metadata : this.data).add(id, bytes)
     this.pace?.compute()
     return id

@@ -78,12 +78,21 @@ export function deriveIdentityWrap({ epoch, key }: EpochKey, domain: Buffer): Bu
 
 /** 32 bytes. Proves both the content and that it was stored by a holder of the key. */
 export function chunkId(keys: DomainKeys, bytes: Uint8Array): Buffer {
+  return hmacOf(keys).digest(bytes)
+}
+
+/** The same of two chunks of one length, in less than twice the time. Their first `same` bytes are equal. */
+export function chunkIdPair(keys: DomainKeys, a: Uint8Array, b: Uint8Array, same: number): [a: Buffer, b: Buffer] {
+  return hmacOf(keys).digestPair(a, b, same)
+}
+
+function hmacOf(keys: DomainKeys): Hmac {
   let hmac = hmacs.get(keys)
   if (!hmac) {
     hmac = new Hmac(keys.id)
     hmacs.set(keys, hmac)
   }
-  return hmac.digest(bytes)
+  return hmac
 }
 
 const hmacs = new WeakMap<DomainKeys, Hmac>()

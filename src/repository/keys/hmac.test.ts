@@ -33,6 +33,26 @@ test('RFC 4231, cases 1 and 2; a key longer than a block is refused', () => {
   assert.throws(() => new Hmac(Buffer.alloc(65)), /too long/)
 })
 
+test('pairs have the digests that their messages have alone, however much of them is the same', () => {
+  const key = randomBytes(32)
+  const hmac = new Hmac(key)
+  const expected = (message: Uint8Array) => createHmac('sha256', key).update(message).digest('hex')
+  for (const length of [0, 1, 63, 64, 65, 128, 8192, 131_071, 131_072]) {
+    for (const same of new Set([0, 1, 63, 64, 100, Math.floor(length / 2), length - 1, length])) {
+      if (same < 0 || same > length) continue
+      // Views within something larger, one of it shared: as threads have them.
+      const a = new Uint8Array(new SharedArrayBuffer(length + 3)).subarray(3)
+      a.set(randomBytes(length))
+      const b = randomBytes(length + 1).subarray(1)
+      b.set(a.subarray(0, same))
+      const digests = hmac.digestPair(a, b, same).map((digest) => digest.toString('hex'))
+      assert.deepEqual(digests, [expected(a), expected(b)], `${length} bytes, the first ${same} the same`)
+    }
+  }
+  assert.throws(() => hmac.digestPair(Buffer.alloc(64), Buffer.alloc(65), 0), /no pair/)
+  assert.throws(() => hmac.digestPair(Buffer.alloc(64), Buffer.alloc(64), 65), /no pair/)
+})
+
 test('bytes that threads share are hashed as any others', () => {
   const shared = new Uint8Array(new SharedArrayBuffer(1000)).fill(7)
   const key = randomBytes(32)
