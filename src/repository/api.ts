@@ -222,6 +222,8 @@ export interface PointSession {
     from: Entry,
   ): Promise<{ write(offset: number, bytes: Buffer): Promise<void>; end(): Promise<void> } | null>
   isPatchable(from: Entry): Promise<boolean>
+  /** What stores content is made ready. */
+  expectContent(): void
   /** Resolves when every file given to addFile has been read to its end or reported as missed. */
   allRead(): Promise<void>
   /** The one moment at which the point becomes visible and durable. Rejects with `session-fenced` if a collector ended it. */

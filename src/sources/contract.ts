@@ -160,9 +160,13 @@ export interface PointWriter {
   /** Whether `addPatched` takes an entry of `base`; this does not change while the session lasts. */
   isPatchable(from: Entry): Promise<boolean>
 
+  /** Content will come soon: what stores it may be made ready meanwhile. */
+  expectContent(): void
+
   /**
    * Resolves when every file given to addFile has been read to its end or reported as missed: only then may an
-   * application that was quiesced for the backup go on. Entries may still follow.
+   * application that was quiesced for the backup go on. Entries may still follow. What has come so far is written to its
+   * end meanwhile, so whoever has more to do than to commit calls it first.
    */
   allRead(): Promise<void>
 }

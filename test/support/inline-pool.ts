@@ -31,6 +31,7 @@ export function inlinePool(keys: DomainKeys, randomBytes: (size: number) => Buff
 
   return {
     threadCount: 1,
+    startThreads: () => undefined,
     newSession: () => ++sessions,
     run,
     runOn: (_thread, job) => run(job),

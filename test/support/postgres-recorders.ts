@@ -56,6 +56,8 @@ export class MemoryPoint implements PointWriter {
     return false
   }
 
+  expectContent(): void {}
+
   async allRead(): Promise<void> {}
 
   find(path: string): { entry: Entry; content: Buffer; chunking: string | null } | undefined {

@@ -149,6 +149,8 @@ export class RecordingWriter implements PointWriter {
     return true
   }
 
+  expectContent(): void {}
+
   async allRead(): Promise<void> {
     const pending = this.#pending
     this.#pending = []

@@ -73,7 +73,7 @@ export class JobRunner {
       case 'bytes':
         return plain(await storeBytes(this.session(job.session), job))
       case 'flush':
-        this.session(job.session).flush()
+        this.session(job.session).flush({ dataOnly: job.dataOnly === true })
         return plain(null)
       case 'restore':
         return plain(restoreFiles(this.keys, this.opener, this.rooms, job))

@@ -147,6 +147,8 @@ export interface StoredBytes {
 export interface FlushJob {
   type: 'flush'
   session: number
+  /** Packs of metadata stay open, for what is still to come. */
+  dataOnly?: boolean
 }
 
 /** A pack's groups, to be read by this thread (local storage) or opened from `data`. */

@@ -56,6 +56,11 @@ export class ComputePool {
     this.threadCount = threadCount
   }
 
+  /** Starts every thread now, for who knows that there will be work for it: that takes as long as much of a small backup. */
+  startThreads(): void {
+    while (!this.dead && this.threads.length < this.threadCount) this.startThread()
+  }
+
   /** A number that no other session of this pool has. */
   newSession(): number {
     return ++this.sessions

@@ -93,8 +93,8 @@ export class SessionStore {
     return id
   }
 
-  flush(): void {
+  flush({ dataOnly }: { dataOnly: boolean }): void {
     this.data.flush()
-    this.metadata.flush()
+    if (!dataOnly) this.metadata.flush()
   }
 }

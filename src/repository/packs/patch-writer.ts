@@ -157,13 +157,19 @@ export class PatchWriter {
       return
     }
     const all = stretch.flatMap(({ patches }, chunk) => patches.map((patch) => ({ chunk, ...patch })))
+    const buffer = new Uint8Array(all.reduce((sum, { bytes }) => sum + bytes.length, 0))
+    let filled = 0
+    for (const { bytes } of all) {
+      buffer.set(bytes, filled)
+      filled += bytes.length
+    }
     const reply = await content.patch({
       source: fetched,
       ids,
       places,
       lengths: Uint32Array.from(stretch, ({ length }) => length),
       patches: Float64Array.from(all.flatMap(({ chunk, offset, bytes }) => [chunk, offset, bytes.length])),
-      buffer: new Uint8Array(Buffer.concat(all.map(({ bytes }) => bytes))).buffer,
+      buffer: buffer.buffer,
     })
     const lost = new Set(reply.lost)
     for (const [number, changed] of stretch.entries()) {

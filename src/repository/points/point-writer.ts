@@ -98,6 +98,8 @@ class PointWriter implements PointSession {
   private readonly missed: Missed[] = []
   private missedCount = 0
   private ended = false
+  /** The threads' last data packs. A failure of it fails the content. */
+  private finishing: Promise<unknown> = Promise.resolve()
 
   constructor(
     state: RepositoryState,
@@ -205,10 +207,17 @@ class PointWriter implements PointSession {
     return context !== null && (await this.lossAsNull(() => patchableIds(context, from))) !== null
   }
 
-  /** Also when nothing was missed: a quiesced application may go on only now. */
+  expectContent(): void {
+    this.state.pool.startThreads()
+  }
+
+  /** Also when nothing was missed: a quiesced application may go on only now. What was read is finished meanwhile. */
   async allRead(): Promise<void> {
     await this.streams.flush()
     await this.content.drain()
+    const finishing = this.state.pool.flush({ type: 'flush', session: this.number, dataOnly: true })
+    this.content.watch(finishing)
+    this.finishing = Promise.allSettled([this.finishing, finishing])
   }
 
   async commit(summary: CommitSummary): Promise<Point> {
@@ -237,6 +246,7 @@ class PointWriter implements PointSession {
     this.state.pool.drop(this.number)
     if (this.pace) stopPace(this.pace)
     await this.content.settled()
+    await this.finishing
     try {
       await tidy(async (signal) => {
         try {

@@ -107,6 +107,7 @@ async function backup(
   writer: PointWriter,
   options: BackupOptions,
 ): Promise<SourceSummary> {
+  writer.expectContent()
   const config = await chooseServer(url, options.signal)
   const facts = await readServerFacts(config, options.signal)
   checkSameCluster(writer, facts)
@@ -184,6 +185,7 @@ async function takeWithLog(
   })
   try {
     const taken = await takeFromBase(config, log, writer, options, facts, base)
+    await writer.allRead()
     const connection = await connectReplication(config, options.signal)
     try {
       const end = facts.standby
