@@ -6,7 +6,7 @@ import koffi from 'koffi'
  * more than to hash a small file. Synchronous, one thread.
  *
  * Two messages at once take little longer than one: each round waits for the one before it, and the processor's SHA
- * instructions have room for another message's meanwhile (docs/decisions/NNNN).
+ * instructions have room for another message's meanwhile (docs/decisions/0037).
  */
 type Address = Uint8Array
 
