@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import { type FaultyRepository, faultyRepository } from '../../../test/support/faulty-repository.ts'
@@ -15,6 +16,7 @@ import {
   uninterrupted,
   writeTree,
 } from '../../../test/support/repository.ts'
+import { isRegainError } from '../../errors.ts'
 import type { Fault } from '../../storage/fault.ts'
 import { endName, generationName, lastComponent, PREFIX, sessionName } from '../format/object-names.ts'
 import { sealRecord } from '../format/records.ts'
@@ -146,6 +148,35 @@ describe('the writer of the removal protocol', () => {
       )
       await assertRestores(made.repository, point.id, readTree(tree))
     })
+
+  it('ends the packs of what was read while entries still follow, and fails if they can not be stored', async () => {
+    const begin = async () => {
+      const session = await made.repository.startPoint(startRequest())
+      for (const name of ['x', 'y']) {
+        const entry = { path: name, type: 'file', mode: 0o600, uid: 0, gid: 0, mtime: '0' } as const
+        const stream = await session.addStream({ ...entry, size: 1000 }, 'content')
+        await stream.write(randomBytes(1000))
+        await stream.end()
+        if (name === 'x') await session.allRead()
+      }
+      return session
+    }
+    const point = await (await begin()).commit({ ...SUMMARY, missed: [] })
+    assert.equal(made.names(PREFIX.packs).length, 3, 'x, y and the listing')
+
+    let refused = 0
+    made.script = ({ name }) => (name.startsWith(PREFIX.packs) && refused++ === 0 ? { kind: 'reject-before' } : null)
+    const failing = await begin()
+      .then((session) => session.commit({ ...SUMMARY, missed: [] }))
+      .catch((error: unknown) => error)
+    assert.ok(isRegainError(failing, 'storage-unavailable'), String(failing))
+    made.script = () => null
+    assert.deepEqual(
+      (await made.repository.points()).map(({ id }) => id),
+      [point.id],
+    )
+    await assertSound(made.repository)
+  })
 
   it('reports success when all that fails is the receipt or the unpinning, which others make good', async () => {
     await backUp(made.repository, tree)
