@@ -15,6 +15,7 @@ import { PAGE_CHUNK_BYTES } from './chunker.ts'
 
 /** Changed chunks that are gathered before they are read, in the order of their packs. */
 const GATHERED_CHUNKS = 64
+const NO_ID = Buffer.alloc(ID_BYTES)
 
 export interface PatchContext {
   state: RepositoryState
@@ -95,7 +96,17 @@ export class PatchWriter {
   async end(): Promise<void> {
     await this.advanceTo(this.ids.length / ID_BYTES)
     await this.send()
-    await Promise.all(this.waiting)
+    await this.complete()
+  }
+
+  private async complete(): Promise<void> {
+    // What is waited for may bring more to wait for: bytes of a lost copy are stored apart.
+    for (let awaited = -1; awaited !== this.waiting.length; ) {
+      awaited = this.waiting.length
+      await Promise.all(this.waiting)
+    }
+    for (let at = 0; at < this.ids.length; at += ID_BYTES)
+      if (NO_ID.equals(this.ids.subarray(at, at + ID_BYTES))) throw new Error(`chunk ${at / ID_BYTES} has no id`)
     await this.context.content.complete(this.pending, this.ids)
   }
 
@@ -200,7 +211,7 @@ export class PatchWriter {
     )
   }
 
-  /** `end` awaits it. A failure fails the session at once, so that nobody goes on for nothing. */
+  /** `complete` awaits it. A failure fails the session at once, so that nobody goes on for nothing. */
   private follow(work: Promise<void>): void {
     this.waiting.push(work)
     this.context.content.watch(work)

@@ -45,12 +45,18 @@ for (const [name, makeStorage] of Object.entries(STORES))
       place.remove()
     })
 
-    async function whole(content: Buffer): Promise<Point> {
-      const session = await made.repository.startPoint(startRequest({ sourceType: 'postgres' }))
+    const begin = () => made.repository.startPoint(startRequest({ sourceType: 'postgres' }))
+
+    async function addWhole(session: PointSession, content: Buffer): Promise<void> {
       await session.add(folder)
       const stream = await session.addStream(file(content.length), 'pages')
       await stream.write(content)
       await stream.end()
+    }
+
+    async function whole(content: Buffer): Promise<Point> {
+      const session = await begin()
+      await addWhole(session, content)
       return session.commit({ ...SUMMARY, missed: [] })
     }
 
@@ -152,6 +158,32 @@ for (const [name, makeStorage] of Object.entries(STORES))
         [4 * BLOCK, bytes],
       ]
       await assert.rejects(patched(10 * BLOCK, backwards), { code: 'source-unavailable' })
+    })
+
+    it('is laid over another copy of the old bytes where the first one is damaged', async () => {
+      const before = new Set<string>()
+      for await (const { name: pack } of storage.list('packs/')) before.add(pack)
+      const expected = someBytes('in two copies', 20 * PAGE_CHUNK_BYTES)
+      // Both at once: neither finds what the other stores.
+      const sessions = [await begin(), await begin()]
+      for (const session of sessions) await addWhole(session, expected)
+      for (const session of sessions) await session.commit({ ...SUMMARY, missed: [] })
+      const copies: string[] = []
+      for await (const { name: pack, size } of storage.list('packs/'))
+        if (!before.has(pack) && size > 100_000) copies.push(pack)
+      assert.ok(copies.length >= 2)
+      for (const [number, pack] of copies.entries()) {
+        const sound = await storage.get(pack)
+        const hurt = Buffer.from(sound)
+        for (let at = 200; at < hurt.length; at += 4096) hurt[at]! ^= 1
+        await storage.put(pack, hurt)
+        const patch = someBytes(`patch ${number}`, BLOCK)
+        const patches = [1, 3, 12].map((chunk): [number, Buffer] => [(chunk + number) * PAGE_CHUNK_BYTES, patch])
+        const point = await patched(expected.length, patches)
+        for (const [offset, bytes] of patches) bytes.copy(expected, offset)
+        assert.ok((await content(point)).equals(expected), `copy ${number} damaged`)
+        await storage.put(pack, sound)
+      }
     })
 
     it('fails by name when the old bytes are damaged, and nothing of it is visible', async () => {
