@@ -93,10 +93,11 @@ export class PatchWriter {
     }
   }
 
+  /** Does not wait for the threads: that would leave them idle at each file's end. The session completes the entry, or fails. */
   async end(): Promise<void> {
     await this.advanceTo(this.ids.length / ID_BYTES)
     await this.send()
-    await this.complete()
+    this.context.content.watch(this.complete())
   }
 
   private async complete(): Promise<void> {
