@@ -163,6 +163,13 @@ export async function ensureSecret(
         })
   let secret: Buffer | null = null
   for (const place of places) secret ??= await withLog(place, (one) => readSecret(one, source))
+  // Another one would call all tenants by new names, and leave what they have to itself.
+  if (secret === null && (await knownTenants(repository, source)).length > 0)
+    throw new RegainError(
+      'repository-damaged',
+      `${here.name} has tenants of ${service.name}/${source.name}, and has lost the secret that their names are made with. Nothing was backed up; what is stored can be restored by the names of their repositories.`,
+      { hint: `See them with: regain tenants ${service.name}. To begin anew, give the source another name.` },
+    )
   secret ??= application.ambient.randomBytes(SECRET_BYTES)
   // In one order everywhere: of two that begin at once, the first place decides which secret it is.
   for (const place of places) secret = (await withLog(place, (one) => keepSecret(one, source, secret!))) ?? secret

@@ -1,5 +1,5 @@
 import type { DestinationConfiguration, ServiceConfiguration } from '../config/configuration.ts'
-import { throwIfInterrupted } from '../errors.ts'
+import { isRegainError, throwIfInterrupted } from '../errors.ts'
 import type { VerifyProblem, VerifyReport } from '../repository/api.ts'
 import type { Application, Reporting } from './context.ts'
 import { findGaps, withGaps } from './point-gaps.ts'
@@ -39,12 +39,33 @@ export async function verify(
       application,
       service,
       async (tenant) => {
-        if (!isOneSource || source! in tenant.sources) await verifyOne(tenant, destination)
+        if (isOneSource && !Object.hasOwn(tenant.sources, source!)) return
+        await verifyOne(tenant, destination).catch((error: unknown) => tellMissing(tenant, destination, error))
       },
       destination.name,
     )
   }
   return outcomes
+
+  /** That a tenant's repository is gone is damage of the service's backups. */
+  function tellMissing(tenant: ServiceConfiguration, destination: DestinationConfiguration, error: unknown): void {
+    if (!isRegainError(error, 'repository-not-found')) throw error
+    const detail = `${error.message} It was to be made, so it was lost; or a backup was cut short right then, and the next one makes it.`
+    const problem: VerifyProblem = { object: 'repository.json', kind: 'missing', detail, hurts: [] }
+    const outcome: VerifyOutcome = {
+      service: tenant.name,
+      source: source ?? null,
+      destination: destination.name,
+      points: 0,
+      packs: 0,
+      logSegments: 0,
+      bytesRead: 0,
+      problems: [problem],
+      durationMs: 0,
+    }
+    outcomes.push(outcome)
+    onOutcome(outcome)
+  }
 
   async function verifyOne(one: ServiceConfiguration, destination: DestinationConfiguration): Promise<void> {
     throwIfInterrupted(reporting.signal)

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
-import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import type pg from 'pg'
+import { copyIn, copyOut } from '../../src/sources/postgres/protocol/copy.ts'
 import { type CommandResult, jsonLines } from '../support/command.ts'
 import { runInProcess } from '../support/own-process.ts'
 import { startPostgres, type TestPostgres, type TestScope, temporaryDirectory } from '../support/postgres.ts'
@@ -16,7 +18,8 @@ const SCHEMA = `
 create schema app;
 create type app.mood as enum ('glad', 'sad');
 create table app.plans (code text primary key, parent text references app.plans, price money);
-create table app.accounts (id int primary key, owner text not null unique, plan text not null references app.plans, boss int);
+create table app.accounts (id int primary key, owner text not null unique, plan text not null references app.plans, boss int,
+  tag text unique, manager text, likes text);
 create table app.users (account int not null references app.accounts on delete cascade, n int, email text, mood app.mood,
   primary key (account, n));
 alter table app.accounts add foreign key (id, boss) references app.users (account, n);
@@ -40,7 +43,7 @@ create trigger stamp before insert or update on app.messages for each row execut
 const ROWS = `
 set session_replication_role = replica;
 insert into app.plans values ('basic', null, 1.5), ('silver', 'basic', 20), ('gold', 'silver', 300), ('unused', null, 0);
-insert into app.accounts values (1, '${ANN}', 'gold', 3), (2, '${BOB.replaceAll("'", "''")}', 'basic', 1);
+insert into app.accounts (id, owner, plan, boss) values (1, '${ANN}', 'gold', 3), (2, '${BOB.replaceAll("'", "''")}', 'basic', 1);
 insert into app.users select a, g, chr(64 + a) || '-user ' || g, case g % 2 when 0 then 'glad' else 'sad' end::app.mood from generate_series(1, 2) a, generate_series(1, 20) g;
 insert into app.nodes (account, parent, label, raw, doc) values
   (1, null, E'A-root\\t\\\\.\\n\\r', '\\x00ff', '{"a" :  1, "a": 2}'), (null, 1, 'A-child', '', null), (null, 2, 'A-grandchild', null, 'null'),
@@ -249,6 +252,16 @@ services:
     assert.deepEqual(await content(), before)
 
     await client.query('delete from app.messages where id = 901')
+    // A row of another that followed a value which is to be set back would follow it again.
+    await client.query(`alter table app.accounts add foreign key (manager) references app.accounts (owner) on update cascade;
+      update app.accounts set manager = '${ANN}' where id = 2; update app.accounts set owner = 'A-renamed' where id = 1;
+      update app.accounts set owner = '${ANN}' where id = 1; update app.accounts set tag = 'A-newer' where id = 1;
+      alter table app.accounts add foreign key (likes) references app.accounts (tag) on update cascade;
+      update app.accounts set likes = 'A-newer' where id = 2`)
+    const following = await regain(...overwrite)
+    assert.equal(following.status, 6)
+    assert.match(String(following.last.message), /: 1 rows of app\.accounts by accounts_likes_fkey\./)
+    await client.query('update app.accounts set likes = null, manager = null where id = 2')
     done(await regain(...overwrite))
     assert.deepEqual(await content(), original)
   })
@@ -333,6 +346,13 @@ services:
       join(cwd, 'regain.yaml'),
       (await readFile(join(cwd, 'regain.yaml'), 'utf8')).replace('key: main', 'key: next'),
     )
+    // One that lost its place is not passed over.
+    const lost = join(cwd, 'two', names.get(BOB)!)
+    await rename(lost, `${lost}-away`)
+    const missing = await regain('verify', 'shop')
+    assert.equal(missing.status, 4)
+    assert.match(JSON.stringify(missing.lines), new RegExp(`no repository of ${names.get(BOB)!}`))
+    await rename(`${lost}-away`, lost)
     const destroy = ['key', 'destroy', 'shop/accounts', '--tenant', ANN, '--yes-destroy-all-data']
     assert.equal((await regain(...destroy, BOB)).status, 2)
     done(await regain(...destroy, ANN))
@@ -363,6 +383,57 @@ services:
       [names.get(ANN)],
     )
     done(await regain('backup', 'shop/accounts', '--tenant', BOB))
+    // The secret that makes their names comes back from the other destination; without any there are no new names.
+    const secretAt = (place: string) => join(cwd, place, 'shop/log/accounts/histories/tenants')
+    await rm(secretAt('one'))
+    assert.equal((await regain('backup', 'shop')).status, 3)
+    await rm(secretAt('one'))
+    await rm(secretAt('two'))
+    const nameless = await regain('backup', 'shop')
+    assert.equal(nameless.status, 4, JSON.stringify(nameless.last))
+    assert.match(String(nameless.last.message), /has lost the secret/)
+  })
+
+  test('COPY: whatever fails on the way is what is told, and the connection goes on where it can', async () => {
+    const own = await postgres.connect('shop')
+    const rows = 'copy (select g, repeat(md5(g::text), 30) from generate_series(1, 20000) g) to stdout'
+    let bytes = 0
+    let isTaking = false
+    await copyOut(own, rows, async (piece) => {
+      assert.ok(!isTaking)
+      isTaking = true
+      await setImmediate()
+      bytes += piece.length
+      isTaking = false
+    })
+    assert.equal(bytes, 19_328_894)
+    await assert.rejects(
+      copyOut(own, 'copy (select 1 / (3 - g) from generate_series(1, 5) g) to stdout', async () => undefined),
+      /division by zero/,
+    )
+    await own.query('create temp table numbers (n int, t text)')
+    const pieces = async function* (last: string) {
+      for (let i = 0; i < 400; i++) yield Buffer.from(`${i}\t${'x'.repeat(20_000)}\n`)
+      yield Buffer.from(last)
+      for (let i = 0; i < 400; i++) yield Buffer.from(`${i}\t${'x'.repeat(20_000)}\n`)
+    }
+    await copyIn(own, 'copy numbers from stdin', pieces('7\t\\N\n'))
+    await assert.rejects(copyIn(own, 'copy numbers from stdin', pieces('seven\t\n')), /invalid input syntax/)
+    const failing = async function* () {
+      yield* pieces('8\t\\N\n')
+      throw new Error('the reader failed')
+    }
+    await assert.rejects(copyIn(own, 'copy numbers from stdin', failing()), /the reader failed/)
+    assert.deepEqual((await own.query('select count(*), count(t) as texts from numbers')).rows, [
+      { count: '801', texts: '800' },
+    ])
+    await assert.rejects(
+      copyOut(own, rows, async () => {
+        throw new Error('the taker failed')
+      }),
+      /the taker failed/,
+    )
+    await assert.rejects(own.query('select 1'))
   })
 })
 

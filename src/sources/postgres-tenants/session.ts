@@ -28,6 +28,7 @@ export async function settle(client: pg.Client): Promise<Encoding> {
     `set search_path = pg_catalog; set client_encoding = ${encoding}; set standard_conforming_strings = on; set datestyle = iso;
      set intervalstyle = postgres; set timezone = 'UTC'; set extra_float_digits = 3; set bytea_output = hex; set lc_monetary = 'C';
      set xmloption = content; set row_security = off; set jit = off; set synchronize_seqscans = off;
+     select pg_catalog.set_config(name, '0', false) from pg_catalog.pg_settings where name = 'transaction_timeout';
      set lock_timeout = ${LOCK_WAIT_MS}; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0`,
   )
   return encoding
@@ -61,7 +62,8 @@ export async function holdTenants(client: pg.Client, rules: TenantRules): Promis
       const plan = planOrFail(catalog, rules)
       if (describe(plan) === describe(before)) return { catalog, plan, time: rows[0]!.time.toISOString() }
     } catch (error) {
-      await client.query('rollback')
+      // A connection that broke has no transaction any more.
+      await client.query('rollback').catch(() => undefined)
       // 42P01, 3F000: dropped since the plan was made.
       if (tries < TRIES && ['42P01', '3F000'].includes(sqlStateOf(error))) continue
       throw error

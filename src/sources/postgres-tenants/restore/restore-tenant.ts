@@ -277,13 +277,14 @@ const HINTS: Record<string, string> = {
     'What the rows refer to is not there: it is of another tenant, or of a table that was left out. Bring that back first.',
   '42501':
     'The role needs to read and write all tables of the tenant, to use their sequences, and to make temporary tables (GRANT TEMPORARY).',
+  '40P01': 'Somebody wrote to the same tables in another order. Try again.',
   '55P03': 'A table was locked by somebody else for too long. Try again when it is free.',
 }
 
 function explained(error: unknown, where: string): unknown {
   if (isRegainError(error)) return error
   const { code, message, detail } = error as { code?: string; message?: string; detail?: string }
-  if (code === undefined || !/^(22|23|42|55)/.test(code)) return error
+  if (code === undefined || !/^(22|23|40|42|55)/.test(code)) return error
   const hint =
     HINTS[code] ?? 'Bring the definitions there to where they were, or restore into a directory and adapt the files.'
   // A detail names keys, which are what is to be looked for.

@@ -24,8 +24,8 @@ export async function writeRows(client: pg.Client, target: Target, overwrite: bo
 }
 
 /**
- * Rows of others that refer to what would be deleted: deleting it would change or delete them (ON DELETE), or fail. Rejects
- * with `precondition-failed`. Of tables that nobody writes to meanwhile.
+ * Rows of others that refer to what would be deleted, or would get another value where they refer to: that would change or delete
+ * them (ON DELETE, ON UPDATE), or fail. Rejects with `precondition-failed`. Of tables that nobody writes to meanwhile.
  */
 export async function refuseToHurtOthers(client: pg.Client, target: Target): Promise<void> {
   const hurt: string[] = []
@@ -33,13 +33,13 @@ export async function refuseToHurtOthers(client: pg.Client, target: Target): Pro
     if (pair.from.role !== 'owned') continue
     for (const key of target.catalog.keys.filter(({ parent }) => parent === pair.to.oid)) {
       const child = target.catalog.tables.find(({ oid }) => oid === key.child)!
-      const columns = key.parentColumns.map(
+      const matches = key.parentColumns.map(
         (name, i) => `r.${quoteIdentifier(name)} ${key.operators[i]} c.${quoteIdentifier(key.columns[i]!)}`,
       )
-      const deleted = target.queries.owned(pair.to.oid, (row) => `${row}.*`)
+      const there = target.queries.owned(pair.to.oid, (row) => `${row}.*`)
       const { rows } = await client.query<{ rows: number }>(
         `select count(*)::int8::float8 as rows from ${from(child)} c
-         where exists (select from (${deleted}) r where ${columns.join(' and ')} and ${isGone(pair, index, 'r')})${isOthers(target, child)}`,
+         where exists (select from (${there}) r where ${matches.join(' and ')} and ${isGone(pair, index, 'r', key.parentColumns)})${isOthers(target, child)}`,
       )
       const count = rows[0]!.rows
       if (count > 0) hurt.push(`${count} rows of ${child.text} by ${key.name}`)
@@ -48,7 +48,7 @@ export async function refuseToHurtOthers(client: pg.Client, target: Target): Pro
   if (hurt.length === 0) return
   throw new RegainError(
     'precondition-failed',
-    `Rows that are not in the point refer to rows of this tenant that are newer than it, and would lose what they refer to: ${hurt.join(', ')}. Nothing was changed.`,
+    `Rows that are not in the point refer to rows of this tenant that it does not have, or has otherwise, and would lose what they refer to: ${hurt.join(', ')}. Nothing was changed.`,
     { hint: 'Change or delete those first; or restore the tenant into another database and copy from it.' },
   )
 }
@@ -64,11 +64,15 @@ function isPlaceIn({ queries }: Target, table: Table, row: string): string {
   return `exists (select from (${places}) o where o.relation = ${row}.tableoid and o.place = ${row}.ctid::text)`
 }
 
-/** Of the tenant there, and not in the point. Without a key of the rows none is known again: all of them are. */
-function isGone({ from: described, to }: Pair, index: number, row: string): string {
-  const { key } = described
+/**
+ * Of the tenant there, and not in the point, or not with the same values in `also`. Without a key of the rows none is known
+ * again: all of them are gone.
+ */
+function isGone({ from: described, to }: Pair, index: number, row: string, also: readonly string[] = []): string {
+  const { key, columns } = described
   if (key === null) return 'true'
-  return `not exists (select from pg_temp.${stageOf(index)} s where ${sameKey(to, key, 's', row)})`
+  const compared = [...key, ...also.filter((name) => !key.includes(name) && columns.some((one) => one.name === name))]
+  return `not exists (select from pg_temp.${stageOf(index)} s where ${sameKey(to, compared, 's', row)})`
 }
 
 function replaceRows(pair: Pair, index: number, target: Target): string[] {
