@@ -4,6 +4,7 @@ import { openPruning, type Pruning } from '../../../test/support/pruning.ts'
 import { assertRestores, assertSound, verify } from '../../../test/support/repository.ts'
 import { isRegainError } from '../../errors.ts'
 import { endName, expiredName, PREFIX, receiptName, sessionName } from '../format/object-names.ts'
+import { sealRecord } from '../format/records.ts'
 import { readExpired } from '../points/expired.ts'
 import { expirePoint } from './expire.ts'
 
@@ -133,6 +134,28 @@ describe('the removal of points', () => {
       await pruning.prune([next.id])
     }
     assert.ok(blank > 0, 'none came too late to find the commit')
+  })
+
+  it('tells the reason of whoever removed a point first and knew it, however many did and in whatever order they are listed', async () => {
+    const { made } = pruning
+    const { id } = await pruning.addPoint('one')
+    made.memory.objects.delete(sessionName(id))
+    const known = { session: id, commit: 'c'.repeat(64), source: 'files', committedAt: '2026-01-01T00:00:00.000Z' }
+    const records = [
+      { ...known, expiredAt: '2026-03-03T00:00:00.000Z', reason: 'later' },
+      { ...known, expiredAt: '2026-02-02T00:00:00.000Z', reason: 'first' },
+      { ...known, source: '', committedAt: '', expiredAt: '2026-01-01T00:00:00.000Z', reason: 'blank' },
+    ]
+    for (const digits of ['012', '210', '120']) {
+      for (const [at, record] of records.entries()) {
+        const name = expiredName(id, digits[at]!.repeat(32))
+        made.memory.objects.set(name, sealRecord(made.state.keys, 'X', name, record, made.ambient.randomBytes(32)))
+      }
+      assert.deepEqual(
+        (await pruning.plan()).expire.map(({ reason, source }) => [reason, source]),
+        [['first', 'files']],
+      )
+    }
   })
 
   it('tells a forged expiry from a true one', async () => {

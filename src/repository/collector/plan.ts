@@ -1,6 +1,7 @@
 import { RegainError } from '../../errors.ts'
 import type { PlannedPack, PrunePlan, PruneRequest } from '../api.ts'
 import { lastComponent, PREFIX, sessionName } from '../format/object-names.ts'
+import type { ExpiredRecord } from '../format/records.ts'
 import { expiredNames, readExpired } from '../points/expired.ts'
 import { readHolds } from '../points/holds.ts'
 import { isPinGone } from '../points/liveness.ts'
@@ -78,7 +79,7 @@ async function expiring(state: RepositoryState, { expire, weighed, signal }: Pru
   const known: Expiring = new Map()
   const expired = await expiredNames(state, signal)
   for (const id of expired.keys()) {
-    const [record] = left.has(id) ? (await readExpired(state, id, signal)).values() : []
+    const record = left.has(id) ? telling(await readExpired(state, id, signal)) : undefined
     if (record) known.set(id, { source: record.source, committedAt: record.committedAt, reason: record.reason })
   }
   const asked = new Set(expire.map(({ id }) => id))
@@ -92,6 +93,14 @@ async function expiring(state: RepositoryState, { expire, weighed, signal }: Pru
     if (!known.has(id)) known.set(id, { source: '', committedAt: '', reason })
   }
   return known
+}
+
+/** Of the records of one point, for people: who still knew the point; of several, who decided first; of equals, by name. */
+function telling(records: ReadonlyMap<string, ExpiredRecord>): ExpiredRecord | undefined {
+  const rank = ([name, { source, expiredAt }]: [string, ExpiredRecord]) =>
+    `${source === '' ? 1 : 0} ${expiredAt} ${name}`
+  const [first] = [...records].sort((a, b) => (rank(a) < rank(b) ? -1 : 1))
+  return first?.[1]
 }
 
 function describe(expire: Expiring, { ends }: Roots): PrunePlan['expire'] {
