@@ -1,16 +1,15 @@
-import { readdir, realpath } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { DestinationConfiguration, ServiceConfiguration, SourceConfiguration } from '../config/configuration.ts'
 import { RegainError } from '../errors.ts'
-import { CLAIM_NAME, claimedOf } from '../filesystem/target-claim.ts'
+import { claimedOf } from '../filesystem/target-claim.ts'
 import type { Point } from '../model.ts'
 import type { RestoreMoment } from '../sources/contract.ts'
-import type { Application, Reporting, SourceRequest, TargetPlan } from './context.ts'
+import type { Application, Reporting, TargetPlan } from './context.ts'
 import { notInThisVersion } from './failures.ts'
-import { choosePoint, formatMoment, refuseLogChoice } from './moments.ts'
-import { fromReadable } from './points.ts'
+import { formatMoment, refuseLogChoice } from './moments.ts'
 import { withRepository } from './repositories.ts'
-import { sourceRequest } from './sources.ts'
+import { checkEmpty, holdsAnything, refuseOwnFolders } from './restore-directory.ts'
+import { findStart, type Start } from './restore-start.ts'
 import { selectTarget } from './targets.ts'
 import { isTenantSource } from './tenants.ts'
 
@@ -186,159 +185,18 @@ function checkCombination(request: RestoreRequest, sources: SourceConfiguration[
   }
 }
 
-/** Where the restore of one source begins, and how far its log goes. */
-export interface Start {
-  point: Point
-  destination: DestinationConfiguration
-  /** RFC 3339 UTC: what is kept reaches this far. */
-  until: string
-  notes: string[]
-  logBytes: number
-}
-
-/**
- * Asks every destination; of several that can serve, the one that reaches furthest, and of equals the first of the
- * configuration. When none can, the first reason is told.
- */
-export async function findStart(
-  application: Application,
-  service: ServiceConfiguration,
-  source: SourceConfiguration,
-  request: Pick<RestoreRequest, 'at' | 'destination'>,
-  reporting: Reporting,
-): Promise<Start> {
-  const starts = await fromReadable<Start | RegainError>(
-    application,
-    service,
-    request.destination,
-    reporting,
-    async (repository, destination) => {
-      const points = await repository.points({ source: source.name })
-      const log = repository.log(source.name)
-      const asked = sourceRequest(application, { service, source, destination, log })
-      try {
-        return [await startAt(application, asked, points, request.at, reporting.signal)]
-      } catch (error) {
-        if (error instanceof RegainError && UNSERVED.includes(error.code)) return [error]
-        throw error
-      }
-    },
-  )
-  let best: Start | null = null
-  for (const start of starts) {
-    if (start instanceof RegainError) continue
-    if (best === null || start.until > best.until) best = start
-  }
-  if (best !== null) return best
-  throw starts[0]
-}
-
-/** What one destination says when another may still serve. */
-const UNSERVED = ['point-not-found', 'moment-unreachable']
-
-async function startAt(
-  application: Application,
-  asked: SourceRequest,
-  points: Point[],
-  at: RestoreMoment,
-  signal: AbortSignal,
-): Promise<Start> {
-  const name = `${asked.service.name}/${asked.source.name}`
-  const { destination } = asked
-  const first = points[0]
-  if (first === undefined) {
-    throw new RegainError('point-not-found', `There is no recovery point of ${name} at ${destination.name}.`, {
-      hint: `Take one with: regain backup ${name}`,
-    })
-  }
-  const chosen = choosePoint(points, at)
-  if (at.kind === 'point' && chosen === null) {
-    throw new RegainError('point-not-found', `${name} has no point whose id begins with ${at.id}.`)
-  }
-  const whole = at.kind === 'point' ? { kind: 'point' as const, id: chosen!.id } : at
-  const plan = await application.drivers.planRecovery(asked, points, whole, signal)
-  if (plan !== null) {
-    const point = points.find(({ id }) => id === plan.point)!
-    return { point, destination, until: plan.until, notes: plan.notes, logBytes: plan.logBytes }
-  }
-  if (chosen !== null) return { point: chosen, destination, until: chosen.committedAt, notes: [], logBytes: 0 }
-  throw new RegainError(
-    'moment-unreachable',
-    `${name} cannot be brought back to ${formatMoment(at)}: its first point was committed at ${first.committedAt}.`,
-  )
-}
-
-/** What the point does not have is removed: of all things, that must not be the backups, nor a part of them. */
-async function refuseOwnFolders({ config }: Application, root: string): Promise<void> {
-  const own = [
-    config.path,
-    config.state,
-    ...Object.values(config.destinations).flatMap((place) => (place.type === 'local' ? [place.path] : [])),
-    ...Object.values(config.keys).flatMap((key) => (key.type === 'file' ? [key.path] : [])),
-  ]
-  const real = (path: string): Promise<string> => realpath(path).catch(() => path)
-  const folder = await real(root)
-  for (const path of own) {
-    const place = await real(path)
-    const isHeld = isWithin(place, folder)
-    if (!isHeld && !isWithin(folder, place)) continue
-    throw new RegainError(
-      'precondition-failed',
-      `${root} ${isHeld ? 'holds' : 'lies in'} ${path}, which is Regain's own: nothing is written over such a directory. Nothing was changed.`,
-      { hint: `Restore into a new directory${isHeld ? ', or name one further down that holds only the data' : ''}.` },
-    )
-  }
-}
-
-function isWithin(path: string, folder: string): boolean {
-  return path === folder || path.startsWith(folder === '/' ? '/' : `${folder}/`)
-}
-
-async function holdsAnything(directory: string): Promise<boolean> {
-  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return []
-    throw new RegainError(
-      'precondition-failed',
-      `${directory} cannot be looked into (${error.code}). Nothing was changed.`,
-    )
-  })
-  return names.length > 0
-}
-
-async function checkEmpty(directory: string): Promise<void> {
-  let names: string[]
-  try {
-    names = await readdir(directory)
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code
-    if (code === 'ENOENT') return
-    if (code === 'ENOTDIR')
-      throw new RegainError('target-not-empty', `${directory} is not a directory. Nothing was changed.`)
-    if (code === 'EACCES')
-      throw new RegainError('not-permitted', `${directory} may not be read by this user. Nothing was changed.`)
-    throw error
-  }
-  if (names.includes(CLAIM_NAME)) {
-    throw new RegainError(
-      'target-not-empty',
-      `${directory} holds a restore that is under way, or was cut short. Nothing in it was changed.`,
-      { hint: 'Wait for it; or, if none is running, empty the directory or name another one with --to.' },
-    )
-  }
-  if (names.length > 0) {
-    throw new RegainError('target-not-empty', `${directory} is not empty. Nothing in it was changed.`)
-  }
-}
-
 function describeSteps(part: Omit<RestorePart, 'steps'>, { until, notes }: Start, place: TargetPlan): string[] {
   const { point, destination, directory, source, at } = part
   const amountOf = `${amount(point.entries, 'entry', 'entries')}, ${amount(point.bytes.source, 'byte', 'bytes')}`
   const what = part.path === null ? amountOf : `the entries that match ${part.path}`
   const steps = [
     `open the repository of ${part.service.name} at ${destination.name} and pin the point ${point.id}, committed at ${point.committedAt}`,
-    part.inPlace
-      ? `WRITE OVER what is in ${directory}: read all of it, write what differs of ${what}${part.path === null ? ', and remove what the point does not have' : ''}`
-      : `write ${what}, to ${directory}, checking every chunk`,
+    ...(part.inPlace
+      ? [
+          'look up all that it needs: every pack must be there, with its size, or nothing is changed',
+          `WRITE OVER what is in ${directory}: read all of it, write what differs of ${what}${part.path === null ? ', and remove what the point does not have' : ''}`,
+        ]
+      : [`write ${what}, to ${directory}, checking every chunk`]),
     ...place.steps,
   ]
   if (!point.complete)
@@ -353,7 +211,12 @@ function describeSteps(part: Omit<RestorePart, 'steps'>, { until, notes }: Start
     steps.push(
       `know that: no rows of tenants are in it, only which tenants there are: each is restored by regain restore ${part.service.name}/${source.name} --tenant NAME`,
     )
-  steps.push(...[...place.notes, ...notes].map((note) => `know that: ${note}`))
+  const unread = part.inPlace
+    ? [
+        `whether what is stored is sound shows only as it is read, when there is no way back: first run regain verify ${part.service.name}/${source.name} --read-data`,
+      ]
+    : []
+  steps.push(...[...unread, ...place.notes, ...notes].map((note) => `know that: ${note}`))
   return steps
 }
 

@@ -166,7 +166,7 @@ test('a restore that is killed on its way leaves what no server starts on, and t
   assert.match(String(once.last.hint), /--overwrite/)
   assert.equal((await regain(...args, '--overwrite', cwd)).status, 6)
   const preview = await regain(...args, '--preview')
-  assert.match(JSON.stringify(preview.last), /WRITE OVER .*pg_wal is a link/)
+  assert.match(JSON.stringify(preview.last), /WRITE OVER .*regain verify shop\/db --read-data.*pg_wal is a link/)
   await postgres.start()
   await postgres.stop()
 

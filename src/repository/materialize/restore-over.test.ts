@@ -29,7 +29,6 @@ import {
   uninterrupted,
   writeTree,
 } from '../../../test/support/repository.ts'
-import { isRegainError } from '../../errors.ts'
 import { openMemoryStorage } from '../../storage/memory.ts'
 
 const MIB = 1024 * 1024
@@ -192,25 +191,31 @@ describe('a restore over what is there', () => {
     const { point } = await backUp(other.repository, tree)
     const to = await freshCopy()
     writeFileSync(join(to, 'small/text'), 'mine')
-    const names: string[] = []
-    for await (const { name } of storage.list('')) names.push(name)
-    // What the largest pack held is in no index any more.
-    const sizes = await Promise.all(
-      names.filter((name) => name.startsWith('packs/')).map(async (name) => [name, await storage.size(name)] as const),
-    )
-    const [largest] = sizes.sort(([, a], [, b]) => (b ?? 0) - (a ?? 0))
-    await storage.delete(largest?.[0] ?? '')
-    for (const name of names) if (name.startsWith('index/')) await storage.delete(name)
-    const opened = await other.repository.openPoint(point.id, { signal: uninterrupted() })
-    let changing = 0
-    const reporting = { signal: uninterrupted(), progress: () => undefined, warn: () => undefined }
-    await assert.rejects(opened.materialize(to, { ...reporting, over: { changing: () => void changing++ } }), (error) =>
-      isRegainError(error, 'repository-damaged'),
-    )
-    await opened.close()
+    const whole = [...storage.objects]
+    const [[largest, bytes] = ['', Buffer.alloc(0)]] = whole
+      .filter(([name]) => name.startsWith('packs/'))
+      .sort(([, a], [, b]) => b.length - a.length)
+    const damages: (() => void)[] = [
+      () => storage.objects.delete(largest),
+      () => storage.objects.set(largest, bytes.subarray(0, -1)),
+      () => {
+        for (const [name] of whole) if (name === largest || name.startsWith('index/')) storage.objects.delete(name)
+      },
+    ]
+    for (const damage of damages) {
+      for (const [name, object] of whole) storage.objects.set(name, object)
+      damage()
+      const opened = await other.repository.openPoint(point.id, { signal: uninterrupted() })
+      const reporting = { signal: uninterrupted(), progress: () => undefined, warn: () => undefined }
+      const over = { changing: () => assert.fail('it was to be written over') }
+      await assert.rejects(opened.materialize(to, { ...reporting, over }), {
+        code: 'repository-damaged',
+        message: /is lost: .* Nothing was changed/,
+      })
+      await opened.close()
+      assert.equal(readFileSync(join(to, 'small/text'), 'utf8'), 'mine')
+    }
     await other.repository.close()
-    assert.equal(changing, 0)
-    assert.equal(readFileSync(join(to, 'small/text'), 'utf8'), 'mine')
   })
 })
 
