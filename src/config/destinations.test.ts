@@ -14,7 +14,7 @@ describe('destinations', () => {
   async function load(settings: string, environment: Record<string, string> = {}) {
     const path = join(folder, 'regain.yaml')
     writeFileSync(path, `version: 1\ndestinations:\n  hot: { ${settings} }\nkeys: {}\nservices: {}\n`)
-    const config = await loadConfiguration({ path, environment: { HOME: '/home/anna', ...environment } })
+    const config = await loadConfiguration({ path, environment: { HOME: '/of/anna', ...environment } })
     return { hot: config.destinations.hot!, shown: shownText(config.shown) }
   }
 

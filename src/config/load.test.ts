@@ -14,7 +14,7 @@ before(async () => {
 })
 after(() => rm(folder, { recursive: true }))
 
-const ENVIRONMENT = { HOME: '/home/anna', SHOP_URL: 'postgres://regain:hunter2@db/shop', EMPTY: '' }
+const ENVIRONMENT = { HOME: '/of/anna', SHOP_URL: 'postgres://regain:hunter2@db/shop', EMPTY: '' }
 
 async function load(text: string, environment: Record<string, string> = ENVIRONMENT): Promise<Configuration> {
   const path = join(folder, 'regain.yaml')
@@ -53,7 +53,7 @@ services:
 test('a small configuration: paths absolute, defaults filled in, references resolved', async () => {
   const config = await load(BASE)
   assert.equal(localPath(config), join(folder, 'backups'))
-  assert.equal(config.state, '/home/anna/.local/state/regain')
+  assert.equal(config.state, '/of/anna/.local/state/regain')
   const shop = config.services.shop!
   assert.equal(shop.key, 'main')
   assert.deepEqual(shop.destinations, ['hot'])

@@ -7,10 +7,10 @@ import { FIRST_EPOCH } from '../format/domain-keys.ts'
 import { lastComponent, PREFIX } from '../format/object-names.ts'
 import { openObject, sealObject } from '../format/sealed.ts'
 import { epochOf, isLeftOverTail, requireCurrentEpoch, tailComponent, tailPlace } from '../keys/epochs.ts'
-import { compress, compressBound, decompress } from '../packs/zstd.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { isDamage } from '../verify/damage.ts'
 import { isOwner, OWNER_HISTORY } from './log-owner.ts'
+import { decodeLogPiece, encodeLogPiece, type Piece, type PieceMeta } from './log-piece.ts'
 
 /**
  * docs/format.md, Log. Objects of their own, sealed with their name as context:
@@ -20,26 +20,12 @@ import { isOwner, OWNER_HISTORY } from './log-owner.ts'
  *                                            epochs after the first with -EPOCH, so that each epoch writes names of its own
  *   log/SOURCE/histories/NAME
  *
- * Plaintext: one line of JSON (LogMeta and the raw size), then the bytes as one zstd frame. Segments have one name for
- * one content for ever: create-if-absent, and an existing one must hold equal bytes, unless it is damaged. Collectors may remove only what lies
- * before the start of every point of the branch (docs/decisions/0005).
+ * Their plaintext: log-piece.ts. Segments have one name for one content for ever: create-if-absent, and an existing one must
+ * hold equal bytes, unless it is damaged. Collectors may remove only what lies before the start of every point of the branch
+ * (docs/decisions/0005).
  */
-const LEVEL = 1
-/** PostgreSQL's segments are at most 1 GiB. */
-const MAX_PIECE_BYTES = 1024 * 1024 * 1024
 const READS_AT_ONCE = 8
 const CREATE_ATTEMPTS = 3
-
-interface PieceMeta {
-  until: string
-  /** Name of the segment before it on this branch, if the store held that when this one was put. */
-  follows?: string
-}
-
-interface Piece {
-  bytes: Buffer
-  meta: PieceMeta
-}
 
 export function sourceLog(state: RepositoryState, source: string): SourceLog {
   return new Log(state, source)
@@ -268,11 +254,8 @@ class Log implements SourceLog {
   }
 
   private seal(object: string, kind: 'L' | 'H', bytes: Buffer, meta: PieceMeta): Buffer {
-    const head = Buffer.from(`${JSON.stringify({ ...meta, bytes: bytes.length })}\n`)
-    const plain = Buffer.allocUnsafeSlow(head.length + compressBound(bytes.length))
-    head.copy(plain)
-    const end = head.length + compress(bytes, LEVEL, plain.subarray(head.length))
-    return sealObject(this.state.keys, kind, object, plain.subarray(0, end), this.state.ambient.randomBytes(32))
+    const plain = encodeLogPiece({ bytes, meta })
+    return sealObject(this.state.keys, kind, object, plain, this.state.ambient.randomBytes(32))
   }
 
   private async readObject(object: string, kind: 'L' | 'H'): Promise<Piece | null> {
@@ -284,21 +267,6 @@ class Log implements SourceLog {
       throw error
     }
     return decodeLogPiece(openObject(this.state.keys, kind, object, sealed, object), object)
-  }
-}
-
-export function decodeLogPiece(plain: Buffer, object: string): Piece {
-  try {
-    const lineEnd = plain.indexOf(0x0a)
-    const head = JSON.parse(plain.toString('utf8', 0, lineEnd)) as PieceMeta & { bytes: number }
-    if (!Number.isInteger(head.bytes) || head.bytes < 0 || head.bytes > MAX_PIECE_BYTES)
-      throw new Error('impossible size')
-    const bytes = Buffer.allocUnsafeSlow(head.bytes)
-    if (decompress(plain.subarray(lineEnd + 1), bytes) !== head.bytes) throw new Error('wrong size')
-    const { until, follows } = head
-    return { bytes, meta: { until, ...(follows === undefined ? {} : { follows }) } }
-  } catch (error) {
-    throw new RegainError('repository-damaged', `${object} does not hold what it should.`, { cause: error })
   }
 }
 
