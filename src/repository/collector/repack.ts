@@ -50,7 +50,7 @@ class Repack {
     this.removal = removal
     this.catalog = catalog
     this.marks = marks
-    this.session = new PackSession(removal.state, removal.signal, { fromReserve })
+    this.session = new PackSession(removal.state, removal.signal, { packCount: catalog.index.packCount(), fromReserve })
   }
 
   async run(packs: readonly CatalogPack[]): Promise<{ packs: string[]; bytesWritten: number }> {

@@ -1,7 +1,7 @@
 import type { FileAttributes } from '../../filesystem/attributes.ts'
 import type { TargetRoot } from '../../filesystem/target.ts'
 import type { Entry } from '../../model.ts'
-import type { SharedTable } from '../packs/chunk-table.ts'
+import type { SharedClaims } from '../packs/claim-table.ts'
 import type { SharedPace } from './pace.ts'
 
 /**
@@ -48,9 +48,12 @@ export type Job =
 export interface BeginSessionJob {
   type: 'begin-session'
   session: number
-  base: SharedTable
-  claims: SharedTable
+  /** A ChunkTable: what the repository held when the session began. */
+  base: SharedArrayBuffer
+  claims: SharedClaims
   level: number
+  /** At which packs of content end. */
+  packBytes: number
   /** Null: as fast as it goes. */
   pace: SharedPace | null
 }

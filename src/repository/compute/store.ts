@@ -1,7 +1,9 @@
 import { chunkId, chunkIdPair, type DomainKeys } from '../format/domain-keys.ts'
+import { METADATA_PACK_BYTES } from '../format/pack.ts'
 import { ChunkTable } from '../packs/chunk-table.ts'
 import { Chunker, DUMP_CHUNKS, FILE_CHUNKS, gearTable } from '../packs/chunker.ts'
-import { type FinishedPack, PACK_BUFFER_BYTES, PackBuilder } from '../packs/pack-builder.ts'
+import { ClaimTable } from '../packs/claim-table.ts'
+import { type FinishedPack, PackBuilder } from '../packs/pack-builder.ts'
 import type { BeginSessionJob } from './messages.ts'
 import { Pace } from './pace.ts'
 
@@ -19,7 +21,7 @@ export class SessionStore {
   readonly pace: Pace | null
   private readonly keys: DomainKeys
   private readonly base: ChunkTable
-  private readonly claims: ChunkTable
+  private readonly claims: ClaimTable
   private readonly data: PackBuilder
   private readonly metadata: PackBuilder
   private readonly spare: ArrayBuffer[]
@@ -41,19 +43,19 @@ export class SessionStore {
     this.chunker = new Chunker(gearTable(keys.chunker), FILE_CHUNKS)
     this.dumpChunker = new Chunker(gearTable(keys.chunker), DUMP_CHUNKS)
     this.base = ChunkTable.attach(job.base)
-    this.claims = ChunkTable.attach(job.claims)
+    this.claims = ClaimTable.attach(job.claims)
     const options = {
       keys,
       randomBytes,
       level: job.level,
-      takeBuffer: () => this.spare.pop() ?? new ArrayBuffer(PACK_BUFFER_BYTES),
+      takeBuffer: (bytes: number) => this.takeBuffer(bytes),
       finished: (pack: FinishedPack) => {
         this.inFlight++
         finished(pack)
       },
     }
-    this.data = new PackBuilder(options)
-    this.metadata = new PackBuilder(options)
+    this.data = new PackBuilder({ ...options, packBytes: job.packBytes })
+    this.metadata = new PackBuilder({ ...options, packBytes: METADATA_PACK_BYTES })
   }
 
   /** The main thread has stored a pack. */
@@ -88,7 +90,7 @@ export class SessionStore {
 
   /** The same as `put` where the id is known. */
   putAs(id: Buffer, bytes: Uint8Array, metadata: boolean): Buffer {
-    if (!this.base.has(id) && this.claims.claim(id, bytes.length)) (metadata ? this.metadata : this.data).add(id, bytes)
+    if (!this.base.has(id) && this.claims.claim(id)) (metadata ? this.metadata : this.data).add(id, bytes)
     this.pace?.compute()
     return id
   }
@@ -96,5 +98,10 @@ export class SessionStore {
   flush({ dataOnly }: { dataOnly: boolean }): void {
     this.data.flush()
     if (!dataOnly) this.metadata.flush()
+  }
+
+  private takeBuffer(bytes: number): ArrayBuffer {
+    const index = this.spare.findIndex(({ byteLength }) => byteLength === bytes)
+    return (index < 0 ? undefined : this.spare.splice(index, 1)[0]) ?? new ArrayBuffer(bytes)
   }
 }

@@ -18,7 +18,7 @@ const runner = new JobRunner({
   localDirectory: setup.localDirectory,
   randomBytes,
   finished: (session, { name, buffer, sizeBytes, directory }) =>
-    send({ type: 'pack', session, name, buffer, sizeBytes, directory }, [buffer]),
+    send({ type: 'pack', session, name, buffer, sizeBytes, directory }, [buffer, directory.buffer as ArrayBuffer]),
 })
 
 let running: Promise<void> = Promise.resolve()

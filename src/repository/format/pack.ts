@@ -10,7 +10,10 @@ import { ID_BYTES } from './domain-keys.ts'
  *
  * All integers little endian.
  */
-export const PACK_TARGET_BYTES = 32 * 1024 * 1024
+export const METADATA_PACK_BYTES = 8 * 1024 * 1024
+const SMALL_PACK_BYTES = 16 * 1024 * 1024
+const LARGE_PACK_BYTES = 32 * 1024 * 1024
+const MANY_PACKS = 2 ** 18
 export const PACK_MAX_BYTES = 64 * 1024 * 1024
 /** A group is closed when it reaches this; a chunk larger than it is a group of its own. */
 export const GROUP_TARGET_BYTES = 1024 * 1024
@@ -22,6 +25,14 @@ export const FOOTER_BYTES = 8
 const GROUP_RECORD_BYTES = 20
 const CHUNK_RECORD_BYTES = ID_BYTES + 8
 const HEAD_BYTES = 8
+
+/**
+ * Where writers end packs of content in a repository of so many packs. Small ones take half the memory, of which each thread
+ * needs some; large ones let a repository of at most 2^20 packs (packs/chunk-table.ts) hold 28 TiB.
+ */
+export function packTargetBytes(packCount: number): number {
+  return packCount < MANY_PACKS ? SMALL_PACK_BYTES : LARGE_PACK_BYTES
+}
 
 export const METHOD_STORED = 0
 export const METHOD_ZSTD = 1
@@ -44,7 +55,8 @@ export interface GroupChunk {
 
 export function encodeDirectory(groups: readonly Group[]): Buffer {
   const chunkCount = groups.reduce((sum, group) => sum + group.chunks.length, 0)
-  const out = Buffer.allocUnsafe(HEAD_BYTES + groups.length * GROUP_RECORD_BYTES + chunkCount * CHUNK_RECORD_BYTES)
+  // Memory of its own: a thread hands it over.
+  const out = Buffer.allocUnsafeSlow(HEAD_BYTES + groups.length * GROUP_RECORD_BYTES + chunkCount * CHUNK_RECORD_BYTES)
   out.writeUInt32LE(groups.length, 0)
   out.writeUInt32LE(chunkCount, 4)
   let at = HEAD_BYTES

@@ -1,13 +1,11 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { once } from 'node:events'
 import { describe, it } from 'node:test'
-import { Worker } from 'node:worker_threads'
 import fc from 'fast-check'
 import { type ChunkLocation, ChunkTable } from './chunk-table.ts'
 
 describe('the chunk table', () => {
-  it('gives back what was added first, and nothing else, while it grows', () => {
+  it('gives back what was added first, and nothing else', () => {
     const location = fc.record(
       {
         pack: fc.nat(2 ** 20 - 2),
@@ -19,14 +17,13 @@ describe('the chunk table', () => {
     )
     const action = fc.tuple(fc.nat(400), location)
     fc.assert(
-      fc.property(fc.array(action, { maxLength: 300 }), fc.nat(100), (actions, expected) => {
-        const table = ChunkTable.create(expected)
+      fc.property(fc.array(action, { maxLength: 300 }), (actions) => {
+        const table = ChunkTable.create(actions.length)
         const model = new Map<number, ChunkLocation>()
         for (const [number, place] of actions) {
           if (!model.has(number)) model.set(number, place)
           table.add(id(number), place)
         }
-        assert.equal(table.size, model.size)
         for (let number = 0; number <= 400; number++) {
           assert.deepEqual(table.get(id(number)), model.get(number) ?? null)
           assert.equal(table.has(id(number)), model.has(number))
@@ -36,13 +33,30 @@ describe('the chunk table', () => {
     )
   })
 
-  it('grows far beyond what was expected', () => {
+  it('holds what it was made for, and is the same for those who attach to it', () => {
+    const chunks = 50_000
+    const table = ChunkTable.create(chunks)
+    for (let i = 0; i < chunks; i++) table.add(id(i), { pack: i, group: i % 4096, offset: i, length: i + 1 })
+    const other = ChunkTable.attach(table.share())
+    assert.ok(table.share().byteLength <= chunks * 30)
+    const slots = new Set<number>()
+    for (let i = 0; i < chunks; i++) {
+      assert.deepEqual(other.get(id(i)), { pack: i, group: i % 4096, offset: i, length: i + 1 })
+      slots.add(other.slotOf(id(i)))
+    }
+    assert.equal(slots.size, chunks)
+    assert.ok([...slots].every((slot) => slot >= 0 && slot < table.slotCount))
+    for (let i = chunks; i < chunks + 1000; i++) assert.equal(other.get(id(i)), null)
+  })
+
+  it('refuses what it has no room for, and can still be searched', () => {
     const table = ChunkTable.create(0)
-    for (let i = 0; i < 50_000; i++) table.add(id(i), { pack: i, group: i % 4096, offset: i, length: i + 1 })
-    assert.equal(table.size, 50_000)
-    for (let i = 0; i < 50_000; i += 7)
-      assert.deepEqual(table.get(id(i)), { pack: i, group: i % 4096, offset: i, length: i + 1 })
-    assert.equal(table.get(id(50_001)), null)
+    const place = { pack: 0, group: 0, offset: 0, length: 1 }
+    assert.throws(() => {
+      for (let i = 0; i < table.slotCount; i++) table.add(id(i), place)
+    }, /more chunks/)
+    assert.equal(table.has(id(table.slotCount + 1)), false)
+    assert.equal(table.has(id(0)), true)
   })
 
   it('tells ids apart that differ in one byte of those it keeps, and holds the whole range of places', () => {
@@ -59,32 +73,6 @@ describe('the chunk table', () => {
     table.add(Buffer.alloc(32), { pack: 0, group: 0, offset: 0, length: 0 })
     assert.deepEqual(table.get(Buffer.alloc(32)), { pack: 0, group: 0, offset: 0, length: 0 })
     assert.throws(() => table.add(Buffer.alloc(32, 1), { ...last, pack: 2 ** 20 - 1 }), /packs/)
-  })
-
-  it('lets each chunk be claimed once, by four threads that race while the table grows', async () => {
-    const ids = 30_000
-    const table = ChunkTable.create(0)
-    const workers = [1, 7, 11, 13].map(
-      (order) =>
-        new Worker(new URL('../../../test/support/claim-chunks.ts', import.meta.url), {
-          workerData: { shared: table.share(), ids, order },
-        }),
-    )
-    const claimed = await Promise.all(workers.map(async (worker) => (await once(worker, 'message'))[0] as number[]))
-    const all = claimed.flat()
-    assert.equal(all.length, ids)
-    assert.equal(new Set(all).size, ids)
-    assert.equal(table.size, ids)
-    for (let i = 0; i < ids; i += 11) assert.equal(table.claim(id(i), 1), false)
-    assert.equal(table.claim(id(ids), 1), true)
-  })
-
-  it('is the same table for those who attach to it', () => {
-    const table = ChunkTable.create(5)
-    const other = ChunkTable.attach(table.share())
-    for (let i = 0; i < 10_000; i++) assert.equal((i % 2 ? table : other).claim(id(i), i), true)
-    for (let i = 0; i < 10_000; i++) assert.equal((i % 2 ? other : table).claim(id(i), i), false)
-    assert.equal(other.size, 10_000)
   })
 })
 

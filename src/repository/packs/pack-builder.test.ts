@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import { deriveDomainKeys } from '../format/domain-keys.ts'
-import { decodeDirectory, METHOD_STORED, METHOD_ZSTD } from '../format/pack.ts'
-import { type FinishedPack, PACK_BUFFER_BYTES, PackBuilder } from './pack-builder.ts'
+import { decodeDirectory, METHOD_STORED, METHOD_ZSTD, packTargetBytes } from '../format/pack.ts'
+import { type FinishedPack, PackBuilder } from './pack-builder.ts'
 
 const KIB = 1024
 const text = Buffer.from('An order of 3 items for customer 1742, paid.\n'.repeat(6000)).subarray(0, 256 * KIB)
@@ -17,7 +17,8 @@ function methodsOf(chunks: readonly Buffer[]): number[] {
     keys: deriveDomainKeys(randomBytes(32), randomBytes(16), 1),
     randomBytes,
     level: 2,
-    takeBuffer: () => new ArrayBuffer(PACK_BUFFER_BYTES),
+    packBytes: packTargetBytes(0),
+    takeBuffer: (bytes) => new ArrayBuffer(bytes),
     finished: (pack) => packs.push(pack),
   })
   chunks.forEach((chunk, index) => {

@@ -11,7 +11,6 @@ import {
   METHOD_ZSTD,
   PACK_MAX_CHUNKS,
   PACK_MAX_GROUPS,
-  PACK_TARGET_BYTES,
 } from '../format/pack.ts'
 import { FRAME_BYTES, Sealer, sealedSize } from '../format/sealed.ts'
 import { compress, compressBound } from './zstd.ts'
@@ -30,15 +29,17 @@ export interface PackBuilderOptions {
   randomBytes(size: number): Buffer
   /** zstd level of groups. */
   level: number
-  /** A buffer of PACK_BUFFER_BYTES, new or used before. */
-  takeBuffer(): ArrayBuffer
+  /** A pack ends when its groups reach this. */
+  packBytes: number
+  /** A buffer of so many bytes, new or used before. */
+  takeBuffer(bytes: number): ArrayBuffer
   finished(pack: FinishedPack): void
 }
 
 /** Room for the target, one group over it, the largest directory, and the seal. */
-export const PACK_BUFFER_BYTES = sealedSize(
-  PACK_TARGET_BYTES + GROUP_MAX_RAW_BYTES + PACK_MAX_GROUPS * 20 + PACK_MAX_CHUNKS * 40 + 4096,
-)
+function bufferBytes(packBytes: number): number {
+  return sealedSize(packBytes + GROUP_MAX_RAW_BYTES + PACK_MAX_GROUPS * 20 + PACK_MAX_CHUNKS * 40 + 4096)
+}
 
 const FIRST_GROUP_BYTES = 256 * 1024
 
@@ -168,6 +169,7 @@ class GroupBuffer {
 }
 
 class OpenPack {
+  private readonly packBytes: number
   private readonly sealer: Sealer
   private readonly hash: Hash = createHash('sha256')
   private readonly buffer: ArrayBuffer
@@ -181,7 +183,8 @@ class OpenPack {
 
   constructor(options: PackBuilderOptions) {
     this.sealer = new Sealer(options.keys, 'P', '', options.randomBytes(32))
-    this.buffer = options.takeBuffer()
+    this.packBytes = options.packBytes
+    this.buffer = options.takeBuffer(bufferBytes(options.packBytes))
     this.out = Buffer.from(this.buffer)
     this.sealedBytes = this.sealer.header.copy(this.out)
     this.hash.update(this.sealer.header)
@@ -189,7 +192,7 @@ class OpenPack {
 
   get full(): boolean {
     return (
-      this.plainBytes >= PACK_TARGET_BYTES ||
+      this.plainBytes >= this.packBytes ||
       this.groups.length >= PACK_MAX_GROUPS - 1 ||
       this.chunkCount >= (PACK_MAX_CHUNKS * 3) / 4
     )

@@ -1,7 +1,9 @@
 import { tidy } from '../cleanup.ts'
 import type { StoredBytes } from '../compute/messages.ts'
+import { packTargetBytes } from '../format/pack.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { ChunkTable } from './chunk-table.ts'
+import { ClaimTable } from './claim-table.ts'
 import { PackStore } from './pack-store.ts'
 
 /** zstd level, as of new data: docs/decisions/0003. */
@@ -18,8 +20,12 @@ export class PackSession {
   private readonly stopListening: () => void
   private failure: { error: unknown } | null = null
 
-  /** `fromReserve`: as of a store's writes. */
-  constructor(state: RepositoryState, signal: AbortSignal, { fromReserve = false }: { fromReserve?: boolean } = {}) {
+  /** `packCount`: of the repository. `fromReserve`: as of a store's writes. */
+  constructor(
+    state: RepositoryState,
+    signal: AbortSignal,
+    { packCount, fromReserve = false }: { packCount: number; fromReserve?: boolean },
+  ) {
     this.state = state
     this.number = state.pool.newSession()
     const failed = (error: unknown) => {
@@ -27,8 +33,15 @@ export class PackSession {
     }
     this.store = new PackStore(state, signal, failed, { fromReserve })
     this.stopListening = state.pool.onPack(this.number, (pack, giveBack) => this.store.take(pack, giveBack))
-    const [base, claims] = [ChunkTable.create(0).share(), ChunkTable.create(0).share()]
-    state.pool.begin({ type: 'begin-session', session: this.number, base, claims, level: LEVEL, pace: null })
+    state.pool.begin({
+      type: 'begin-session',
+      session: this.number,
+      base: ChunkTable.create(0).share(),
+      claims: ClaimTable.create().share(),
+      level: LEVEL,
+      packBytes: packTargetBytes(packCount),
+      pace: null,
+    })
   }
 
   get storedBytes(): number {

@@ -6,8 +6,12 @@ import { indexName, packName } from '../format/object-names.ts'
 import { openObject, sealObject } from '../format/sealed.ts'
 import type { RepositoryState } from '../repository-state.ts'
 
-/** An index segment is written after so many packs, so that a backup that dies leaves most of its work usable. */
-export const PACKS_PER_SEGMENT = 32
+/**
+ * An index segment is written after so many packs, so that a backup that dies leaves most of its work usable, or so many bytes,
+ * which are held until then: 100,000 chunks.
+ */
+const PACKS_PER_SEGMENT = 32
+const BYTES_PER_SEGMENT = 4 * 1024 * 1024
 /** Of one pack, each under a name of its own. */
 const PUT_ATTEMPTS = 3
 
@@ -24,6 +28,7 @@ export class PackStore {
   private readonly failed: (error: unknown) => void
   private readonly puts = new Set<Promise<void>>()
   private stored: IndexedPack[] = []
+  private storedDirectoryBytes = 0
   storedBytes = 0
   newBytes = 0
 
@@ -70,11 +75,13 @@ export class PackStore {
 
   private async put(pack: PackMessage): Promise<void> {
     const name = await this.store(new Uint8Array(pack.buffer, 0, pack.sizeBytes), Buffer.from(pack.name))
-    const directory = Buffer.from(pack.directory)
+    const { buffer, byteOffset, byteLength } = pack.directory
+    const directory = Buffer.from(buffer, byteOffset, byteLength)
     this.stored.push({ name, sizeBytes: pack.sizeBytes, directory })
+    this.storedDirectoryBytes += byteLength
     this.storedBytes += pack.sizeBytes
     this.newBytes += chunkBytes(directory)
-    if (this.stored.length >= PACKS_PER_SEGMENT) await this.writeSegment(this.signal)
+    if (isSegment(this.stored.length, this.storedDirectoryBytes)) await this.writeSegment(this.signal)
   }
 
   /**
@@ -115,8 +122,28 @@ export class PackStore {
     const packs = this.stored
     if (packs.length === 0) return
     this.stored = []
+    this.storedDirectoryBytes = 0
     this.storedBytes += await putIndexSegment(this.state, packs, signal, this.fromReserve)
   }
+}
+
+/** In the order given, as many as one index segment is for. */
+export function* segments(packs: Iterable<IndexedPack>): Generator<IndexedPack[]> {
+  let segment: IndexedPack[] = []
+  let bytes = 0
+  for (const pack of packs) {
+    segment.push(pack)
+    bytes += pack.directory.length
+    if (!isSegment(segment.length, bytes)) continue
+    yield segment
+    segment = []
+    bytes = 0
+  }
+  if (segment.length > 0) yield segment
+}
+
+function isSegment(packs: number, directoryBytes: number): boolean {
+  return packs >= PACKS_PER_SEGMENT || directoryBytes >= BYTES_PER_SEGMENT
 }
 
 /** Packs must be durable before. Durable when it resolves, with the segment's bytes as stored. */

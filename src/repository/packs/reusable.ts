@@ -4,7 +4,7 @@ import { lastComponent, PREFIX } from '../format/object-names.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { buildIndex, type ChunkIndex, listPacks, readSegments, withoutIndex } from './chunk-index.ts'
 import { PackDirectories } from './pack-directories.ts'
-import { PACKS_PER_SEGMENT, putIndexSegment } from './pack-store.ts'
+import { putIndexSegment, segments } from './pack-store.ts'
 
 /**
  * What a writer may reuse: chunks in packs that are indexed, listed after the index was read, and not in its generation's
@@ -67,8 +67,7 @@ export async function indexPacks(
   packs: readonly IndexedPack[],
   signal: AbortSignal,
 ): Promise<void> {
-  for (let at = 0; at < packs.length; at += PACKS_PER_SEGMENT)
-    await putIndexSegment(state, packs.slice(at, at + PACKS_PER_SEGMENT), signal)
+  for (const segment of segments(packs)) await putIndexSegment(state, segment, signal)
 }
 
 /** Sessions are listed first: one that ends in between is then seen with its end. */

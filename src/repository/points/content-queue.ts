@@ -16,7 +16,7 @@ import type { Pool } from '../compute/pool.ts'
 import { READ_ATTEMPTS, SMALL_FILE_BYTES } from '../compute/read-files.ts'
 import { ID_BYTES } from '../format/domain-keys.ts'
 import { EntryOrder, type Pending } from '../listing/entry-order.ts'
-import { ChunkTable } from '../packs/chunk-table.ts'
+import { ClaimTable } from '../packs/claim-table.ts'
 import { joinRanges, RANGE_BYTES } from './file-ranges.ts'
 
 /** Small files travel to the threads together, up to this many and this much. */
@@ -48,7 +48,7 @@ export interface ContentListeners {
  * and gives entries on in order as their content becomes known. Bounded: `room` holds the caller back.
  */
 export class ContentQueue {
-  readonly claims = ChunkTable.create(0)
+  readonly claims = ClaimTable.create()
   bytesRead = 0
   filesDone = 0
   private readonly pool: Pool

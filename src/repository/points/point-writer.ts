@@ -5,6 +5,7 @@ import type { CommitSummary, PointSession, StartPoint } from '../api.ts'
 import { tidy } from '../cleanup.ts'
 import { type SharedPace, sharePace, stopPace } from '../compute/pace.ts'
 import { ID_BYTES } from '../format/domain-keys.ts'
+import { packTargetBytes } from '../format/pack.ts'
 import { chunkIds } from '../listing/listing-reader.ts'
 import { ListingWriter } from '../listing/listing-writer.ts'
 import { PackStore } from '../packs/pack-store.ts'
@@ -146,8 +147,9 @@ class PointWriter implements PointSession {
   begin(): void {
     const claims = this.content.claims.share()
     const base = this.session.reusable.table.share()
-    const { pace } = this
-    this.state.pool.begin({ type: 'begin-session', session: this.number, base, claims, level: LEVEL, pace })
+    const packBytes = packTargetBytes(this.session.reusable.packCount())
+    const { pace, number: session } = this
+    this.state.pool.begin({ type: 'begin-session', session, base, claims, level: LEVEL, packBytes, pace })
   }
 
   async add(entry: Entry): Promise<void> {

@@ -105,7 +105,7 @@ async function fetchPoints(
   const session = await beginSession(state, (wanted[0] as Point).source, signal)
   try {
     const holdings = await Holdings.load(state, session.reusable, signal)
-    const packs = new PackSession(state, signal)
+    const packs = new PackSession(state, signal, { packCount: session.reusable.packCount() })
     let hasNewPages = false
     const mending: Mending = {
       state,

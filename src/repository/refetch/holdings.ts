@@ -1,12 +1,10 @@
 import { buildIndex, type ChunkIndex, listPacks, readSegments, withoutIndex } from '../packs/chunk-index.ts'
 import { ChunkReader } from '../packs/chunk-reader.ts'
-import { ChunkTable } from '../packs/chunk-table.ts'
+import { ClaimTable } from '../packs/claim-table.ts'
 import { Copies } from '../packs/copies.ts'
 import { PackDirectories } from '../packs/pack-directories.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { isLoss } from '../verify/damage.ts'
-
-const NOWHERE = { pack: 0, group: 0, offset: 0, length: 0 }
 
 interface Seen {
   /** All that is there, packs that are marked for removal included: of those some chunks may be damaged. */
@@ -24,8 +22,8 @@ export class Holdings {
   private readonly directories: PackDirectories
   private seen: Seen
   /** Brought back, or read from a marked pack, in this run. */
-  private readonly fetched = ChunkTable.create(0)
-  private readonly lost = ChunkTable.create(0)
+  private readonly fetched = ClaimTable.create()
+  private readonly lost = ClaimTable.create()
 
   /** `sound`: what a writer may reuse. */
   static async load(state: RepositoryState, sound: ChunkIndex, signal: AbortSignal): Promise<Holdings> {
@@ -62,10 +60,10 @@ export class Holdings {
     if (this.sound.has(id) || this.fetched.has(id)) return false
     if (this.lost.has(id)) return true
     if (this.seen.listed.has(id) && (await this.isReadable(id))) {
-      this.fetched.add(id, NOWHERE)
+      this.fetched.claim(id)
       return false
     }
-    this.lost.add(id, NOWHERE)
+    this.lost.claim(id)
     return true
   }
 
@@ -80,7 +78,7 @@ export class Holdings {
   }
 
   hasBack(id: Uint8Array): void {
-    this.fetched.add(id, NOWHERE)
+    this.fetched.claim(id)
   }
 
   close(): void {
