@@ -280,6 +280,8 @@ function ownFolders({ config }: SourceRequest): string[] {
 const home = join(import.meta.dirname, '..')
 
 if (import.meta.main) {
+  // Set by the launcher for this process, and read before it began: no server or command that is started here is to have it.
+  if (process.env.MALLOC_ARENA_MAX === '2') delete process.env.MALLOC_ARENA_MAX
   process.on('uncaughtException', endWithBug)
   process.exitCode = await runCli(process.argv.slice(2), hostOfThisProcess())
 }

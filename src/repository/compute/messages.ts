@@ -66,7 +66,8 @@ export interface EndSessionJob {
 export interface FilesJob {
   type: 'files'
   session: number
-  files: FileToRead[]
+  /** JSON of FileToRead[]: a message costs a third as text of what it costs as so many objects. */
+  files: string
 }
 /** As the scan saw the file; a difference means that the file changed since, or is another one. */
 export interface FileToRead extends FileState {
@@ -83,8 +84,8 @@ export interface FileState {
   ctime: string
 }
 export interface StoredFiles {
-  /** Per file. */
-  outcomes: ReadOutcome[]
+  /** By the file's place among the job's. A file without one is as the scan saw it, and one chunk. */
+  outcomes: [index: number, outcome: ReadOutcome][]
   /** Ids of all files' chunks, 32 bytes each, end to end. */
   ids: Uint8Array
   bytesRead: number

@@ -33,15 +33,15 @@ function readWindow(): Buffer {
 }
 
 export async function storeFiles(store: SessionStore, job: FilesJob): Promise<StoredFiles> {
-  const outcomes: ReadOutcome[] = []
+  const outcomes: StoredFiles['outcomes'] = []
   const ids: Buffer[] = []
   let bytesRead = 0
-  for (const file of job.files) {
+  for (const [index, file] of (JSON.parse(job.files) as FileToRead[]).entries()) {
     const stored = await withFile(
       file,
       async (fd) => (await storeSmall(store, fd, file)) ?? storeWhole(store, fd, file),
     )
-    outcomes.push(stored.outcome)
+    if (stored.outcome !== AS_SEEN) outcomes.push([index, stored.outcome])
     ids.push(stored.ids)
     bytesRead += stored.bytesRead
   }
@@ -59,6 +59,8 @@ export async function storeRange(store: SessionStore, job: RangeJob): Promise<St
   })
 }
 
+const AS_SEEN: ReadOutcome = { chunks: 1 }
+
 /**
  * Most files: after one read the file is what the scan saw, so the bytes are those of one moment. Null: it is not, or may
  * have holes; nothing of it was stored.
@@ -70,7 +72,7 @@ async function storeSmall(store: SessionStore, fd: number, file: FileToRead): Pr
   if (!isSame(file, stateOf(stat)) || mayHaveHoles(stat)) return null
   const waiting = store.room()
   if (waiting) await waiting
-  return { outcome: { chunks: 1 }, ids: store.put(bytes, false), bytesRead: bytes.length }
+  return { outcome: AS_SEEN, ids: store.put(bytes, false), bytesRead: bytes.length }
 }
 
 /** Reads a file until two looks at its state, before and after, agree: then bytes and attributes are those of one moment. */

@@ -7,6 +7,8 @@ import { MAX_LINE_BYTES, PageCutter, type PageReference, pageHead } from '../for
 /** Entries of a source that delivers in any order are kept in memory, as JSON, up to this size: some two million files. */
 const MAX_UNSORTED_BYTES = 512 * 1024 * 1024
 
+const FIRST_PAGE_BYTES = 256 * 1024
+
 interface Line {
   path: EntryPath
   json: string
@@ -28,7 +30,7 @@ export class ListingWriter {
     this.cutter = new PageCutter(keys)
     this.store = options.store
     this.unsorted = options.unordered ? [] : null
-    this.open = new OpenPage(0)
+    this.open = new OpenPage(0, Buffer.allocUnsafeSlow(FIRST_PAGE_BYTES))
   }
 
   add(entry: Entry): void {
@@ -73,22 +75,22 @@ export class ListingWriter {
       throw new Error(`entries out of order: ${JSON.stringify(this.previous)} then ${JSON.stringify(line.path)}`)
     this.previous = line.path
     this.open.add(line.path, line.json, 1)
-    if (this.cutter.endsAfter(line.path, this.open.bytes)) this.closePage(this.pages)
+    if (this.cutter.endsAfter(line.path, this.open.length)) this.closePage(this.pages)
   }
 
   private writeInner(references: readonly PageReference[], level: number): Promise<PageReference[]> {
     const pages: Promise<PageReference>[] = []
-    this.open = new OpenPage(level)
+    this.open = new OpenPage(level, this.open.buffer)
     for (const reference of references) {
       this.open.add(reference.first, `${JSON.stringify(reference)}\n`, reference.entries)
-      if (this.open.lines > 1 && this.cutter.endsAfter(reference.first, this.open.bytes)) this.closePage(pages)
+      if (this.open.lines > 1 && this.cutter.endsAfter(reference.first, this.open.length)) this.closePage(pages)
     }
     this.closePage(pages)
     return Promise.all(pages)
   }
 
   private closePage(into: Promise<PageReference>[]): void {
-    const { first, entries, level } = this.open
+    const { first, entries, level, buffer } = this.open
     if (first === null) return
     const stored = this.store(this.open.encode()).then((page) => ({ first, page, entries }))
     // Kept until finish looks; nobody else awaits it.
@@ -96,33 +98,48 @@ export class ListingWriter {
       this.failure ??= error
     })
     into.push(stored)
-    this.open = new OpenPage(level)
+    this.open = new OpenPage(level, buffer)
   }
 }
 
+/** Its text is kept as bytes: as strings, most of it would outlive the collector's nursery, at 300 bytes an entry. */
 class OpenPage {
   readonly level: number
   first: EntryPath | null = null
-  bytes: number
+  /** UTF-16 units, by which writers of all versions have decided where pages end. */
+  length = 0
   lines = 0
   entries = 0
-  private readonly text: string[]
+  /** Is larger when the page was; for the next page when this one is encoded. */
+  buffer: Buffer
+  private filled = 0
 
-  constructor(level: number) {
+  constructor(level: number, buffer: Buffer) {
     this.level = level
-    this.text = [pageHead(level)]
-    this.bytes = (this.text[0] as string).length
+    this.buffer = buffer
+    this.write(pageHead(level))
   }
 
   add(path: EntryPath, json: string, entries: number): void {
     this.first ??= path
-    this.text.push(json)
-    this.bytes += json.length
+    this.write(json)
     this.lines++
     this.entries += entries
   }
 
   encode(): Buffer {
-    return Buffer.from(this.text.join(''), 'utf8')
+    return Buffer.from(this.buffer.subarray(0, this.filled))
+  }
+
+  private write(text: string): void {
+    // No UTF-16 unit takes more than 3 bytes of UTF-8.
+    const needed = this.filled + text.length * 3
+    if (needed > this.buffer.length) {
+      const larger = Buffer.allocUnsafeSlow(2 ** Math.ceil(Math.log2(needed)))
+      this.buffer.copy(larger, 0, 0, this.filled)
+      this.buffer = larger
+    }
+    this.filled += this.buffer.write(text, this.filled, 'utf8')
+    this.length += text.length
   }
 }

@@ -19,8 +19,11 @@ import { EntryOrder, type Pending } from '../listing/entry-order.ts'
 import { ClaimTable } from '../packs/claim-table.ts'
 import { joinRanges, RANGE_BYTES } from './file-ranges.ts'
 
-/** Small files travel to the threads together, up to this many and this much. */
-const BATCH_FILES = 256
+/**
+ * Small files travel to the threads together, up to this many and this much. Not more of them: what is on its way there
+ * when V8 empties its nursery outlives it, and fills the old heap with garbage.
+ */
+const BATCH_FILES = 64
 const BATCH_BYTES = 4 * 1024 * 1024
 /** Entries with up to this many chunks carry their ids; more go to lists of up to LIST_IDS. */
 export const INLINE_CHUNKS = 256
@@ -66,7 +69,7 @@ export class ContentQueue {
     this.pool = pool
     this.session = session
     this.listeners = listeners
-    this.maxJobs = pool.threadCount * 3
+    this.maxJobs = pool.threadCount * 2
     this.order = new EntryOrder((entry) => this.giveOn(entry))
   }
 
@@ -227,16 +230,20 @@ export class ContentQueue {
   }
 
   private async storeBatch(items: BatchItem[]): Promise<void> {
-    const reply = await this.counted(() =>
-      this.pool.run<StoredFiles>({ type: 'files', session: this.session, files: items.map((item) => item.file) }),
-    )
-    const ids = splitByCounts(
-      Buffer.from(reply.ids),
-      reply.outcomes.map((outcome) => outcome.chunks),
-    )
+    const files = JSON.stringify(items.map((item) => item.file))
+    const reply = await this.counted(() => this.pool.run<StoredFiles>({ type: 'files', session: this.session, files }))
+    const outcomes = new Map(reply.outcomes)
+    const ids = Buffer.from(reply.ids.buffer, reply.ids.byteOffset, reply.ids.length)
     this.read(reply.bytesRead)
-    for (const [index, item] of items.entries())
-      await this.finishFile(item, reply.outcomes[index] as ReadOutcome, ids[index] as Buffer)
+    let at = 0
+    for (const [index, item] of items.entries()) {
+      const outcome = outcomes.get(index)
+      const start = at
+      at += (outcome?.chunks ?? 1) * ID_BYTES
+      const own = ids.subarray(start, at)
+      if (outcome) await this.finishFile(item, outcome, own)
+      else await this.complete(item.pending, own)
+    }
   }
 
   /** Reads all ranges again if the file changed meanwhile: otherwise they might be of different moments, or files. */
