@@ -63,11 +63,12 @@ export class PackStore {
 
   /**
    * Like finish, for a backup that was given up, maybe by its signal: the next one may use what is stored already. Puts
-   * that are under way end with `limit` at the latest.
+   * that are under way end with `limit` at the latest, and with them what threads still do (`work`), which wait for puts.
    */
-  async salvage(limit: AbortSignal): Promise<void> {
+  async salvage(limit: AbortSignal, work: Promise<void> = Promise.resolve()): Promise<void> {
     const giveUp = () => this.givenUp.abort()
     limit.addEventListener('abort', giveUp, { once: true })
+    await work
     await Promise.all(this.puts)
     limit.removeEventListener('abort', giveUp)
     await this.writeSegment(limit)

@@ -247,12 +247,10 @@ class PointWriter implements PointSession {
     this.content.fail(new RegainError('interrupted', 'The backup was given up. Nothing of it is visible.'))
     this.state.pool.drop(this.number)
     if (this.pace) stopPace(this.pace)
-    await this.content.settled()
-    await this.finishing
     try {
       await tidy(async (signal) => {
         try {
-          await this.packs.salvage(signal)
+          await this.packs.salvage(signal, this.threadsDone())
         } finally {
           await abortSession(this.state, this.id, 'discarded by its writer', signal)
         }
@@ -260,6 +258,11 @@ class PointWriter implements PointSession {
     } finally {
       await this.release()
     }
+  }
+
+  private async threadsDone(): Promise<void> {
+    await this.content.settled()
+    await this.finishing
   }
 
   /** Bytes of small streams that were collected but not sent may be all that thousands of entries wait for. */
