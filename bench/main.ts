@@ -1,4 +1,4 @@
-import { type Contest, hold } from './lib/contest.ts'
+import { type Contest, hold, type Measurement } from './lib/contest.ts'
 import { describeMachine } from './lib/machine.ts'
 import { contestText, writeResult } from './lib/result.ts'
 import { leaveSetting, readSetting, type Setting } from './lib/setting.ts'
@@ -9,11 +9,13 @@ import { pgLoad } from './rows/postgres-load.ts'
 import { filesMany, scale } from './rows/scale.ts'
 import { start } from './rows/start.ts'
 
+type Row = (setting: Setting) => Promise<(Contest | Measurement)[]>
+
 /**
  * Benchmarks against peers, in the same run on the same data: `npm run bench -- NAME`. Results go to bench/results as
  * text, the machine described in them.
  */
-const ROWS: Record<string, (setting: Setting) => Promise<Contest[]>> = {
+const ROWS: Record<string, Row> = {
   'files-first': filesFirst,
   'files-again': filesAgain,
   'files-restore': filesRestore,
@@ -41,14 +43,16 @@ try {
   leaveSetting(setting)
 }
 
-async function runRow(name: string, row: (setting: Setting) => Promise<Contest[]>): Promise<void> {
+async function runRow(name: string, row: Row): Promise<void> {
   const tell = (line: string) => console.error(line)
   const machine = await describeMachine(setting.directory)
   const sections: string[] = []
   try {
     for (const contest of await row(setting)) {
-      const scores = await hold(contest, setting.rounds, tell)
-      const text = contestText(contest, scores)
+      const text =
+        'measure' in contest
+          ? await contest.measure(setting.rounds, tell)
+          : contestText(contest, await hold(contest, setting.rounds, tell))
       sections.push(text)
       console.log(text)
     }

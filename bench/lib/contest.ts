@@ -26,6 +26,12 @@ export interface Contest {
   bars: Record<string, number>
 }
 
+/** What is no race: measured in its own way, with its own text. */
+export interface Measurement {
+  /** Markdown, with its heading. */
+  measure(rounds: number, tell: (line: string) => void): Promise<string>
+}
+
 export interface Score {
   name: string
   costs: Cost[]

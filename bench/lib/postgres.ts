@@ -120,17 +120,17 @@ export function baseBackupToZstd(server: BenchServer, port: number): Command {
 
 /** A fixed number of pgbench's transactions by `clients` at full speed. */
 export function pgbench(server: BenchServer, clients: number, transactions: number): Command {
-  const counts = ['-c', String(clients), '-j', '2', '-t', String(Math.ceil(transactions / clients))]
-  return server.command(
-    `${BIN}/pgbench`,
-    '-h',
-    server.inside(''),
-    '-p',
-    String(server.port),
-    '-n',
-    ...counts,
-    'postgres',
-  )
+  return runPgbench(server, clients, ['-t', String(Math.ceil(transactions / clients))])
+}
+
+/** The same for a time. */
+export function pgbenchFor(server: BenchServer, clients: number, seconds: number): Command {
+  return runPgbench(server, clients, ['-T', String(seconds)])
+}
+
+function runPgbench(server: BenchServer, clients: number, extent: string[]): Command {
+  const where = ['-h', server.inside(''), '-p', String(server.port)]
+  return server.command(`${BIN}/pgbench`, ...where, '-n', '-c', String(clients), '-j', '2', ...extent, 'postgres')
 }
 
 function freePort(): Promise<number> {

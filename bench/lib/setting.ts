@@ -87,8 +87,8 @@ export interface RegainPlace {
   reset(): Promise<void>
 }
 
-/** `source` is the YAML of one source, in flow style. */
-export function regainPlace(setting: Setting, name: string, source: string): RegainPlace {
+/** `source` is the YAML of one source, `limits` that of its service's limits, in flow style. */
+export function regainPlace(setting: Setting, name: string, source: string, limits = '{}'): RegainPlace {
   const directory = join(setting.directory, name)
   mkdirSync(directory, { recursive: true })
   const config = join(directory, 'regain.yaml')
@@ -100,7 +100,7 @@ export function regainPlace(setting: Setting, name: string, source: string): Reg
 state: ${state}
 destinations: { local: { type: local, path: ${repository} } }
 keys: { main: { type: file, path: ${join(directory, 'main.key')} } }
-services: { bench: { key: main, destinations: [local], sources: { data: ${source} }, retention: keep-all } }
+services: { bench: { key: main, destinations: [local], sources: { data: ${source} }, retention: keep-all, limits: ${limits} } }
 `,
   )
   const argv = (...args: string[]) => [setting.regain, ...args, '--config', config, '--quiet']

@@ -1,79 +1,92 @@
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import type { Contest, Contestant } from '../lib/contest.ts'
-import { pgbench, startBenchServer } from '../lib/postgres.ts'
-import { type Command, execute, measure } from '../lib/run.ts'
+import { type Beside, measureBeside } from '../lib/beside.ts'
+import { type Measurement, median } from '../lib/contest.ts'
+import { type BenchServer, pgbenchFor, startBenchServer } from '../lib/postgres.ts'
+import { type Command, execute } from '../lib/run.ts'
 import { regainPlace, type Setting } from '../lib/setting.ts'
 
 const CLIENTS = 8
-const TRANSACTIONS = 100_000
+const PHASE_MS = 3000
+/** Pairs of phases in a round. */
+const PAIRS = 5
+const LONGEST_SECONDS = 3600
+
+interface Candidate {
+  name: string
+  command: Command
+  /** Bytes of a backup of it that has ended; 0: those that the server says it sent are counted. */
+  bytesEach: number
+}
 
 /** What backups cost a server that is busy on the same machine: full ones, each beginning when the last has ended. */
-export async function pgLoad(setting: Setting): Promise<Contest[]> {
+export async function pgLoad(setting: Setting): Promise<Measurement[]> {
   const server = await startBenchServer(setting, setting.isTrial ? 0.05 : 1)
-  const regain = regainPlace(setting, 'pg-load', `{ type: postgres, url: "${server.url}", log: none }`)
-  await regain.reset()
-  await execute({ argv: regain.argv('backup', 'bench') })
+  const candidates: Candidate[] = [{ name: 'nothing', command: { argv: ['sleep', '3600'] }, bytesEach: 0 }]
+  for (const limits of ['{}', '{ busy: 2% }', '{ busy: 100% }']) {
+    const place = regainPlace(setting, `pg-load-${candidates.length}`, source(server), limits)
+    await place.reset()
+    await execute({ argv: place.argv('backup', 'bench') })
+    const name = limits === '{}' ? 'regain, nothing configured' : `regain, \`limits: ${limits}\``
+    candidates.push({ name, command: { argv: place.argv('backup', 'bench', '--full') }, bytesEach: 0 })
+  }
   await server.resetPgBackRest()
-  const transactions = setting.isTrial ? 5_000 : TRANSACTIONS
-  const beside = (name: string, command: Command): Contestant => {
-    let backups: Repeated | null = null
-    return {
-      name,
-      prepare: async () => {
-        backups = repeat(command)
-      },
-      run: () => measure(pgbench(server, CLIENTS, transactions)),
-      left: async () => ({ 'backups meanwhile': String(backups?.done() ?? 0) }),
-      clear: async () => backups?.end(),
-    }
+  candidates.push({
+    name: 'pgBackRest',
+    command: server.pgBackRest('--type=full', 'backup'),
+    bytesEach: server.databaseBytes,
+  })
+  return [{ measure: (rounds, tell) => measureAll(server, candidates, setting.isTrial ? 1 : rounds * PAIRS, tell) }]
+}
+
+function source(server: BenchServer): string {
+  return `{ type: postgres, url: "${server.url}", log: none }`
+}
+
+async function measureAll(
+  server: BenchServer,
+  candidates: readonly Candidate[],
+  pairs: number,
+  tell: (line: string) => void,
+): Promise<string> {
+  const load = pgbenchFor(server, CLIENTS, LONGEST_SECONDS)
+  const rows: string[][] = []
+  for (const { name, command, bytesEach } of candidates) {
+    const beside = await measureBeside(server, load, command, { pairs, phaseMs: PHASE_MS })
+    const row = [name, ...figures(beside, bytesEach)]
+    tell(`pg-load: ${row.join(' | ')}`)
+    rows.push(row)
   }
-  return [
-    {
-      name: 'pg-load',
-      notes: [
-        `pgbench with ${CLIENTS} clients at full speed, ${transactions.toLocaleString('en-US')} transactions on ${(server.databaseBytes / 1e9).toFixed(2)} GB of its tables,`,
-        'while full backups of the cluster are taken on the same machine, one after the other. "peer / ours" of "no backup" is the share of the',
-        'throughput that is kept: 0.90 is a loss of 10 %. pgBackRest: process-max=2, zst level 1, AES-256.',
-      ],
-      contestants: [
-        beside('regain backing up', { argv: regain.argv('backup', 'bench', '--full') }),
-        { name: 'no backup', run: () => measure(pgbench(server, CLIENTS, transactions)) },
-        beside('pgBackRest backing up', server.pgBackRest('--type=full', 'backup')),
-      ],
-      bars: { 'no backup': 0.9 },
-    },
+  const header = [
+    'beside pgbench',
+    'tps alone',
+    'tps beside',
+    'kept',
+    'middle half',
+    'backed up, MB/s',
+    'backups ended',
   ]
+  const lines = [header, header.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`)
+  return `## pg-load
+
+pgbench with ${CLIENTS} clients at full speed on ${(server.databaseBytes / 1e9).toFixed(2)} GB of its tables, running through, while full backups of the cluster are
+taken on the same machine, one right after the other: the worst case. Every ${PHASE_MS / 1000} seconds the backup is stopped or goes on;
+"kept" is the throughput beside it as a share of that in the phase before, the median of ${pairs} such pairs (wanted: 0.90), and
+"middle half" has its quartiles; "nothing" is the noise of the measurement. Transactions by the server's own count.
+pgBackRest: process-max=2, zst level 1, AES-256; of it backups that ended are counted alone.
+
+${lines.join('\n')}
+`
 }
 
-interface Repeated {
-  /** How often it has ended. */
-  done(): number
-  end(): Promise<void>
-}
-
-/** Runs a command again and again until `end`, which interrupts it. */
-function repeat({ argv: [program = '', ...args] }: Command): Repeated {
-  let count = 0
-  let isEnding = false
-  let interrupt = () => {}
-  const running = (async () => {
-    while (!isEnding) {
-      const child = spawn(program, args, { stdio: 'ignore' })
-      interrupt = () => void child.kill('SIGTERM')
-      const [status] = (await once(child, 'exit')) as [number | null]
-      if (!isEnding && status !== 0) throw new Error(`${program} ended with status ${status} beside pgbench.`)
-      if (!isEnding) count++
-    }
-  })()
-  // Told by `end`.
-  running.catch(() => undefined)
-  return {
-    done: () => count,
-    async end() {
-      isEnding = true
-      interrupt()
-      await running
-    },
-  }
+function figures({ alone, beside, kept, ended, seconds, streamedBytes }: Beside, bytesEach: number): string[] {
+  const sorted = [...kept].sort((a, b) => a - b)
+  const at = (share: number) => (sorted[Math.round((sorted.length - 1) * share)] ?? Number.NaN).toFixed(2)
+  const bytes = bytesEach === 0 ? streamedBytes : ended * bytesEach
+  return [
+    alone.toFixed(0),
+    beside.toFixed(0),
+    median(kept).toFixed(2),
+    `${at(0.25)} – ${at(0.75)}`,
+    (bytes / 1e6 / seconds).toFixed(1),
+    String(ended),
+  ]
 }

@@ -435,12 +435,18 @@ test('a secret written in the file is a warning; in the environment it is none',
 
 test('limits of backups: a share, a rate, a window', async () => {
   const none = await load(BASE)
-  assert.deepEqual(none.services.shop!.limits, { window: null })
-  const { limits } = (await load(`${BASE}    limits: { cpu: 50%, read: 20MB, window: "22:00-06:30" }\n`)).services.shop!
+  assert.deepEqual(none.services.shop!.limits, { busyShare: 0.01, window: null })
+  const never = await load(`${BASE}    limits: { busy: 100% }\n`)
+  assert.deepEqual(never.services.shop!.limits, { window: null })
+  const { limits } = (await load(`${BASE}    limits: { cpu: 50%, busy: 5%, read: 20MB, window: "22:00-06:30" }\n`))
+    .services.shop!
   const window = { startMinute: 22 * 60, endMinute: 6 * 60 + 30 }
-  assert.deepEqual(limits, { cpuShare: 0.5, readBytesPerSecond: 20_000_000, window })
-  const wrong = await mistakes(`${BASE}    limits: { cpu: 100%, read: 20, window: "22:00-22:00" }\n`)
-  assert.match(wrong.join('\n'), /cpu: is not a share.*\n.*read: is not a rate.*\n.*window: is not a time of day/)
+  assert.deepEqual(limits, { cpuShare: 0.5, busyShare: 0.05, readBytesPerSecond: 20_000_000, window })
+  const wrong = await mistakes(`${BASE}    limits: { cpu: 100%, busy: 0%, read: 20, window: "22:00-22:00" }\n`)
+  assert.match(
+    wrong.join('\n'),
+    /cpu: is not a share.*\n.*busy: is not a share.*\n.*read: is not a rate.*\n.*window: is not a time of day/,
+  )
 })
 
 test('no configuration', async () => {

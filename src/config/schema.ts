@@ -246,6 +246,11 @@ export const serviceSchema = z.strictObject({
         .regex(/^[1-9][0-9]?%$/, { error: 'is not a share of the processors: write 1% to 99%' })
         .optional()
         .describe('Of all processors of the machine together, while a backup runs'),
+      busy: z
+        .string()
+        .regex(/^([1-9][0-9]?|100)%$/, { error: 'is not a share of the processors: write 1% to 100%' })
+        .optional()
+        .describe('Of all processors together, while others keep them busy; 1% if left out, 100% never gives way'),
       read: rate.optional().describe('Bytes a second from the source'),
       window: z
         .string()

@@ -3,7 +3,7 @@ import { recordBackup, type TakenPoint } from '../catalog/record.ts'
 import type { DestinationConfiguration, ServiceConfiguration, SourceConfiguration } from '../config/configuration.ts'
 import { type RegainError, throwIfInterrupted } from '../errors.ts'
 import type { Point, PointKind } from '../model.ts'
-import type { PointSession, Repository } from '../repository/api.ts'
+import type { PaceLimits, PointSession, Repository } from '../repository/api.ts'
 import type { SourceSummary, TenantPoints } from '../sources/contract.ts'
 import { openBook } from './book.ts'
 import type { Application, Reporting } from './context.ts'
@@ -201,7 +201,7 @@ async function fillPoint(
     label: request.label,
     tool: `regain ${application.version}`,
     unordered,
-    limits: service.limits,
+    limits: limitsOf(service, source),
     unneeded: () => unneededIn(application, service, destination, repository, reporting),
     signal: reporting.signal,
     progress: (progress) => {
@@ -217,6 +217,13 @@ async function fillPoint(
     return summary
   })
   return { point, trouble }
+}
+
+/** What a command stopped for the backup must not stand still for longer because others are busy. */
+export function limitsOf({ limits }: ServiceConfiguration, source: SourceConfiguration): PaceLimits {
+  const { busyShare, ...always } = limits
+  const isStopped = source.type === 'files' && source.before !== undefined
+  return isStopped || busyShare === undefined ? always : { ...always, busyShare }
 }
 
 /** Where the points of tenants go while all of them are read: into their own repositories at this destination. */

@@ -11,6 +11,24 @@ function elapsedMs(work: () => void): number {
   return Number(process.hrtime.bigint() - start) / 1e6
 }
 
+/** Uses so much processor time in this thread. */
+function use(pace: Pace, milliseconds: number): void {
+  const block = Buffer.alloc(65_536)
+  const before = process.threadCpuUsage()
+  for (;;) {
+    createHash('sha256').update(block).digest()
+    pace.compute()
+    const { user, system } = process.threadCpuUsage(before)
+    if (user + system >= milliseconds * 1000) return
+  }
+}
+
+/** Processors that have worked for others alone at each look. */
+function othersOnly(): () => { busyNs: bigint; idleNs: bigint } {
+  let looks = 0n
+  return () => ({ busyNs: ++looks * 10n ** 12n, idleNs: 0n })
+}
+
 describe('a pace', () => {
   it('is none without limits', () => {
     assert.equal(sharePace({}, 2), null)
@@ -55,6 +73,16 @@ describe('a pace', () => {
     const { user, system } = process.cpuUsage(before)
     const usedMs = (user + system) / 1000
     assert.ok(took >= usedMs * 10 - 260 - 50, `${usedMs} ms used in ${took} ms`)
+  })
+
+  it('gives way to others who keep the processors busy', () => {
+    const shared = sharePace({ busyShare: 0.1 }, 1)
+    assert.ok(shared?.giveWay)
+    shared.giveWay.freeNs = 0n
+    const took = elapsedMs(() => use(new Pace(shared, othersOnly()), 600))
+    // As fast as it goes until the second look after a quarter of a second, then by a share that is halved with each, less the
+    // credit of a pause: at most 593 ms of it are used in the first second.
+    assert.ok(took >= 850, `${took} ms`)
   })
 
   it('ends waiting at once when the session is given up, in another thread too', async () => {

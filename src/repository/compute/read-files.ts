@@ -167,7 +167,7 @@ async function storeData(
 function fill(store: SessionStore, fd: number, into: Buffer, offset: number): number {
   let filled = 0
   while (filled < into.length) {
-    const wanted = Math.min(into.length - filled, store.pace ? PACED_READ_BYTES : WINDOW_BYTES)
+    const wanted = Math.min(into.length - filled, store.pace?.limitsReading ? PACED_READ_BYTES : WINDOW_BYTES)
     store.pace?.read(wanted)
     const got = readSync(fd, into, filled, wanted, offset + filled)
     if (got === 0) break

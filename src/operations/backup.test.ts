@@ -1,0 +1,12 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { FilesConfiguration, ServiceConfiguration } from '../config/configuration.ts'
+import { limitsOf } from './backup.ts'
+
+test('a backup that something stands still for does not give way, and keeps to its other limits', () => {
+  const limits = { cpuShare: 0.5, busyShare: 0.02, window: null }
+  const service = { limits } as ServiceConfiguration
+  const files: FilesConfiguration = { name: 'a', type: 'files', paths: ['/srv'], exclude: [], place: 'regain.yaml:1:1' }
+  assert.deepEqual(limitsOf(service, files), limits)
+  assert.deepEqual(limitsOf(service, { ...files, before: 'freeze' }), { cpuShare: 0.5, window: null })
+})
