@@ -214,9 +214,8 @@ function tellCrossings({ crossings }: TenantDescription, warn: (message: string)
 /** By its text as well: a cast may make two texts one value. */
 async function isThere(client: pg.Client, { plan }: TenantSnapshot, tenant: string): Promise<boolean> {
   const { table, by } = plan.root
-  if (by.kind !== 'column') return false
   const tenants = await client.query<{ tenant: string }>(
-    `select pg_catalog.min(a."${by.column.name.replaceAll('"', '""')}"::text collate "C") as tenant from ${from(table)} a where ${isTenant('a', by.column, tenant)}`,
+    `select pg_catalog.min(a."${by.column.name.replaceAll('"', '""')}"::text collate "C") as tenant from ${from(table)} a where ${isTenant('a', by.column, tenant, by.column)}`,
   )
   return tenants.rows[0]?.tenant === tenant
 }

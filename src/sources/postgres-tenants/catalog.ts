@@ -25,10 +25,12 @@ export interface Column {
   name: string
   /** As SQL writes it, such as numeric(10,2). */
   type: string
-  /** The same without a length, which a cast would cut values to. */
-  bareType: string
   notNull: boolean
   hasDefault: boolean
+  /** Of a domain what it is made of; without a length, which a cast would cut values to. */
+  baseType: string
+  /** Oid of a collation that takes different texts for equal; null: none does. */
+  looseCollation: number | null
   /** Computed by the server, and never written. */
   isGenerated: boolean
   identity: '' | 'always' | 'default'
@@ -56,6 +58,37 @@ const WANTED = `c.relkind in ('r', 'p') and not c.relispartition and c.relpersis
 
 const OPERATOR = `pg_catalog.format('operator(%I.%s)', n.nspname, o.oprname)`
 
+const KEY = `k.conname as name, k.conrelid::int8::float8 as child, k.confrelid::int8::float8 as parent,
+  array(select a.attname::text from pg_catalog.unnest(k.conkey) with ordinality as u (attnum, at)
+    join pg_catalog.pg_attribute a on a.attrelid = k.conrelid and a.attnum = u.attnum order by u.at) as columns,
+  array(select a.attname::text from pg_catalog.unnest(k.confkey) with ordinality as u (attnum, at)
+    join pg_catalog.pg_attribute a on a.attrelid = k.confrelid and a.attnum = u.attnum order by u.at) as "parentColumns",
+  array(select ${OPERATOR} from pg_catalog.unnest(k.conpfeqop) with ordinality as u (operator, at)
+    join pg_catalog.pg_operator o on o.oid = u.operator join pg_catalog.pg_namespace n on n.oid = o.oprnamespace order by u.at) as operators`
+
+/** Keys of PostgreSQL 18 over periods ask for cover by several rows, which is no reference to one, and act on nothing. */
+const IS_KEY = `k.contype = 'f' and k.conparentid = 0 and coalesce(pg_catalog.to_jsonb(k) ->> 'conperiod', 'false') = 'false'`
+
+/** A key of anything that refers to a table or to one of its partitions: of single partitions as well, and of tables that no rule reaches. */
+export interface ReferringKey extends ForeignKey {
+  /** What has the key, as it stands after FROM. */
+  childText: string
+  /** The table that `child` is a partition of; else itself. */
+  childTable: number
+}
+
+export async function readReferringKeys(client: pg.Client, table: Table): Promise<ReferringKey[]> {
+  const { rows } = await client.query<ReferringKey>(
+    `select ${KEY}, coalesce(pg_catalog.pg_partition_root(c.oid)::oid, c.oid)::int8::float8 as "childTable",
+       case c.relkind when 'p' then '' else 'only ' end || c.oid::regclass::text as "childText"
+     from pg_catalog.pg_constraint k join pg_catalog.pg_class c on c.oid = k.conrelid
+     where ${IS_KEY} and (k.confrelid = $1::oid or k.confrelid in (select t.relid from pg_catalog.pg_partition_tree($1::oid::regclass) t))
+     order by k.conrelid, k.conkey, k.oid`,
+    [table.oid],
+  )
+  return rows
+}
+
 export async function readCatalog(client: pg.Client): Promise<Catalog> {
   const tables = await client.query<Table>(
     `select c.oid::int8::float8 as oid, n.nspname as schema, c.relname as name,
@@ -74,34 +107,28 @@ export async function readCatalog(client: pg.Client): Promise<Catalog> {
   )
   const columns = await client.query<{ oid: number; columns: Column[] }>(
     `select c.oid::int8::float8 as oid, pg_catalog.json_agg(pg_catalog.json_build_object('name', a.attname,
-       'type', pg_catalog.format_type(a.atttypid, a.atttypmod), 'bareType', pg_catalog.format_type(a.atttypid, -1), 'notNull', a.attnotnull, 'hasDefault', a.atthasdef,
+       'type', pg_catalog.format_type(a.atttypid, a.atttypmod), 'notNull', a.attnotnull, 'hasDefault', a.atthasdef,
        'isGenerated', a.attgenerated <> '', 'identity', case a.attidentity when 'a' then 'always' when 'd' then 'default' else '' end,
        'isCollatable', a.attcollation <> 0,
+       'baseType', pg_catalog.format_type(b.base, -1),
+       'looseCollation', (select l.oid::int8 from pg_catalog.pg_collation l where l.oid = a.attcollation and not l.collisdeterministic),
        'equals', coalesce((select ${OPERATOR}
            from pg_catalog.pg_opclass oc join pg_catalog.pg_am m on m.oid = oc.opcmethod and m.amname = 'btree'
              join pg_catalog.pg_amop ao on ao.amopfamily = oc.opcfamily and ao.amopstrategy = 3
                and ao.amoplefttype = oc.opcintype and ao.amoprighttype = oc.opcintype
              join pg_catalog.pg_operator o on o.oid = ao.amopopr join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
-           where oc.opcdefault and oc.opcintype = case t.typtype when 'd' then t.typbasetype else t.oid end limit 1), 'operator(pg_catalog.=)'))
+           where oc.opcdefault and oc.opcintype = b.base limit 1), 'operator(pg_catalog.=)'))
        order by a.attnum) as columns
      from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
        join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-       join pg_catalog.pg_type t on t.oid = a.atttypid
+       cross join lateral (with recursive chain (base, next) as (select a.atttypid, (select t.typbasetype from pg_catalog.pg_type t where t.oid = a.atttypid)
+         union all select chain.next, (select t.typbasetype from pg_catalog.pg_type t where t.oid = chain.next) from chain where chain.next <> 0)
+         select base from chain where next = 0) b
      where ${WANTED} group by c.oid`,
   )
   const columnsOf = new Map(columns.rows.map((row) => [row.oid, row.columns]))
-  // Keys of PostgreSQL 18 over periods ask for cover by several rows, which is no reference to one.
   const keys = await client.query<ForeignKey>(
-    `select k.conname as name, k.conrelid::int8::float8 as child, k.confrelid::int8::float8 as parent,
-       array(select a.attname::text from pg_catalog.unnest(k.conkey) with ordinality as u (attnum, at)
-         join pg_catalog.pg_attribute a on a.attrelid = k.conrelid and a.attnum = u.attnum order by u.at) as columns,
-       array(select a.attname::text from pg_catalog.unnest(k.confkey) with ordinality as u (attnum, at)
-         join pg_catalog.pg_attribute a on a.attrelid = k.confrelid and a.attnum = u.attnum order by u.at) as "parentColumns",
-       array(select ${OPERATOR} from pg_catalog.unnest(k.conpfeqop) with ordinality as u (operator, at)
-         join pg_catalog.pg_operator o on o.oid = u.operator join pg_catalog.pg_namespace n on n.oid = o.oprnamespace order by u.at) as operators
-     from pg_catalog.pg_constraint k
-     where k.contype = 'f' and k.conparentid = 0 and coalesce(pg_catalog.to_jsonb(k) ->> 'conperiod', 'false') = 'false'
-     order by k.conrelid, k.conkey, k.oid`,
+    `select ${KEY} from pg_catalog.pg_constraint k where ${IS_KEY} order by k.conrelid, k.conkey, k.oid`,
   )
   const known = new Set(tables.rows.map(({ oid }) => oid))
   return {

@@ -44,7 +44,7 @@ function catalogOf(...lines: string[]): Catalog {
 }
 
 function columnOf(name: string, notNull: boolean): Column {
-  const type = { type: 'integer', bareType: 'integer', isCollatable: false, equals: '=' }
+  const type = { type: 'integer', baseType: 'integer', looseCollation: null, isCollatable: false, equals: '=' }
   return { name, notNull, ...type, hasDefault: false, isGenerated: false, identity: '' }
 }
 

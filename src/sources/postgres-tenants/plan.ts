@@ -8,7 +8,7 @@ import { meets, type TenantRules } from './rules.ts'
  * whatever the data says, and what is of no tenant is of nobody.
  */
 export interface TenantPlan {
-  root: OwnedTable
+  root: NamedTable
   /** With the root, which is first; a table comes after those that its first deciding key leads to. */
   owned: OwnedTable[]
   /** Tables of which rows go along because rows of tenants refer to them; they belong to nobody. */
@@ -25,6 +25,9 @@ export interface OwnedTable {
   /** Tables (by oid) that are in a circle of deciding keys with it, itself included; empty: it is in none. */
   circle: number[]
 }
+
+/** One that has a column which names the tenant. */
+export type NamedTable = OwnedTable & { by: { kind: 'column' } }
 
 export interface ReferenceTable {
   table: Table
@@ -56,7 +59,7 @@ export function planTenants(catalog: Catalog, rules: TenantRules): { plan: Tenan
   for (const name of rules.columns)
     if (!tables.some((table) => find(table, name))) problems.push(`columns: no table has a column ${name}.`)
 
-  const root: OwnedTable = { table: rootTable, by: { kind: 'column', column: rootColumn }, circle: [] }
+  const root: NamedTable = { table: rootTable, by: { kind: 'column', column: rootColumn }, circle: [] }
   const owned = [root, ...namedTables(), ...followedTables()]
   if (problems.length > 0) return { problems }
   findCircles(owned)

@@ -12,11 +12,13 @@ type Select = (row: string) => string
  */
 export class TenantQueries {
   readonly #tenant: string
+  readonly #root: Column
   readonly #owned: Map<number, OwnedTable>
   readonly #references: Map<number, ReferenceTable>
 
   constructor(plan: TenantPlan, tenant: string) {
     this.#tenant = tenant
+    this.#root = plan.root.by.column
     this.#owned = new Map(plan.owned.map((one) => [one.table.oid, one]))
     this.#references = new Map(plan.references.map((one) => [one.table.oid, one]))
   }
@@ -61,7 +63,7 @@ export class TenantQueries {
   #ownedRows(statement: Statement, one: OwnedTable, select: Select): string {
     const { table, by } = one
     if (by.kind === 'column')
-      return `select ${select('a')} from ${from(table)} a where ${isTenant('a', by.column, this.#tenant)}`
+      return `select ${select('a')} from ${from(table)} a where ${isTenant('a', by.column, this.#tenant, this.#root)}`
     if (one.circle.length > 0) return byPlace(table, this.#ownedCircle(statement, one), select)
     return by.keys.map((key, i) => this.#branch(statement, one, key, i, select)).join(' union all ')
   }
@@ -192,8 +194,27 @@ export function from({ text, isPartitioned }: Table): string {
   return isPartitioned ? text : `only ${text}`
 }
 
-export function isTenant(row: string, { name, bareType, equals }: Column, tenant: string): string {
-  return `${row}.${quoteIdentifier(name)} ${equals} ${quoteLiteral(tenant)}::${bareType}`
+/**
+ * `root` is the column that names the tenants. A column that takes other values for equal than that one does would give one row
+ * to several of them (to '1' and '01', where it is a number and they are texts): then texts are compared, letter by letter.
+ */
+export function isTenant(row: string, column: Column, tenant: string, root: Column): string {
+  const value = `${row}.${quoteIdentifier(column.name)}`
+  if (!hasSameEquality(column, root)) return `${value}::text collate "C" operator(pg_catalog.=) ${quoteLiteral(tenant)}`
+  return `${value} ${column.equals} ${quoteLiteral(tenant)}::${root.baseType}`
+}
+
+const ALIKE = [
+  ['smallint', 'integer', 'bigint'],
+  ['text', 'character varying'],
+]
+
+function hasSameEquality(one: Column, other: Column): boolean {
+  if (one.looseCollation !== other.looseCollation) return false
+  return (
+    [one, other].every(({ baseType }) => baseType === one.baseType) ||
+    ALIKE.some((types) => [one, other].every(({ baseType }) => types.includes(baseType)))
+  )
 }
 
 /** Nothing of the row leads to a tenant. */

@@ -3,6 +3,7 @@ import { RegainError } from '../../errors.ts'
 import { sqlStateOf } from '../postgres/protocol/connection-errors.ts'
 import { type Catalog, readCatalog, type Table } from './catalog.ts'
 import { planTenants, type TenantPlan } from './plan.ts'
+import { from } from './queries.ts'
 import type { TenantRules } from './rules.ts'
 
 /** How long a table may be somebody else's alone. */
@@ -91,10 +92,9 @@ export function tablesOf({ owned, references }: TenantPlan): Table[] {
 
 /** The tenants that there are, as text, sorted; those of which one is told to be equal to another by its type count once. */
 export async function listTenants(client: pg.Client, { root }: TenantPlan): Promise<string[]> {
-  if (root.by.kind !== 'column') return []
   const column = `"${root.by.column.name.replaceAll('"', '""')}"`
   const { rows } = await client.query<{ tenant: string }>(
-    `select pg_catalog.min(a.${column}::text collate "C") as tenant from ${root.table.text} a
+    `select pg_catalog.min(a.${column}::text collate "C") as tenant from ${from(root.table)} a
      where a.${column} is not null group by a.${column} order by 1`,
   )
   return rows.map(({ tenant }) => tenant)

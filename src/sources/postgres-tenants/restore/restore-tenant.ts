@@ -11,9 +11,10 @@ import { copyRows, copyStatement } from '../copy-rows.ts'
 import { type DescribedTable, nameOf, readDescription, type TenantDescription } from '../description.ts'
 import { listOf, stageOf } from '../load-script.ts'
 import { settle } from '../session.ts'
+import { readChanges, refuseOtherChanges, refuseToHurtOthers } from './others.ts'
 import { readTarget, type Target } from './target.ts'
 import { findTriggers, holdBack } from './triggers.ts'
-import { advanceSequences, refuseToHurtOthers, writeRows } from './write-rows.ts'
+import { advanceSequences, writeRows } from './write-rows.ts'
 
 /** One tenant into a database that has its tables: nothing of another tenant is read or changed. */
 export function createTenantRestore(): PartsRestore {
@@ -107,7 +108,7 @@ async function restoreTenant(reader: PointReader, target: PartsTarget, options: 
     const encoding = await settle(client)
     if (encoding !== description.encoding)
       options.warn(`The texts of the point are ${description.encoding}, and those of ${where} are ${encoding}.`)
-    await client.query(`set client_encoding = ${description.encoding}; begin`)
+    await client.query(`set client_encoding = ${description.encoding}; begin isolation level read committed read write`)
     try {
       const bytes = await carryOut(client, reader, description, target, options, where)
       await client.query('commit')
@@ -141,25 +142,17 @@ async function carryOut(
   const bytes = await stageRows(client, reader, description, target, options)
   const triggers = await findTriggers(client, target.pairs)
   const overwrite = request.overwrite === true
-  if (overwrite) {
-    const all = target.catalog.tables.filter(({ oid }) => concerns(target, oid))
-    for (const { text } of all) await client.query(`lock table ${text} in share row exclusive mode`)
-    await refuseToHurtOthers(client, target)
-  }
+  if (overwrite) await refuseToHurtOthers(client, target)
   const held = await holdBack(client, triggers)
-  await writeRows(client, target, overwrite)
+  const before = await readChanges(client)
+  const written = await writeRows(client, target, overwrite)
   await client.query('set constraints all immediate')
   await held.release()
+  await refuseOtherChanges(client, before, written)
   throwIfInterrupted(options.signal)
   await compare(client, description, target)
   await advanceSequences(client, target)
   return bytes
-}
-
-/** The tables that are written, and those that refer to them. */
-function concerns({ pairs, catalog }: Target, oid: number): boolean {
-  const isWritten = (one: number) => pairs.some(({ from, to }) => from.role === 'owned' && to.oid === one)
-  return isWritten(oid) || catalog.keys.some(({ child, parent }) => child === oid && isWritten(parent))
 }
 
 /** Into tables of this transaction's own, so that nothing is locked meanwhile, and bad data changes nothing. */

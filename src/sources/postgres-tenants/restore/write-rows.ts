@@ -1,10 +1,12 @@
 import type pg from 'pg'
-import { RegainError } from '../../../errors.ts'
 import { quoteIdentifier, quoteLiteral } from '../../postgres/protocol/connection-errors.ts'
-import type { Table } from '../catalog.ts'
 import { listOf, stageOf } from '../load-script.ts'
 import { from } from '../queries.ts'
+import { isGone, isPlaceIn, sameKey } from './same-rows.ts'
 import type { Pair, Target } from './target.ts'
+
+/** How many rows were changed and deleted, by oid of their table. What was written anew is not counted. */
+export type Written = Map<number, { updated: number; deleted: number }>
 
 /**
  * From tables of this transaction's own (`pg_temp.regain_N`, filled already) into those of the database, in one statement: keys are checked
@@ -12,7 +14,7 @@ import type { Pair, Target } from './target.ts'
  * each other in any way. What the tenant has there and is in the point stays in place, is brought to what it was if it differs, and
  * nothing that refers to it notices; only what the point does not have is deleted.
  */
-export async function writeRows(client: pg.Client, target: Target, overwrite: boolean): Promise<void> {
+export async function writeRows(client: pg.Client, target: Target, overwrite: boolean): Promise<Written> {
   const parts = target.pairs.flatMap((pair, index) =>
     pair.from.role === 'reference'
       ? [insertReferences(pair, index)]
@@ -20,59 +22,19 @@ export async function writeRows(client: pg.Client, target: Target, overwrite: bo
         ? replaceRows(pair, index, target)
         : [`i${index} as (${insertRows(pair, index)})`],
   )
-  if (parts.length > 0) await client.query(`with ${parts.join(', ')} select 1`)
-}
-
-/**
- * Rows of others that refer to what would be deleted, or would get another value where they refer to: that would change or delete
- * them (ON DELETE, ON UPDATE), or fail. Rejects with `precondition-failed`. Of tables that nobody writes to meanwhile.
- */
-export async function refuseToHurtOthers(client: pg.Client, target: Target): Promise<void> {
-  const hurt: string[] = []
-  for (const [index, pair] of target.pairs.entries()) {
-    if (pair.from.role !== 'owned') continue
-    for (const key of target.catalog.keys.filter(({ parent }) => parent === pair.to.oid)) {
-      const child = target.catalog.tables.find(({ oid }) => oid === key.child)!
-      const matches = key.parentColumns.map(
-        (name, i) => `r.${quoteIdentifier(name)} ${key.operators[i]} c.${quoteIdentifier(key.columns[i]!)}`,
-      )
-      const there = target.queries.owned(pair.to.oid, (row) => `${row}.*`)
-      const { rows } = await client.query<{ rows: number }>(
-        `select count(*)::int8::float8 as rows from ${from(child)} c
-         where exists (select from (${there}) r where ${matches.join(' and ')} and ${isGone(pair, index, 'r', key.parentColumns)})${isOthers(target, child)}`,
-      )
-      const count = rows[0]!.rows
-      if (count > 0) hurt.push(`${count} rows of ${child.text} by ${key.name}`)
-    }
-  }
-  if (hurt.length === 0) return
-  throw new RegainError(
-    'precondition-failed',
-    `Rows that are not in the point refer to rows of this tenant that it does not have, or has otherwise, and would lose what they refer to: ${hurt.join(', ')}. Nothing was changed.`,
-    { hint: 'Change or delete those first; or restore the tenant into another database and copy from it.' },
+  const written: Written = new Map()
+  if (parts.length === 0) return written
+  const replaced = overwrite ? [...target.pairs.entries()].filter(([, { from }]) => from.role === 'owned') : []
+  const counts = replaced.flatMap(([index, pair]) => [
+    `(select deleted from n${index})::float8 as n${index}`,
+    `${isChanging(pair) ? `(select count(*) from u${index})` : '0'}::float8 as u${index}`,
+  ])
+  const { rows } = await client.query<Record<string, number>>(
+    `with ${parts.join(', ')} select ${['1 as one', ...counts].join(', ')}`,
   )
-}
-
-/** Not of this tenant, or of a table that the point does not know. */
-function isOthers(target: Target, child: Table): string {
-  const isOwned = target.pairs.some(({ from: described, to }) => described.role === 'owned' && to.oid === child.oid)
-  return isOwned ? ` and not ${isPlaceIn(target, child, 'c')}` : ''
-}
-
-function isPlaceIn({ queries }: Target, table: Table, row: string): string {
-  const places = queries.owned(table.oid, (one) => `${one}.tableoid as relation, ${one}.ctid::text as place`)
-  return `exists (select from (${places}) o where o.relation = ${row}.tableoid and o.place = ${row}.ctid::text)`
-}
-
-/**
- * Of the tenant there, and not in the point, or not with the same values in `also`. Without a key of the rows none is known
- * again: all of them are gone.
- */
-function isGone({ from: described, to }: Pair, index: number, row: string, also: readonly string[] = []): string {
-  const { key, columns } = described
-  if (key === null) return 'true'
-  const compared = [...key, ...also.filter((name) => !key.includes(name) && columns.some((one) => one.name === name))]
-  return `not exists (select from pg_temp.${stageOf(index)} s where ${sameKey(to, compared, 's', row)})`
+  for (const [index, { to }] of replaced)
+    written.set(to.oid, { updated: rows[0]![`u${index}`]!, deleted: rows[0]![`n${index}`]! })
+  return written
 }
 
 function replaceRows(pair: Pair, index: number, target: Target): string[] {
@@ -85,23 +47,30 @@ function replaceRows(pair: Pair, index: number, target: Target): string[] {
     // Asking for their number makes them go first: what takes their place may have their unique values.
     `n${index} as (select count(*) as deleted from d${index})`,
   ]
-  const changeable = described.columns.filter(({ name }) => {
-    const column = to.columns.find((one) => one.name === name)
-    return column?.identity !== 'always' && !key?.includes(name)
-  })
-  if (key !== null && changeable.length > 0) {
-    const names = changeable.map(({ name }) => quoteIdentifier(name))
+  if (key !== null && isChanging(pair)) {
+    const names = changeableOf(pair).map(({ name }) => quoteIdentifier(name))
     const row = (of: string) =>
       `row(${described.columns.map(({ name }) => `${of}.${quoteIdentifier(name)}`).join(', ')})::text`
     parts.push(
       `u${index} as (update ${table} a set (${names.join(', ')}) = row(${names.map((name) => `s.${name}`).join(', ')}) from pg_temp.${stageOf(index)} s
-        where ${sameKey(to, key, 's', 'a')} and ${isOurs} and (select deleted from n${index}) >= 0 and ${row('a')} is distinct from ${row('s')})`,
+        where ${sameKey(to, key, 's', 'a')} and ${isOurs} and (select deleted from n${index}) >= 0 and ${row('a')} is distinct from ${row('s')} returning 1)`,
     )
   }
   const isThere =
     key === null ? 'false' : `exists (select from ${table} a where ${sameKey(to, key, 's', 'a')} and ${isOurs})`
   parts.push(`i${index} as (${insertRows(pair, index)} where (select deleted from n${index}) >= 0 and not ${isThere})`)
   return parts
+}
+
+function isChanging(pair: Pair): boolean {
+  return pair.from.key !== null && changeableOf(pair).length > 0
+}
+
+function changeableOf({ from: { columns, key }, to }: Pair): { name: string }[] {
+  return columns.filter(({ name }) => {
+    const column = to.columns.find((one) => one.name === name)
+    return column?.identity !== 'always' && !key?.includes(name)
+  })
 }
 
 function insertRows({ from: described, to }: Pair, index: number): string {
@@ -112,15 +81,6 @@ function insertRows({ from: described, to }: Pair, index: number): string {
 /** What is there of it, by any of its unique keys, stays as it is. */
 function insertReferences(pair: Pair, index: number): string {
   return `i${index} as (${insertRows(pair, index)} on conflict do nothing)`
-}
-
-function sameKey(table: Table, key: readonly string[], left: string, right: string): string {
-  return key
-    .map((name) => {
-      const equals = table.columns.find((column) => column.name === name)?.equals ?? '='
-      return `${left}.${quoteIdentifier(name)} ${equals} ${right}.${quoteIdentifier(name)}`
-    })
-    .join(' and ')
 }
 
 /**
