@@ -26,7 +26,8 @@ export function loadScript({ tables, encoding }: TenantDescription): string {
     'set local xmloption = content; set local row_security = off;',
     ...filled.flatMap((table, index) => [
       `create temp table ${stageOf(index)} on commit drop as select ${listOf(table)} from only ${textOf(table)} with no data;`,
-      `\\copy pg_temp.${stageOf(index)} (${listOf(table)}) from '${table.file}'`,
+      // It has these columns, in this order. Not by name: a command of psql ends with its line, and a name may have an end of line in it.
+      `\\copy pg_temp.${stageOf(index)} from '${table.file}'`,
     ]),
     // One statement: keys are checked at its end, so that tables may refer to each other.
     ...(filled.length === 0 ? [] : [`with ${filled.map(insertOf).join(',\n  ')}\nselect 1;`]),
