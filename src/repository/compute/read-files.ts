@@ -167,9 +167,12 @@ async function storeData(
 function fill(store: SessionStore, fd: number, into: Buffer, offset: number): number {
   let filled = 0
   while (filled < into.length) {
-    const wanted = Math.min(into.length - filled, store.pace?.limitsReading ? PACED_READ_BYTES : WINDOW_BYTES)
-    store.pace?.read(wanted)
+    const isPaced = store.pace?.limitsReading === true
+    const wanted = Math.min(into.length - filled, isPaced ? PACED_READ_BYTES : WINDOW_BYTES)
+    // With a limit before it is read, so that it is not passed; else what was there, which may be much less.
+    if (isPaced) store.pace?.read(wanted)
     const got = readSync(fd, into, filled, wanted, offset + filled)
+    if (!isPaced) store.pace?.read(got)
     if (got === 0) break
     filled += got
   }
