@@ -119,7 +119,7 @@ describe('large files', () => {
     const expected = readTree(tree)
     expected.delete('long')
     const packs = [...memory.objects].filter(([name]) => name.startsWith('packs/'))
-    const large = packs.filter(([, bytes]) => bytes.length > 20 * MIB)
+    const large = packs.filter(([, bytes]) => bytes.length > 12 * MIB)
     assert.ok(large.length >= 3)
     for (const [name, bytes] of large) {
       const damaged = Buffer.from(bytes)
