@@ -91,7 +91,12 @@ services:
   await client.query(`create role clerk login; grant all on all tables in schema public to clerk;
     create function spread() returns trigger language plpgsql as $f$ begin update public.notes set code = null; return null; end $f$;
     create trigger spread after delete on events for each row execute function spread()`)
-  await refused(4, /changed or deleted than those of the tenant: 2 in public\.notes/, 'clerk')
+  await refused(4, /changed or deleted than the restore did itself: 2 in public\.notes/, 'clerk')
+  // By rules that were corrected since, what the point takes for this tenant's is another's.
+  const text = await readFile(join(cwd, 'regain.yaml'), 'utf8')
+  await writeFile(join(cwd, 'regain.yaml'), text.replace('columns: [owner]', 'shared: [numbered]'))
+  await refused(6, /not by those of the configuration: 2 in public\.numbered/)
+  await writeFile(join(cwd, 'regain.yaml'), text)
   const restored = await regain('restore', 'shop/db', '--tenant', '1', '--overwrite', '1', '--to', postgres.url('shop'))
   assert.equal(restored.status, 0, JSON.stringify(restored.last))
   assert.deepEqual((await content())[2], ['(1,1,one)', '(2,01,)'])

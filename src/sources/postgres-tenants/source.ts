@@ -23,7 +23,7 @@ export function createPostgresTenantsSource({ url, rules, isOne }: PostgresTenan
     check: ({ signal }) => checkTenants(job, signal),
     backup: (writer, options) => backupTenants(job, writer, options),
     restore: restoreFiles,
-    ...(isOne ? { parts: createTenantRestore() } : {}),
+    ...(isOne ? { parts: createTenantRestore(rules) } : {}),
   }
 }
 

@@ -1,7 +1,12 @@
+import { isDeepStrictEqual } from 'node:util'
 import type pg from 'pg'
 import { RegainError } from '../../../errors.ts'
 import { quoteIdentifier } from '../../postgres/protocol/connection-errors.ts'
 import { type ReferringKey, readReferringKeys } from '../catalog.ts'
+import type { TenantDescription } from '../description.ts'
+import { planTenants } from '../plan.ts'
+import { from, TenantQueries } from '../queries.ts'
+import type { TenantRules } from '../rules.ts'
 import { isGone, isOther, isPlaceIn } from './same-rows.ts'
 import type { Target } from './target.ts'
 import type { Written } from './write-rows.ts'
@@ -49,6 +54,44 @@ function isOthers(target: Target, { childTable }: ReferringKey): string {
   return isOwned ? ` and not ${isPlaceIn(target, { oid: childTable }, 'c')}` : ''
 }
 
+/**
+ * A point goes by the rules of its time. What is to be replaced must be the tenant's by the rules of today as well: they may have
+ * been corrected because they took others' rows for its. Rejects with `precondition-failed`.
+ */
+export async function refuseOtherRules(
+  client: pg.Client,
+  target: Target,
+  { tenant, rules: then }: TenantDescription,
+  now: TenantRules,
+): Promise<void> {
+  if (isDeepStrictEqual(then, now)) return
+  const hint =
+    'Restore the tenant into another database, or into a directory. If the rules of the configuration are the wrong ones, correct those.'
+  const planned = planTenants(target.catalog, now)
+  if ('problems' in planned)
+    throw new RegainError(
+      'precondition-failed',
+      `The rules of the configuration are not those of the point, and can't tell there whose rows are whose: ${planned.problems.join(' ')} Nothing was changed.`,
+      { hint },
+    )
+  const queries = new TenantQueries(planned.plan, tenant)
+  const owned = new Set(planned.plan.owned.map(({ table }) => table.oid))
+  const others: string[] = []
+  for (const { table } of target.existing.values()) {
+    const isStill = owned.has(table.oid) ? isPlaceIn({ queries }, table, 'a') : 'false'
+    const { rows } = await client.query<{ rows: number }>(
+      `select count(*)::int8::float8 as rows from ${from(table)} a where ${isPlaceIn(target, table, 'a')} and not ${isStill}`,
+    )
+    if (rows[0]!.rows > 0) others.push(`${rows[0]!.rows} in ${table.text}`)
+  }
+  if (others.length === 0) return
+  throw new RegainError(
+    'precondition-failed',
+    `Rows that were this tenant's by the rules of the point are not by those of the configuration: ${others.join(', ')}. Nothing was changed.`,
+    { hint },
+  )
+}
+
 /** Rows that this transaction has changed and deleted so far, by oid of their table, as the server counts them. */
 export async function readChanges(client: pg.Client): Promise<Written> {
   // Each is counted when it is done, also by triggers, rules and keys (pg_stat_xact_all_tables).
@@ -77,7 +120,7 @@ export async function refuseOtherChanges(client: pg.Client, before: Written, mea
   if (excess.length === 0) return
   throw new RegainError(
     'verification-failed',
-    `More rows were changed or deleted than those of the tenant: ${excess.join(', ')}. A trigger, a rule or a key there did it. Everything was taken back.`,
+    `More rows were changed or deleted than the restore did itself: ${excess.join(', ')}. A trigger, a rule or a key there did it. Everything was taken back.`,
     {
       hint: 'Restore as a role that owns the tables: then triggers are held back. Or restore into another database and copy from it.',
     },

@@ -10,14 +10,15 @@ import { copyIn } from '../../postgres/protocol/copy.ts'
 import { copyRows, copyStatement } from '../copy-rows.ts'
 import { type DescribedTable, nameOf, readDescription, type TenantDescription } from '../description.ts'
 import { listOf, stageOf } from '../load-script.ts'
+import type { TenantRules } from '../rules.ts'
 import { settle } from '../session.ts'
-import { readChanges, refuseOtherChanges, refuseToHurtOthers } from './others.ts'
+import { readChanges, refuseOtherChanges, refuseOtherRules, refuseToHurtOthers } from './others.ts'
 import { readTarget, type Target } from './target.ts'
 import { findTriggers, holdBack } from './triggers.ts'
 import { advanceSequences, writeRows } from './write-rows.ts'
 
 /** One tenant into a database that has its tables: nothing of another tenant is read or changed. */
-export function createTenantRestore(): PartsRestore {
+export function createTenantRestore(rules: TenantRules): PartsRestore {
   return {
     plan: async (_point, target, { signal }, open) => {
       const config = targetOf(target)
@@ -28,10 +29,11 @@ export function createTenantRestore(): PartsRestore {
         const where = describeTarget(config)
         const found = await readTarget(client, description, where)
         refuseExisting(found, target, where)
+        if (target.overwrite) await refuseOtherRules(client, found, description, rules)
         return stepsOf(description, found, target, where, await findTriggers(client, found.pairs))
       })
     },
-    restore: (reader, target, options) => restoreTenant(reader, target, options),
+    restore: (reader, target, options) => restoreTenant(reader, target, options, rules),
   }
 }
 
@@ -100,7 +102,12 @@ function stepsOf(
   ]
 }
 
-async function restoreTenant(reader: PointReader, target: PartsTarget, options: SourceOptions): Promise<PartsSummary> {
+async function restoreTenant(
+  reader: PointReader,
+  target: PartsTarget,
+  options: SourceOptions,
+  rules: TenantRules,
+): Promise<PartsSummary> {
   const config = targetOf(target)
   const where = describeTarget(config)
   const description = await readDescription(reader)
@@ -110,7 +117,7 @@ async function restoreTenant(reader: PointReader, target: PartsTarget, options: 
       options.warn(`The texts of the point are ${description.encoding}, and those of ${where} are ${encoding}.`)
     await client.query(`set client_encoding = ${description.encoding}; begin isolation level read committed read write`)
     try {
-      const bytes = await carryOut(client, reader, description, target, options, where)
+      const bytes = await carryOut(client, reader, description, target, options, rules, where)
       await client.query('commit')
       return {
         bytes,
@@ -135,6 +142,7 @@ async function carryOut(
   description: TenantDescription,
   request: PartsTarget,
   options: SourceOptions,
+  rules: TenantRules,
   where: string,
 ): Promise<number> {
   const target = await readTarget(client, description, where)
@@ -142,7 +150,10 @@ async function carryOut(
   const bytes = await stageRows(client, reader, description, target, options)
   const triggers = await findTriggers(client, target.pairs)
   const overwrite = request.overwrite === true
-  if (overwrite) await refuseToHurtOthers(client, target)
+  if (overwrite) {
+    await refuseToHurtOthers(client, target)
+    await refuseOtherRules(client, target, description, rules)
+  }
   const held = await holdBack(client, triggers)
   const before = await readChanges(client)
   const written = await writeRows(client, target, overwrite)
@@ -264,7 +275,9 @@ async function compare(client: pg.Client, { tables }: TenantDescription, target:
 const HINTS: Record<string, string> = {
   // unique_violation
   '23505':
-    'A row of somebody else has the same key there. Restore the tenant into another database, or give that row another key.',
+    'A row of somebody else has the same key there, or rows of the tenant have changed places in a unique key since. Restore into another database, or change or delete those rows first.',
+  // feature_not_supported
+  '0A000': 'If a rule (CREATE RULE) stands in the way: restore into a database without it.',
   // foreign_key_violation
   '23503':
     'What the rows refer to is not there: it is of another tenant, or of a table that was left out. Bring that back first.',
@@ -277,7 +290,7 @@ const HINTS: Record<string, string> = {
 function explained(error: unknown, where: string): unknown {
   if (isRegainError(error)) return error
   const { code, message, detail } = error as { code?: string; message?: string; detail?: string }
-  if (code === undefined || !/^(22|23|40|42|55)/.test(code)) return error
+  if (code === undefined || !/^(0A|22|23|40|42|55)/.test(code)) return error
   const hint =
     HINTS[code] ?? 'Bring the definitions there to where they were, or restore into a directory and adapt the files.'
   // A detail names keys, which are what is to be looked for.

@@ -4,7 +4,7 @@ import { stageOf } from '../load-script.ts'
 import type { Pair, Target } from './target.ts'
 
 /** Whether the row is one of this tenant's, as the database is now. */
-export function isPlaceIn({ queries }: Target, table: Pick<Table, 'oid'>, row: string): string {
+export function isPlaceIn({ queries }: Pick<Target, 'queries'>, table: Pick<Table, 'oid'>, row: string): string {
   const places = queries.owned(table.oid, (one) => `${one}.tableoid as relation, ${one}.ctid::text as place`)
   return `exists (select from (${places}) o where o.relation = ${row}.tableoid and o.place = ${row}.ctid::text)`
 }
