@@ -162,7 +162,7 @@ export interface ServiceConfiguration {
   schedule: { full?: string; incremental?: string; prune: string | null; timezone: string }
   /** By source. One without rules is not backed up (`requireRetention`); nothing of it is removed either. */
   retention: Record<string, Retention>
-  /** Of its backups. Absent: no limit. `busyShare`: while others keep the processors busy. */
+  /** Of its backups. Absent: no limit. `busyShare`: while others keep the processors busy; 1: never gives way. */
   limits: { cpuShare?: number; busyShare?: number; readBytesPerSecond?: number; window: Window | null }
   drills?: { schedule: string; checks: ('integrity' | 'schema' | 'startup' | { sql: string })[] }
 }

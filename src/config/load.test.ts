@@ -435,9 +435,9 @@ test('a secret written in the file is a warning; in the environment it is none',
 
 test('limits of backups: a share, a rate, a window', async () => {
   const none = await load(BASE)
-  assert.deepEqual(none.services.shop!.limits, { busyShare: 0.01, window: null })
+  assert.deepEqual(none.services.shop!.limits, { window: null })
   const never = await load(`${BASE}    limits: { busy: 100% }\n`)
-  assert.deepEqual(never.services.shop!.limits, { window: null })
+  assert.deepEqual(never.services.shop!.limits, { busyShare: 1, window: null })
   const { limits } = (await load(`${BASE}    limits: { cpu: 50%, busy: 5%, read: 20MB, window: "22:00-06:30" }\n`))
     .services.shop!
   const window = { startMinute: 22 * 60, endMinute: 6 * 60 + 30 }

@@ -206,14 +206,11 @@ function deferMissing(
   }
 }
 
-/** docs/decisions/0039. */
-const BUSY_SHARE = '1%'
-
 function serviceLimits({ limits }: WrittenService): ServiceConfiguration['limits'] {
-  const { cpu, busy = BUSY_SHARE, read, window } = limits ?? {}
+  const { cpu, busy, read, window } = limits ?? {}
   return {
     ...(cpu === undefined ? {} : { cpuShare: Number.parseInt(cpu, 10) / 100 }),
-    ...(busy === '100%' ? {} : { busyShare: Number.parseInt(busy, 10) / 100 }),
+    ...(busy === undefined ? {} : { busyShare: Number.parseInt(busy, 10) / 100 }),
     ...(read === undefined ? {} : { readBytesPerSecond: parseByteCount(read)! }),
     window: window === undefined ? null : parseWindow(window),
   }

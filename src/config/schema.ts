@@ -250,7 +250,9 @@ export const serviceSchema = z.strictObject({
         .string()
         .regex(/^([1-9][0-9]?|100)%$/, { error: 'is not a share of the processors: write 1% to 100%' })
         .optional()
-        .describe('Of all processors together, while others keep them busy; 1% if left out, 100% never gives way'),
+        .describe(
+          'Of all processors together, while others keep them busy; 100% never gives way; if left out 1% for postgres, 100% for others',
+        ),
       read: rate.optional().describe('Bytes a second from the source'),
       window: z
         .string()

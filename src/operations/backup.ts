@@ -219,11 +219,14 @@ async function fillPoint(
   return { point, trouble }
 }
 
+/** Beside a PostgreSQL server at its limit (docs/decisions/0039). */
+const BUSY_SHARE = 0.01
+
 /** What a command stopped for the backup must not stand still for longer because others are busy. */
 export function limitsOf({ limits }: ServiceConfiguration, source: SourceConfiguration): PaceLimits {
-  const { busyShare, ...always } = limits
+  const { busyShare = source.type === 'postgres' ? BUSY_SHARE : 1, ...always } = limits
   const isStopped = source.type === 'files' && source.before !== undefined
-  return isStopped || busyShare === undefined ? always : { ...always, busyShare }
+  return isStopped || busyShare === 1 ? always : { ...always, busyShare }
 }
 
 /** Where the points of tenants go while all of them are read: into their own repositories at this destination. */
