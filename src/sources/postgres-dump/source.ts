@@ -1,6 +1,6 @@
-import { RegainError } from '../../errors.ts'
 import type { Ambient } from '../../model.ts'
 import type { PointReader, RestoreSummary, RestoreTarget, Source, SourceOptions } from '../contract.ts'
+import { requirePlainRestore } from '../postgres/parts/point-of-files.ts'
 import { describeServers, parseServerUrl } from '../postgres/protocol/connection-url.ts'
 import type { BinarySearch } from '../postgres/server/programs.ts'
 import { backupDumps } from './backup.ts'
@@ -60,25 +60,11 @@ export function createPostgresDumpSource(config: PostgresDumpConfig, context: Po
 /** The archives as they were made, for pg_restore. */
 async function restoreFiles(
   reader: PointReader,
-  { directory, at, path, start, inPlace }: RestoreTarget,
+  target: RestoreTarget,
   options: SourceOptions,
 ): Promise<RestoreSummary> {
-  if (start || path !== null || inPlace !== undefined) {
-    const option = start ? '--start' : path !== null ? '--path' : '--in-place'
-    throw new RegainError('usage', `${option} does not go with dumps. Nothing was done.`, {
-      hint: 'Restore them into a server (--to postgres://…), or into a directory.',
-    })
-  }
-  if (at.kind === 'lsn' || at.kind === 'xid' || at.kind === 'name') {
-    throw new RegainError(
-      'moment-unreachable',
-      'Dumps are of the moment of their point alone, and have no log. Nothing was done.',
-      {
-        hint: 'Name a point, or a time: then it is the newest point of before.',
-      },
-    )
-  }
+  requirePlainRestore('dumps', target)
   const { databases, startTime } = dumpPositionsOf(reader.point)
-  const summary = await reader.materialize(directory, options)
+  const summary = await reader.materialize(target.directory, options)
   return { ...summary, reached: databases[0]?.snapshotTime ?? startTime }
 }

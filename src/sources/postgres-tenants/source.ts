@@ -1,5 +1,5 @@
-import { RegainError } from '../../errors.ts'
 import type { PointReader, RestoreSummary, RestoreTarget, Source, SourceOptions } from '../contract.ts'
+import { requirePlainRestore } from '../postgres/parts/point-of-files.ts'
 import { describeServers, parseServerUrl } from '../postgres/protocol/connection-url.ts'
 import { backupTenants } from './backup.ts'
 import { checkTenants } from './check.ts'
@@ -30,23 +30,11 @@ export function createPostgresTenantsSource({ url, rules, isOne }: PostgresTenan
 /** The files as they were made, for psql. */
 async function restoreFiles(
   reader: PointReader,
-  { directory, at, path, start, inPlace }: RestoreTarget,
+  target: RestoreTarget,
   options: SourceOptions,
 ): Promise<RestoreSummary> {
-  if (start || path !== null || inPlace !== undefined) {
-    const option = start ? '--start' : path !== null ? '--path' : '--in-place'
-    throw new RegainError('usage', `${option} does not go with tenants. Nothing was done.`, {
-      hint: 'Restore the tenant into a database (--to postgres://…), or into a directory.',
-    })
-  }
-  if (at.kind === 'lsn' || at.kind === 'xid' || at.kind === 'name') {
-    throw new RegainError(
-      'moment-unreachable',
-      'Points of tenants are of their own moment alone, and have no log. Nothing was done.',
-      { hint: 'Name a point, or a time: then it is the newest point of before.' },
-    )
-  }
-  const summary = await reader.materialize(directory, options)
+  requirePlainRestore('tenants', target)
+  const summary = await reader.materialize(target.directory, options)
   const { at: moment } = reader.point.positions
   return { ...summary, ...(typeof moment === 'string' ? { reached: moment } : {}) }
 }
