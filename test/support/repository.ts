@@ -17,7 +17,7 @@ import {
   writeSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { isRegainError } from '../../src/errors.ts'
+import { isRegainError, throwIfInterrupted } from '../../src/errors.ts'
 import type { KeyProvider } from '../../src/keys/contract.ts'
 import { createKeyFile, openKeyFile } from '../../src/keys/file.ts'
 import type { Ambient, Entry, Missed, Point } from '../../src/model.ts'
@@ -226,7 +226,7 @@ export async function hand(session: PointSession, folder: string, signal?: Abort
     if (!isRegainError(error, 'repository-damaged') && !isRegainError(error, 'storage-not-found')) throw error
   }
   for (const { entry, path } of entriesOf(folder)) {
-    signal?.throwIfAborted()
+    throwIfInterrupted(signal)
     const before = base.get(entry.path)
     if (entry.type !== 'file') await session.add(entry)
     else if (!before || !isSame(entry, before) || !(await session.addUnchanged(entry, before)))
