@@ -87,8 +87,11 @@ export interface RegainPlace {
   reset(): Promise<void>
 }
 
+/** A contest is not lost to what else this machine does: peers do not wait for it either. */
+const NEVER_WAITS = '{ busy: 100% }'
+
 /** `source` is the YAML of one source, `limits` that of its service's limits, in flow style. */
-export function regainPlace(setting: Setting, name: string, source: string, limits = '{}'): RegainPlace {
+export function regainPlace(setting: Setting, name: string, source: string, limits = NEVER_WAITS): RegainPlace {
   const directory = join(setting.directory, name)
   mkdirSync(directory, { recursive: true })
   const config = join(directory, 'regain.yaml')

@@ -35,6 +35,13 @@ describe('a setting added to a configuration', () => {
     )
   })
 
+  it('may be several below one name', () => {
+    assert.equal(
+      withSetting('services:\n  shop:\n    key: main\n', ['services', 'shop'], 'limits', { busy: '100%' }),
+      'services:\n  shop:\n    limits: {"busy":"100%"}\n    key: main\n',
+    )
+  })
+
   it('is left to a person where its place is not certain', () => {
     for (const text of [
       'destinations: {}',

@@ -5,13 +5,15 @@ import { isMap, type Pair, parseDocument, type YAMLMap } from 'yaml'
 import { RegainError } from '../errors.ts'
 import { syncFolder } from '../filesystem/durable.ts'
 
+type Setting = string | Readonly<Record<string, string>>
+
 /**
  * Adds a setting to a configuration, which otherwise stays as it is to the last comment. Rejects with
  * `precondition-failed`, and changes nothing, if there is no place for it that is certain to be right: then a person adds it.
  *
  * Written beside the file and synced, then put in its place: at any crash the file is the old or the new one.
  */
-export async function addSetting(file: string, path: readonly string[], key: string, value: string): Promise<void> {
+export async function addSetting(file: string, path: readonly string[], key: string, value: Setting): Promise<void> {
   // Where configurations are managed, the name is often a link.
   const target = await realpath(file)
   const handle = await open(target, 'r')
@@ -31,7 +33,7 @@ export async function addSetting(file: string, path: readonly string[], key: str
 }
 
 /** Null if the result would not be the same configuration with this setting added. */
-export function withSetting(text: string, path: readonly string[], key: string, value: string): string | null {
+export function withSetting(text: string, path: readonly string[], key: string, value: Setting): string | null {
   const document = parseDocument(text)
   const map = document.getIn(path)
   if (document.errors.length > 0 || !isMap(map) || map.has(key) || map.items.length === 0) return null
