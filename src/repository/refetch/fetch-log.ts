@@ -1,5 +1,6 @@
 import { isRegainError, throwIfInterrupted } from '../../errors.ts'
 import type { Repository, SourceLog } from '../api.ts'
+import { PREFIX } from '../format/object-names.ts'
 import { OWNER_HISTORY } from '../log/log-owner.ts'
 import { sourceLog } from '../log/log-store.ts'
 import type { RepositoryState } from '../repository-state.ts'
@@ -56,9 +57,14 @@ export async function fetchLog(
       continue
     }
     const held = new Set((await here.list()).segments.map(({ branch, name }) => `${branch}/${name}`))
-    for (const one of objects.filter((object) => object.source === source)) {
+    const wanted = objects.filter((object) => object.source === source)
+    for (let one = wanted.shift(); one; one = wanted.shift()) {
       throwIfInterrupted(signal)
-      if (await fetchLogObject(here, there, one, held)) back.add(one.object)
+      if (back.has(one.object)) continue
+      const fetched = await fetchLogObject(here, there, one, held)
+      if (!fetched) continue
+      back.add(one.object)
+      if (fetched.alsoLost !== null) wanted.unshift(fetched.alsoLost)
     }
   }
   return back
@@ -73,29 +79,43 @@ async function isSameHistory(here: SourceLog, there: SourceLog): Promise<boolean
   return own === null || other === null || own.equals(other)
 }
 
+/** Null: it is not back. `alsoLost`: the segment before it, which nothing here tells any more to be lost. */
 async function fetchLogObject(
   here: SourceLog,
   there: SourceLog,
-  { kind, branch, name }: LogObject,
-  held: ReadonlySet<string>,
-): Promise<boolean> {
+  { source, kind, branch, name }: LogObject,
+  held: Set<string>,
+): Promise<{ alsoLost: LogObject | null } | null> {
   try {
     if (kind === 'histories') {
       const bytes = await lossAsNull(() => there.readHistory(name))
       if (bytes) await here.putHistory(name, bytes)
-      return bytes !== null
+      return bytes && { alsoLost: null }
     }
     const piece = await lossAsNull(() => there.read(branch, name))
     // An unfinished piece is its follower's business, which goes on where what is readable ends.
-    if (!piece?.whole) return false
+    if (!piece?.whole) return null
     const { until, follows } = piece.meta
     const isHeld = follows !== undefined && held.has(`${branch}/${follows}`)
-    await here.putSegment(branch, name, piece.bytes, { until, ...(isHeld ? { follows } : {}) })
+    // The piece that was here said so too, if it was: it must not be forgotten with it, whether or not it can be fetched.
+    const isLost = follows !== undefined && !isHeld && isAfterOldest(held, branch, follows)
+    await here.putSegment(branch, name, piece.bytes, { until, ...(isHeld || isLost ? { follows } : {}) })
+    held.add(`${branch}/${name}`)
     await here.dropTails(branch, name)
-    return true
+    return { alsoLost: isLost ? segment(source, branch, follows) : null }
   } catch (error) {
     // Of another server, as it seems; or nothing here tells whose it was.
-    if (isRegainError(error, 'log-conflict') || isDamage(error)) return false
+    if (isRegainError(error, 'log-conflict') || isDamage(error)) return null
     throw error
   }
+}
+
+/** What lies before all that is held was removed on purpose, or never stored here. */
+function isAfterOldest(held: ReadonlySet<string>, branch: string, name: string): boolean {
+  for (const other of held) if (other.startsWith(`${branch}/`) && other < `${branch}/${name}`) return true
+  return false
+}
+
+function segment(source: string, branch: string, name: string): LogObject {
+  return { object: `${PREFIX.log}${source}/segments/${branch}/${name}`, source, kind: 'segments', branch, name }
 }
