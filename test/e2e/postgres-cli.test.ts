@@ -11,7 +11,7 @@ import { ABSENT_EXIT } from '../../src/sources/postgres/recovery/fetch.ts'
 import { RUN_FOLDER } from '../../src/sources/postgres/server/run-directory.ts'
 import { findRunningServer, stopRunningServer } from '../../src/sources/postgres/server/running-server.ts'
 import { jsonLines, LAUNCHER, runCommand, startCommand } from '../support/command.ts'
-import { startPostgres, temporaryDirectory, testPostgres } from '../support/postgres.ts'
+import { makeTablespace, startPostgres, temporaryDirectory } from '../support/postgres.ts'
 
 /** One's own PostgreSQL, from regain init to the moment before the mistake, by the commands that a person types. */
 
@@ -82,10 +82,7 @@ test("Debian's PostgreSQL 15: protected, a table dropped, and brought back to be
   const check = await regain(place, 'check')
   assert.equal(check.status, 0, JSON.stringify(check.last))
   await postgres.query("create table words (word text); insert into words values ('before')")
-  const disk = testPostgres(t, postgres.binaries, join(await temporaryDirectory(t), 'disk'))
-  await mkdir(disk.directory)
-  await disk.giveToServer()
-  await postgres.query(`create tablespace fast location '${disk.directory}'`)
+  await makeTablespace(t, postgres)
   await postgres.query('create database on_disk tablespace fast')
   const other = await postgres.connect('on_disk')
   await other.query('create table elsewhere (n int)')

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isRegainError } from '../../src/errors.ts'
+import type { Following } from '../support/following.ts'
 import { startPostgres, startStandby, type TestPostgres } from '../support/postgres.ts'
-import { type Following, protect, readRows, writeRows } from '../support/postgres-protection.ts'
+import { protect, readRows, writeRows } from '../support/postgres-protection.ts'
 
 /** Both hosts in one URL, as an application would name them. */
 function urlOf(one: TestPostgres, other: TestPostgres, wanted: string): string {

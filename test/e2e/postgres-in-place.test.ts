@@ -5,7 +5,13 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { findRunningServer, stopRunningServer } from '../../src/sources/postgres/server/running-server.ts'
 import { jsonLines, LAUNCHER, runCommand, startCommand } from '../support/command.ts'
-import { startPostgres, type TestPostgres, temporaryDirectory, testPostgres } from '../support/postgres.ts'
+import {
+  makeTablespace,
+  startPostgres,
+  type TestPostgres,
+  temporaryDirectory,
+  testPostgres,
+} from '../support/postgres.ts'
 import { protect, readRows, writeRows } from '../support/postgres-protection.ts'
 import { assertSoundCluster } from '../support/postgres-soundness.ts'
 
@@ -27,10 +33,7 @@ test('a cluster is brought back over itself, tablespace included: what differs i
     settings: { archive_mode: 'on', archive_command: 'true' },
   })
   const protection = await protect(t)
-  const disk = testPostgres(t, postgres.binaries, join(await temporaryDirectory(t), 'disk'))
-  await mkdir(disk.directory)
-  await disk.giveToServer()
-  await postgres.query(`create tablespace fast location '${disk.directory}'`)
+  const disk = await makeTablespace(t, postgres)
   await fill(postgres)
   await postgres.query('create table placed tablespace fast as select generate_series(1, 50000) as n')
   await postgres.query('create table dropped as select generate_series(1, 1000) as n')
@@ -57,7 +60,7 @@ test('a cluster is brought back over itself, tablespace included: what differs i
   writeFileSync(path, bytes)
   utimesSync(path, atime, mtime)
   assert.equal(statSync(path).size, size)
-  await mkdir(join(disk.directory, 'of another'))
+  await mkdir(join(disk, 'of another'))
   await writeFile(join(postgres.directory, 'left behind'), 'x')
 
   const { over, bytes: written } = await protection.restore(postgres, { kind: 'latest' }, postgres.directory, {
@@ -66,8 +69,8 @@ test('a cluster is brought back over itself, tablespace included: what differs i
   })
   assert.ok(written < 12 * MIB, `${written} bytes were written`)
   assert.ok((over?.reusedBytes ?? 0) > 25 * MIB, `only ${over?.reusedBytes} bytes were reused`)
-  assert.equal(await readlink(join(postgres.directory, 'pg_tblspc', place?.oid ?? '')), disk.directory)
-  assert.ok(existsSync(join(disk.directory, 'of another')))
+  assert.equal(await readlink(join(postgres.directory, 'pg_tblspc', place?.oid ?? '')), disk)
+  assert.ok(existsSync(join(disk, 'of another')))
   assert.equal(existsSync(join(postgres.directory, 'left behind')), false)
   const restored = testPostgres(t, postgres.binaries, postgres.directory)
   await restored.adopt()
@@ -97,10 +100,7 @@ test('a cluster is brought back over itself, tablespace included: what differs i
 test('over another cluster, another version, a running server or what is no cluster nothing is restored', async (t) => {
   const postgres = await startPostgres(t, { major: 15 })
   const protection = await protect(t)
-  const disk = testPostgres(t, postgres.binaries, join(await temporaryDirectory(t), 'disk'))
-  await mkdir(disk.directory)
-  await disk.giveToServer()
-  await postgres.query(`create tablespace fast location '${disk.directory}'`)
+  const disk = await makeTablespace(t, postgres)
   const point = await protection.takePoint(postgres)
   assert.equal(point.positions.machine, process.arch === 'x64' ? 'x86_64' : 'aarch64')
   const over = (directory: string) => protection.restore(postgres, { kind: 'latest' }, directory, { inPlace: true })
@@ -126,7 +126,7 @@ test('over another cluster, another version, a running server or what is no clus
   await cp(postgres.directory, copy, { recursive: true })
   // A plain copy leads to its original's tablespaces.
   await postgres.start()
-  await refused(copy, new RegExp(`uses ${disk.directory}`))
+  await refused(copy, new RegExp(`uses ${disk}`))
   await postgres.stop()
   await writeFile(join(copy, 'PG_VERSION'), '14\n')
   await refused(copy, /is of PostgreSQL 14, and the point of 15/)

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
-import { cp, mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { cp, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { RegainError } from '../../src/errors.ts'
 import type { Point } from '../../src/model.ts'
-import { startPostgres, type TestPostgres, temporaryDirectory, testPostgres } from '../support/postgres.ts'
+import { makeTablespace, startPostgres, type TestPostgres } from '../support/postgres.ts'
 import { type Protection, protect } from '../support/postgres-protection.ts'
 import { chooseSeed, seededNumbers } from '../support/repository.ts'
 
@@ -80,10 +80,7 @@ for (const major of [17, 18])
     const below = seededNumbers(`increments ${major} ${seed}`)
     const postgres = await startPostgres(t, { major, dataChecksums: true, settings: SETTINGS })
     const protection = await protect(t)
-    const disk = testPostgres(t, postgres.binaries, join(await temporaryDirectory(t), 'disk'))
-    await mkdir(disk.directory)
-    await disk.giveToServer()
-    await postgres.query(`create tablespace fast location '${disk.directory}'`)
+    await makeTablespace(t, postgres)
     await fill(postgres)
     await postgres.query(
       'create table placed tablespace fast as select n, md5(n::text) from generate_series(1, 30000) n',

@@ -8,7 +8,13 @@ import { promisify } from 'node:util'
 import type { RestoreMoment } from '../../src/sources/contract.ts'
 import { fetchLog } from '../../src/sources/postgres/recovery/fetch.ts'
 import { findRunningServer, stopRunningServer } from '../../src/sources/postgres/server/running-server.ts'
-import { startPostgres, type TestPostgres, temporaryDirectory, testPostgres } from '../support/postgres.ts'
+import {
+  makeTablespace,
+  startPostgres,
+  type TestPostgres,
+  temporaryDirectory,
+  testPostgres,
+} from '../support/postgres.ts'
 import { type Protection, protect, readRows, writeRows } from '../support/postgres-protection.ts'
 import { assertSoundCluster } from '../support/postgres-soundness.ts'
 
@@ -17,10 +23,7 @@ const execute = promisify(execFile)
 test('tablespaces go beside the copy, unlogged tables are empty, and the original’s are not touched', async (t) => {
   const postgres = await startPostgres(t, { major: 17 })
   const protection = await protect(t)
-  const disk = testPostgres(t, postgres.binaries, join(await temporaryDirectory(t), 'a fast disk'))
-  await mkdir(disk.directory)
-  await disk.giveToServer()
-  await postgres.query(`create tablespace fast location '${disk.directory}'`)
+  await makeTablespace(t, postgres, 'a fast disk')
   await postgres.query('create table placed tablespace fast as select generate_series(1, 1000) as n')
   await postgres.query('create unlogged table fleeting as select generate_series(1, 1000) as n')
   await protection.takePoint(postgres)
@@ -51,16 +54,13 @@ test('a tablespace newer than the point keeps a copy from recovering beside its 
   await protection.takePoint(postgres)
   // Recovery to a time goes on to the next commit, so another one stands between.
   const [before] = await writeRows(postgres, 1, 2)
-  const disk = testPostgres(t, postgres.binaries, join(await temporaryDirectory(t), 'disk'))
-  await mkdir(disk.directory)
-  await disk.giveToServer()
-  await postgres.query(`create tablespace fast location '${disk.directory}'`)
+  const disk = await makeTablespace(t, postgres)
   await postgres.query('create table placed tablespace fast as select generate_series(1, 1000) as n')
   await following.caughtUp()
   await following.stop()
 
   const folder = await temporaryDirectory(t)
-  const refused = { code: 'precondition-failed', message: new RegExp(`${disk.directory} after the point`) }
+  const refused = { code: 'precondition-failed', message: new RegExp(`${disk} after the point`) }
   const started = protection.restore(postgres, { kind: 'latest' }, join(folder, 'latest'), { start: true })
   await assert.rejects(started, refused)
   // Started by hand, the program behind restore_command refuses to hand the log over; for a moment before, it does.
@@ -90,10 +90,7 @@ test('a tablespace newer than the point keeps a copy from recovering beside its 
 test('what a failed restore leaves of tablespaces is named with --start, and put away without', async (t) => {
   const postgres = await startPostgres(t, { major: 15 })
   const protection = await protect(t)
-  const disk = testPostgres(t, postgres.binaries, join(await temporaryDirectory(t), 'disk'))
-  await mkdir(disk.directory)
-  await disk.giveToServer()
-  await postgres.query(`create tablespace fast location '${disk.directory}'`)
+  await makeTablespace(t, postgres)
   // Only the copy, which is started after it, will look for this.
   await postgres.query(`alter system set shared_preload_libraries = 'is_not_there'`)
   await protection.takePoint(postgres)
@@ -245,10 +242,7 @@ for (const [dataChecksums, what] of [
   test(`of a cluster ${what} that gets the content of one database alone, that one is whole, and the others are shells to be dropped`, async (t) => {
     const postgres = await startPostgres(t, { major: 15, dataChecksums, settings: { autovacuum: 'off' } })
     const protection = await protect(t)
-    const disk = testPostgres(t, postgres.binaries, join(await temporaryDirectory(t), 'disk'))
-    await mkdir(disk.directory)
-    await disk.giveToServer()
-    await postgres.query(`create tablespace fast location '${disk.directory}'`)
+    const disk = await makeTablespace(t, postgres)
     await postgres.query('create database wanted')
     await postgres.query('create database "not; wanted" tablespace fast')
     const clients = await Promise.all(['wanted', 'not; wanted'].map((name) => postgres.connect(name)))
@@ -283,7 +277,7 @@ for (const [dataChecksums, what] of [
     const summary = await protection.restore(postgres, { kind: 'latest' }, directory, {
       start: true,
       onlyDatabases: ['wanted'],
-      tablespaces: { [disk.directory]: tablespace },
+      tablespaces: { [disk]: tablespace },
     })
     assert.deepEqual(summary.leftOut, ['not; wanted'])
     assert.match(summary.connection ?? '', /\/wanted$/)
@@ -307,7 +301,7 @@ for (const [dataChecksums, what] of [
 
     // Of one that is started by hand, whoever fetches the log prepares the pages.
     const byHand = join(folder, 'by-hand')
-    const beside = { [disk.directory]: join(folder, 'beside') }
+    const beside = { [disk]: join(folder, 'beside') }
     await protection.restore(postgres, { kind: 'latest' }, byHand, { onlyDatabases: ['wanted'], tablespaces: beside })
     const log = protection.repository.log('db')
     const guard = join(byHand, 'regain_recovery', 'guard.json')

@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict'
-import { mkdir, readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readFile } from 'node:fs/promises'
 import { test } from 'node:test'
 import type { PointReader } from '../../src/sources/contract.ts'
 import { withSandbox } from '../../src/sources/postgres/parts/sandbox.ts'
 import { withSql } from '../../src/sources/postgres/protocol/connection.ts'
 import { findNewTablespaces } from '../../src/sources/postgres/recovery/new-tablespaces.ts'
 import { uidsIn } from '../../src/sources/postgres/server/server-user.ts'
-import { startPostgres, temporaryDirectory, testPostgres } from '../support/postgres.ts'
+import { makeTablespace, startPostgres } from '../support/postgres.ts'
 import { protect } from '../support/postgres-protection.ts'
 
 /** What the copy could do to the world, and does not. */
@@ -79,10 +78,7 @@ test('the folder of a tablespace that was made after the point is not touched', 
   const protection = await protect(t)
   const following = protection.follow(postgres)
   const point = await protection.takePoint(postgres)
-  const disk = testPostgres(t, postgres.binaries, join(await temporaryDirectory(t), 'disk'))
-  await mkdir(disk.directory)
-  await disk.giveToServer()
-  await postgres.query(`create tablespace fast location '${disk.directory}'`)
+  const disk = await makeTablespace(t, postgres)
   await postgres.query('create table kept tablespace fast as select n from generate_series(1, 1000) n')
   await postgres.query('checkpoint')
   await following.caughtUp()
@@ -91,7 +87,7 @@ test('the folder of a tablespace that was made after the point is not touched', 
   assert.equal(plan.point, point.id)
   // Who is not root has no such user: the log is not handed over.
   const log = protection.repository.log('db')
-  assert.deepEqual([...(await findNewTablespaces({ point, plan }, log, t.signal))], [disk.directory])
+  assert.deepEqual([...(await findNewTablespaces({ point, plan }, log, t.signal))], [disk])
   const early = await protection.plan({ kind: 'lsn', lsn: String(point.positions.stopLsn) })
   assert.deepEqual([...(await findNewTablespaces({ point, plan: early }, log, t.signal))], [])
 
@@ -108,7 +104,7 @@ test('the folder of a tablespace that was made after the point is not touched', 
   }
   await assert.rejects(
     withSandbox(request, async () => undefined),
-    { code: 'precondition-failed', message: new RegExp(disk.directory) },
+    { code: 'precondition-failed', message: new RegExp(disk) },
   )
   await postgres.start()
   assert.deepEqual(await postgres.query('select count(*)::int from kept'), [{ count: 1000 }])

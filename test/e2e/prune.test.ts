@@ -19,9 +19,9 @@ import { initRepositories } from '../../src/operations/repository.ts'
 import { restore } from '../../src/operations/restore.ts'
 import { planRestore } from '../../src/operations/restore-plan.ts'
 import { verify } from '../../src/operations/verify.ts'
-import { parseLsn } from '../../src/sources/postgres/protocol/lsn.ts'
 import { LAUNCHER } from '../support/command.ts'
 import { describeTree, diffTrees } from '../support/describe-tree.ts'
+import { follow } from '../support/following.ts'
 import { startPostgres, testBinaries, testPostgres } from '../support/postgres.ts'
 import { temporaryFolder } from '../support/repository.ts'
 
@@ -181,7 +181,10 @@ test('PostgreSQL: any moment within the log, each older point for itself, nothin
     retention: { last: 2, labels: [release] }
 `,
   )
-  const following = follow(t, application)
+  // As the daemon does it.
+  const following = follow(t, postgres, (options) =>
+    planOf(application).work.follow({ service: 'shop', source: 'db' }, options),
+  )
   const write = async (n: number): Promise<string> => {
     await postgres.query('create table if not exists events (n int, filler text)')
     const filler = `select ${n}, string_agg(md5(random()::text), '') from generate_series(1, 40000)`
@@ -246,33 +249,3 @@ test('PostgreSQL: any moment within the log, each older point for itself, nothin
   const left = (await listPoints(application, {}, reportingOf(t)))[0]!.points.map(({ id }) => id)
   assert.deepEqual(await hurtPoints(t, application), left.sort())
 })
-
-/** The log followed as the daemon does it. */
-function follow(t: TestContext, application: Application): { durable(lsn: string): Promise<void> } {
-  const stop = new AbortController()
-  let latest = '0/0'
-  let changed = Promise.withResolvers<void>()
-  const ended = planOf(application).work.follow(
-    { service: 'shop', source: 'db' },
-    {
-      signal: AbortSignal.any([stop.signal, t.signal]),
-      warn: () => {},
-      status({ durable }) {
-        latest = durable
-        changed.resolve()
-        changed = Promise.withResolvers()
-      },
-    },
-  )
-  const tooEarly = ended.then(() => Promise.reject(new Error('the follower ended by itself')))
-  tooEarly.catch(() => undefined)
-  t.after(async () => {
-    stop.abort()
-    await ended.catch(() => undefined)
-  })
-  return {
-    async durable(lsn) {
-      while (parseLsn(latest) < parseLsn(lsn)) await Promise.race([changed.promise, tooEarly])
-    },
-  }
-}

@@ -2,13 +2,13 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import type { Point, PointKind } from '../../src/model.ts'
 import type { Repository } from '../../src/repository/api.ts'
-import type { FollowerStatus, RestoreMoment, RestoreSummary } from '../../src/sources/contract.ts'
+import type { RestoreMoment, RestoreSummary } from '../../src/sources/contract.ts'
 import { createLogFollower } from '../../src/sources/postgres/log/follower.ts'
-import { parseLsn } from '../../src/sources/postgres/protocol/lsn.ts'
 import type { RecoveryPlan } from '../../src/sources/postgres/recovery/plan.ts'
 import { createPostgresSource, type PostgresSource } from '../../src/sources/postgres/source.ts'
 import type { Storage } from '../../src/storage/contract.ts'
 import { createLocalStorage } from '../../src/storage/local.ts'
+import { type Following, follow } from './following.ts'
 import { type TestPostgres, temporaryDirectory, testBinaries, testPostgres } from './postgres.ts'
 import { testAmbient } from './postgres-recorders.ts'
 import { createTestRepository } from './repository.ts'
@@ -44,16 +44,6 @@ export interface RestoreOptions {
   inPlace?: boolean
   tablespaces?: Record<string, string>
   onlyDatabases?: string[]
-}
-
-export interface Following {
-  status(): FollowerStatus
-  ended: Promise<void>
-  /** Resolves when what the server has written by now is durable. */
-  caughtUp(): Promise<void>
-  /** Resolves when the log is known to be complete up to this moment. */
-  until(timeMs: number): Promise<void>
-  stop(): Promise<void>
 }
 
 /** `wrap`: what comes between the repository and its disk. */
@@ -130,62 +120,16 @@ export async function protect(t: TestContext, wrap = (storage: Storage): Storage
         throw error
       }
     },
-    follow: (postgres, tailMs = 200, url = postgres.url()) => follow(t, postgres, url, log, tailMs, warnings),
+    follow(postgres, tailMs = 200, url = postgres.url()) {
+      const follower = createLogFollower({ url, slot: SLOT, tailMs }, log, testAmbient())
+      return follow(t, postgres, (options) => follower.run(options), warnings)
+    },
     async recover(postgres, at) {
       const directory = join(await temporaryDirectory(t), 'restored')
       const summary = await restore(postgres, at, directory, { start: true })
       const restored = testPostgres(t, await testBinaries(postgres.major), directory)
       await restored.adopt()
       return { postgres: restored, summary }
-    },
-  }
-}
-
-function follow(
-  t: TestContext,
-  postgres: TestPostgres,
-  url: string,
-  log: ReturnType<Repository['log']>,
-  tailMs: number,
-  warnings: string[],
-): Following {
-  const stop = new AbortController()
-  let latest: FollowerStatus = { durable: '0/0', server: '0/0', lagBytes: 0, durableUntil: null }
-  let changed = Promise.withResolvers<void>()
-  const follower = createLogFollower({ url, slot: SLOT, tailMs }, log, testAmbient())
-  const ended = follower.run({
-    signal: AbortSignal.any([stop.signal, t.signal]),
-    warn: (message) => void warnings.push(message),
-    status: (status) => {
-      latest = status
-      changed.resolve()
-      changed = Promise.withResolvers()
-    },
-  })
-  ended.catch(() => undefined)
-  const tooEarly = ended.then(() => Promise.reject(new Error('the follower ended by itself')))
-  tooEarly.catch(() => undefined)
-  t.after(async () => {
-    stop.abort()
-    await ended.catch(() => undefined)
-  })
-  return {
-    ended,
-    status: () => latest,
-    async caughtUp() {
-      const [row] = await postgres.query<{ lsn: string }>(
-        'select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end)::text as lsn',
-      )
-      const goal = parseLsn(row?.lsn ?? '')
-      while (parseLsn(latest.durable) < goal) await Promise.race([changed.promise, tooEarly])
-    },
-    async until(timeMs) {
-      while (latest.durableUntil === null || Date.parse(latest.durableUntil) < timeMs)
-        await Promise.race([changed.promise, tooEarly])
-    },
-    async stop() {
-      stop.abort()
-      await ended
     },
   }
 }

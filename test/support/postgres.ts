@@ -1,4 +1,4 @@
-import { chmod, cp, lchown, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { chmod, cp, lchown, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -111,6 +111,15 @@ export async function startStandby(t: TestScope, primary: TestPostgres): Promise
   await standby.giveToServer()
   await standby.start()
   return standby
+}
+
+/** A tablespace `fast` in a folder of its own, which is resolved with. */
+export async function makeTablespace(t: TestScope, postgres: TestPostgres, folder = 'disk'): Promise<string> {
+  const disk = testPostgres(t, postgres.binaries, join(await temporaryDirectory(t), folder))
+  await mkdir(disk.directory)
+  await disk.giveToServer()
+  await postgres.query(`create tablespace fast location '${disk.directory}'`)
+  return disk.directory
 }
 
 /** A data directory that exists (restored, copied): not started yet. */

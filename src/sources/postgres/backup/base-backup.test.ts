@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict'
-import { chown, mkdir, open } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { startPostgres, type TestPostgres, temporaryDirectory } from '../../../../test/support/postgres.ts'
+import { makeTablespace, startPostgres, type TestPostgres } from '../../../../test/support/postgres.ts'
 import { MemoryPoint, testOptions } from '../../../../test/support/postgres-recorders.ts'
 import { connectReplication } from '../protocol/connection.ts'
 import { parseConnectionUrl } from '../protocol/connection-url.ts'
-import { serverUser } from '../server/server-user.ts'
 import { type BaseBackup, takeBaseBackup } from './base-backup.ts'
 
 async function backup(
@@ -35,11 +34,7 @@ async function backup(
 for (const major of [13, 14, 15, 16, 17, 18]) {
   test(`version ${major}: every file of the manifest arrives, with a tablespace`, async (t) => {
     const postgres = await startPostgres(t, { major })
-    const elsewhere = join(await temporaryDirectory(t), 'fast disk')
-    await mkdir(elsewhere)
-    const user = await serverUser(postgres.directory)
-    if (user) await chown(elsewhere, user.uid, user.gid)
-    await postgres.query(`create tablespace fast location '${elsewhere}'`)
+    const elsewhere = await makeTablespace(t, postgres, 'fast disk')
     await postgres.query(
       `create table here as select g as id, repeat('x', 500) as filler from generate_series(1, 20000) g`,
     )

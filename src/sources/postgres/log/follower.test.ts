@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import { type Following, follow as followUntilEnd } from '../../../../test/support/following.ts'
 import { startPostgres, type TestPostgres } from '../../../../test/support/postgres.ts'
 import { MemoryLog, testAmbient } from '../../../../test/support/postgres-recorders.ts'
-import type { FollowerStatus, LogMeta } from '../../contract.ts'
+import type { LogMeta } from '../../contract.ts'
 import { parseLsn } from '../protocol/lsn.ts'
 import { createLogFollower, type FollowerConfig, parseDurationMs } from './follower.ts'
 import { segmentName, segmentNumber } from './wal.ts'
@@ -22,63 +23,27 @@ class TailKeeper extends MemoryLog {
   }
 }
 
-interface Following {
-  warnings: string[]
-  status(): FollowerStatus
-  /** Resolves when everything the server has written by now is durable. */
-  caughtUp(): Promise<void>
-  stop(): Promise<void>
-  /** Settles with the run. */
-  ended: Promise<void>
-}
-
 function follow(
   t: TestContext,
   postgres: TestPostgres,
   store: MemoryLog,
   config: Partial<FollowerConfig> = {},
 ): Following {
-  const stop = new AbortController()
-  const warnings: string[] = []
-  let latest: FollowerStatus = { durable: '0/0', server: '0/0', lagBytes: 0, durableUntil: '' }
-  let changed = Promise.withResolvers<void>()
   const follower = createLogFollower(
     { url: postgres.url(), slot: 'regain_test', tailMs: 100, ...config },
     store,
     testAmbient(),
   )
-  const ended = follower.run({
-    signal: AbortSignal.any([stop.signal, t.signal]),
-    warn: (message) => void warnings.push(message),
-    status: (status) => {
-      const { durableUntil } = status
-      assert.ok(durableUntil === null || durableUntil > '2020', `durable until ${durableUntil}`)
-      latest = status
-      changed.resolve()
-      changed = Promise.withResolvers()
-    },
-  })
-  ended.catch(() => undefined)
-  const tooEarly = ended.then(() => Promise.reject(new Error('the follower ended by itself')))
-  tooEarly.catch(() => undefined)
-  t.after(async () => {
-    stop.abort()
-    await ended.catch(() => undefined)
-  })
-  return {
-    warnings,
-    ended,
-    status: () => latest,
-    async caughtUp() {
-      const [row] = await postgres.query<{ lsn: string }>('select pg_current_wal_flush_lsn()::text as lsn')
-      const goal = parseLsn(row?.lsn ?? '')
-      while (parseLsn(latest.durable) < goal) await Promise.race([changed.promise, tooEarly])
-    },
-    async stop() {
-      stop.abort()
-      await ended
-    },
-  }
+  return followUntilEnd(t, postgres, (options) =>
+    follower.run({
+      ...options,
+      status: (status) => {
+        const { durableUntil } = status
+        assert.ok(durableUntil === null || durableUntil > '2020', `durable until ${durableUntil}`)
+        options.status(status)
+      },
+    }),
+  )
 }
 
 /** What the server's own files hold, for comparison. */

@@ -19,12 +19,8 @@ export function resumePosition(
   segmentBytes: number,
   kept: ResumePosition,
 ): ResumePosition {
-  const there = new Set(listing.segments.map(({ name }) => name))
-  let position = kept
-  while (there.has(segmentName(position.timeline, segmentNumber(position.start, segmentBytes), segmentBytes))) {
-    position = positionAt(position.start + BigInt(segmentBytes), history, segmentBytes)
-  }
-  return position
+  const last = lastHeld(listing, history, segmentBytes, kept)
+  return last === null ? kept : positionAt(last.start + BigInt(segmentBytes), history, segmentBytes)
 }
 
 /**
@@ -38,15 +34,21 @@ export function provingPosition(
   segmentBytes: number,
   kept: ResumePosition,
 ): ResumePosition {
+  return lastHeld(listing, history, segmentBytes, kept) ?? kept
+}
+
+/** The last of the segments from `kept` on that follow each other in the store; null if it lacks the first. */
+function lastHeld(
+  listing: LogListing,
+  history: TimelineHistory,
+  segmentBytes: number,
+  kept: ResumePosition,
+): ResumePosition | null {
   const there = new Set(listing.segments.map(({ name }) => name))
-  const isThere = ({ timeline, start }: ResumePosition) =>
-    there.has(segmentName(timeline, segmentNumber(start, segmentBytes), segmentBytes))
-  let position = kept
-  if (!isThere(position)) return position
-  for (;;) {
-    const next = positionAt(position.start + BigInt(segmentBytes), history, segmentBytes)
-    if (!isThere(next)) return position
-    position = next
+  let last: ResumePosition | null = null
+  for (let next = kept; ; next = positionAt(next.start + BigInt(segmentBytes), history, segmentBytes)) {
+    if (!there.has(segmentName(next.timeline, segmentNumber(next.start, segmentBytes), segmentBytes))) return last
+    last = next
   }
 }
 

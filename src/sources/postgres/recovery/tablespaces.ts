@@ -1,6 +1,7 @@
-import { lstat, mkdir, open, readdir, readlink, rename, rm, symlink } from 'node:fs/promises'
+import { lstat, mkdir, readdir, readlink, rename, rm, symlink } from 'node:fs/promises'
 import { join, relative, resolve } from 'node:path'
 import { RegainError } from '../../../errors.ts'
+import { syncFolder } from '../../../filesystem/durable.ts'
 import { ifAbsent } from '../../../filesystem/system-error.ts'
 import type { Positions } from '../backup/positions.ts'
 
@@ -102,8 +103,8 @@ export async function linkPlaces(directory: string, places: readonly TablespaceP
     await symlink(place.directory, part)
     await rename(part, link)
   }
-  await syncDirectory(folder)
-  for (const place of places) await syncDirectory(join(place.directory, '..'))
+  await syncFolder(folder)
+  for (const place of places) await syncFolder(join(place.directory, '..'))
 }
 
 /** The text of tablespace_map: from it the server makes the links anew when recovery begins. A line ends the entry, a backslash quotes. */
@@ -148,13 +149,4 @@ function refuseSharing(directory: string, places: readonly TablespacePlace[]): v
 export function contains(folder: string, path: string): boolean {
   const way = relative(folder, path)
   return way === '' || (way !== '..' && !way.startsWith('../'))
-}
-
-async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
 }

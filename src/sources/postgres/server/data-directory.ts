@@ -1,5 +1,6 @@
 import { chmod, lchown, lstat, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
+import { syncFolder } from '../../../filesystem/durable.ts'
 import { ifAbsent } from '../../../filesystem/system-error.ts'
 import type { Point } from '../../../model.ts'
 import { positionsOf } from '../backup/positions.ts'
@@ -64,9 +65,9 @@ export async function prepareDataDirectory(request: PrepareRequest): Promise<voi
   const isGroups = request.inPlace && ((await stat(directory)).mode & 0o050) === 0o050
   await chmod(directory, isGroups ? 0o750 : 0o700)
   if (request.user) await giveAll(request.user, request)
-  await syncDirectory(join(directory, RECOVERY_FOLDER))
-  await syncDirectory(directory)
-  await syncDirectory(dirname(resolve(directory)))
+  await syncFolder(join(directory, RECOVERY_FOLDER))
+  await syncFolder(directory)
+  await syncFolder(dirname(resolve(directory)))
 }
 
 /** Writes a file whole or not at all, durably, readable by its owner alone. */
@@ -112,13 +113,4 @@ async function giveTo(user: ServerUser, paths: readonly string[]): Promise<void>
 
 function inside(folder: string, names: readonly string[]): string[] {
   return names.map((name) => join(folder, name))
-}
-
-async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
 }
