@@ -2,11 +2,10 @@ import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { after } from 'node:test'
 import { promisify } from 'node:util'
 import { createPostgresDumpSource } from '../../src/sources/postgres-dump/source.ts'
 import { ODD_CONTENT, ODD_ROWS, ODD_SCHEMA } from '../support/odd-database.ts'
-import { startPostgres, type TestPostgres, type TestScope } from '../support/postgres.ts'
+import { startPostgres, suiteScope, type TestPostgres } from '../support/postgres.ts'
 import { testAmbient } from '../support/postgres-recorders.ts'
 import { sourceContract } from './source.ts'
 
@@ -14,11 +13,7 @@ const execute = promisify(execFile)
 /** Of another version than the server, as long as it is newer. */
 const PROGRAMS = '/usr/lib/postgresql/15/bin'
 
-const ends: (() => unknown)[] = []
-const suite: TestScope = { signal: new AbortController().signal, after: (end) => void ends.push(end) }
-after(async () => {
-  for (const end of ends.reverse()) await end()
-})
+const suite = suiteScope()
 let shared: Promise<TestPostgres> | null = null
 let copies = 0
 

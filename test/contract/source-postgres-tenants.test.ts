@@ -1,20 +1,15 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { after } from 'node:test'
 import { promisify } from 'node:util'
 import type { Source } from '../../src/sources/contract.ts'
 import { createPostgresTenantsSource } from '../../src/sources/postgres-tenants/source.ts'
 import { ODD_ROWS, ODD_SCHEMA } from '../support/odd-database.ts'
-import { startPostgres, type TestPostgres, type TestScope } from '../support/postgres.ts'
+import { startPostgres, suiteScope, type TestPostgres } from '../support/postgres.ts'
 import { sourceContract } from './source.ts'
 
 const execute = promisify(execFile)
 
-const ends: (() => unknown)[] = []
-const suite: TestScope = { signal: new AbortController().signal, after: (end) => void ends.push(end) }
-after(async () => {
-  for (const end of ends.reverse()) await end()
-})
+const suite = suiteScope()
 let shared: Promise<TestPostgres> | null = null
 let copies = 0
 

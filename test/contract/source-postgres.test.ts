@@ -1,25 +1,13 @@
 import assert from 'node:assert/strict'
 import { chmod, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { after } from 'node:test'
 import { createPostgresSource } from '../../src/sources/postgres/source.ts'
-import {
-  startPostgres,
-  type TestPostgres,
-  type TestScope,
-  temporaryDirectory,
-  testPostgres,
-} from '../support/postgres.ts'
+import { startPostgres, suiteScope, type TestPostgres, temporaryDirectory, testPostgres } from '../support/postgres.ts'
 import { MemoryLog, testAmbient } from '../support/postgres-recorders.ts'
 import { sourceContract } from './source.ts'
 
 /** One server for all of the suite: each source has a log of its own. */
-const ends: (() => unknown)[] = []
-const suite: TestScope = { signal: new AbortController().signal, after: (end) => void ends.push(end) }
-after(async () => {
-  // Servers before the folders that they are in.
-  for (const end of ends.reverse()) await end()
-})
+const suite = suiteScope()
 let shared: Promise<TestPostgres> | null = null
 let sources = 0
 

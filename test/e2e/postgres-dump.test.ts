@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { chmod, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { after, before, describe, test } from 'node:test'
+import { before, describe, test } from 'node:test'
 import pg from 'pg'
 import type { Fingerprint } from '../../src/model.ts'
 import { type CommandResult, jsonLines, LAUNCHER, runCommand } from '../support/command.ts'
 import { ODD_CONTENT, ODD_ROWS, ODD_SCHEMA } from '../support/odd-database.ts'
-import { startPostgres, type TestPostgres, type TestScope, temporaryDirectory } from '../support/postgres.ts'
+import { startPostgres, suiteScope, type TestPostgres, temporaryDirectory } from '../support/postgres.ts'
 
 /** Dumps of an old server, by the commands that a person types, and back into a newer one. */
 
@@ -33,16 +33,12 @@ const BYTES = `create table t (n int, word text); insert into t values (1, conve
 const ASCII = `create table t (n int, word text); insert into t values (1, E'\\xff\\xe9');`
 
 describe('dumps', { concurrency: false }, () => {
-  const ends: (() => unknown)[] = []
-  const suite: TestScope = { signal: new AbortController().signal, after: (end) => void ends.push(end) }
+  const suite = suiteScope()
   let old: TestPostgres
   let newer: TestPostgres
   let cwd: string
   let scratch: string
   let environment: Record<string, string>
-  after(async () => {
-    for (const end of ends.reverse()) await end()
-  })
 
   before(async () => {
     old = await startPostgres(suite, { major: 13, password: PASSWORD })

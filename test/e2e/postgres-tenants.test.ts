@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict'
 import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { after, before, describe, test } from 'node:test'
+import { before, describe, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import type pg from 'pg'
 import { copyIn, copyOut } from '../../src/sources/postgres/protocol/copy.ts'
 import { type CommandResult, jsonLines } from '../support/command.ts'
 import { runInProcess } from '../support/own-process.ts'
-import { startPostgres, type TestPostgres, type TestScope, temporaryDirectory } from '../support/postgres.ts'
+import { startPostgres, suiteScope, type TestPostgres, temporaryDirectory } from '../support/postgres.ts'
 
 /** Two tenants in one database, by the commands that a person types. Every text of theirs says whose it is: A- or B-. */
 
@@ -82,16 +82,12 @@ delete from app.nodes where label like 'A-%'; delete from app.accounts where id 
 set session_replication_role = origin;`
 
 describe('tenants', { concurrency: false }, () => {
-  const ends: (() => unknown)[] = []
-  const suite: TestScope = { signal: new AbortController().signal, after: (end) => void ends.push(end) }
+  const suite = suiteScope()
   let postgres: TestPostgres
   let client: pg.Client
   let cwd: string
   /** All rows before anything was restored. */
   let original: Record<string, string[]>
-  after(async () => {
-    for (const end of ends.reverse()) await end()
-  })
 
   before(async () => {
     postgres = await startPostgres(suite, { major: 17 })

@@ -1,6 +1,7 @@
 import { chmod, cp, lchown, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { after } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { findPostgres, type PostgresBinaries } from '../../src/sources/postgres/server/binaries.ts'
@@ -17,6 +18,15 @@ import { restoreUser } from '../../src/sources/postgres/server/server-user.ts'
 export interface TestScope {
   readonly signal: AbortSignal
   after(end: () => unknown): void
+}
+
+/** Of a whole file, or of the suite it is called in: what is started in it ends after the last test, servers before the folders that they are in. */
+export function suiteScope(): TestScope {
+  const ends: (() => unknown)[] = []
+  after(async () => {
+    for (const end of ends.reverse()) await end()
+  })
+  return { signal: new AbortController().signal, after: (end) => void ends.push(end) }
 }
 
 /** Real PostgreSQL servers for tests: a data directory in a temporary folder, stopped and removed when the test ends. */

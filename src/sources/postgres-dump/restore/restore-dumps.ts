@@ -1,10 +1,9 @@
-import { mkdir, mkdtemp, open, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Missed } from '../../../model.ts'
 import type { PartsRestore, PartsSummary, PartsTarget, PointReader, SourceOptions } from '../../contract.ts'
 import { parseName } from '../../postgres/parts/names.ts'
-import { writeOutput } from '../../postgres/parts/output.ts'
 import { rolesArguments } from '../../postgres/parts/restore-parts.ts'
 import { readRoles } from '../../postgres/parts/roles.ts'
 import { checkTargetDatabase, describeTarget } from '../../postgres/parts/target-database.ts'
@@ -18,10 +17,11 @@ import { Archives } from './archives.ts'
 import { type Chosen, choose } from './choose.ts'
 import { compareRestored } from './compare.ts'
 import { makeRoles, missingTablespaces, parseGlobals, removeRoles } from './globals.ts'
-import { type Load, loadInOneTransaction, loadParallel, writeScript } from './load.ts'
+import { type Load, loadInOneTransaction, loadParallel } from './load.ts'
 import { createDatabase, setProperties } from './new-database.ts'
 import { type How, type Prepared, prepare, type RestoreContext } from './plan.ts'
 import type { TargetServer } from './target-server.ts'
+import { writeArchives, writeSql } from './write-files.ts'
 
 /** Dumps into servers, and parts of them into servers and files. */
 export function createDumpRestore(context: RestoreContext): PartsRestore {
@@ -63,7 +63,11 @@ class Restore {
     const dumped = database as DumpedDatabase
     const summary = { target: this.#target.to, database: dumped.name, reached: dumped.snapshotTime }
     if (how.kind === 'folder' || how.kind === 'archive') {
-      const { bytes, files } = await this.#files(how, dumped)
+      const taken = (count: number) => {
+        this.#bytes += count
+        this.#options.progress({ phase: 'restore', bytesDone: this.#bytes })
+      }
+      const { bytes, files } = await writeArchives(await Archives.open(this.#reader), dumped, how, taken)
       return { ...summary, bytes, files, missed: [], tables: [] }
     }
     const archives = await Archives.open(this.#reader)
@@ -73,7 +77,8 @@ class Restore {
     this.#tellLeftOut(dumped, chosen)
     this.#tellNeeds(chosen, toc, how)
     if (how.kind === 'script') {
-      await this.#script(load, how.path)
+      const environment = { ...this.#context.environment, PATH: this.#context.path, LC_ALL: 'C' }
+      await writeSql({ ...load, environment }, how.path)
       return { ...summary, bytes: this.#bytes, files: 1, missed: [], tables: chosen.tables }
     }
     const target = describeTarget(how.config)
@@ -116,55 +121,6 @@ class Restore {
         })
       },
     }
-  }
-
-  async #files(
-    how: { kind: 'folder' | 'archive'; path: string },
-    database: DumpedDatabase,
-  ): Promise<{ bytes: number; files: number }> {
-    const paths = [database.archive, ...database.tables.map(({ archive }) => archive)]
-    let result = { bytes: 0, files: 0 }
-    const archives = await Archives.open(this.#reader)
-    await writeOutput(how.path, async (unfinished) => {
-      if (how.kind === 'archive') {
-        result = { bytes: await this.#writeFile(archives, database.archive, unfinished), files: 1 }
-        return
-      }
-      await mkdir(unfinished, { mode: 0o700 })
-      for (const path of paths) {
-        result.bytes += await this.#writeFile(archives, path, join(unfinished, path.slice(path.lastIndexOf('/') + 1)))
-        result.files++
-      }
-    })
-    return result
-  }
-
-  async #writeFile(archives: Archives, path: string, to: string): Promise<number> {
-    const file = await open(to, 'wx', 0o600)
-    let bytes = 0
-    try {
-      for await (const piece of archives.content(path)) {
-        await file.writeFile(piece)
-        bytes += piece.length
-        this.#bytes += piece.length
-        this.#options.progress({ phase: 'restore', bytesDone: this.#bytes })
-      }
-    } finally {
-      await file.close()
-    }
-    return bytes
-  }
-
-  async #script(load: Load, path: string): Promise<void> {
-    const environment = { ...this.#context.environment, PATH: this.#context.path, LC_ALL: 'C' }
-    await writeOutput(path, async (unfinished) => {
-      const file = await open(unfinished, 'wx', 0o600)
-      try {
-        await writeScript({ ...load, environment }, (piece) => file.writeFile(piece))
-      } finally {
-        await file.close()
-      }
-    })
   }
 
   async #newDatabase(load: Load, toc: ArchiveToc, server: TargetServer, config: ConnectionConfig): Promise<Missed[]> {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
-import { after, before, describe, it } from 'node:test'
-import { startPostgres, type TestPostgres, type TestScope } from '../../../../test/support/postgres.ts'
+import { before, describe, it } from 'node:test'
+import { startPostgres, suiteScope, type TestPostgres } from '../../../../test/support/postgres.ts'
 import type { Fingerprint } from '../../../model.ts'
 import { compareFingerprints } from '../../fingerprint.ts'
 import { parseConnectionUrl } from '../protocol/connection-url.ts'
@@ -28,11 +28,7 @@ insert into parted select 'n', n from generate_series(1, 77) n;
 describe('the fingerprint of a server', () => {
   let postgres: TestPostgres
   let request: TakeFingerprint
-  const ends: (() => unknown)[] = []
-  const suite: TestScope = { signal: new AbortController().signal, after: (end) => void ends.unshift(end) }
-  after(async () => {
-    for (const end of ends) await end()
-  })
+  const suite = suiteScope()
 
   before(async () => {
     postgres = await startPostgres(suite, { major: 13 })
