@@ -182,6 +182,8 @@ export interface Progress {
   bytesTotal?: number
   filesDone?: number
   filesTotal?: number
+  /** Milliseconds that it has waited until now because others kept the processors busy; left out if none. */
+  gaveWayMs?: number
 }
 
 /** A result of a preflight: `error` means a backup or its restore will not work. */

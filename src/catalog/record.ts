@@ -8,6 +8,8 @@ export interface TakenPoint {
   trouble: RegainError | null
   /** What was found at the destination before, and a person must hear of. */
   warnings?: string[]
+  /** Milliseconds that it waited because others kept the processors busy. Left out of a copy, which does not. */
+  gaveWayMs?: number
 }
 
 /**

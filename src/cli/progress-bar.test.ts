@@ -30,6 +30,31 @@ test('the rate is of the last seconds, and begins anew with each phase', () => {
   assert.equal(meter.line({ phase: 'finishing', bytesDone: 5 }, 32_000, 80, true), 'finishing  5 B')
 })
 
+test('a line that waits for others says so, and with what setting', () => {
+  const meter = new ProgressMeter()
+  const at = (bytesDone: number, gaveWayMs?: number) => ({
+    phase: 'reading',
+    bytesDone,
+    bytesTotal: 487e6,
+    ...(gaveWayMs === undefined ? {} : { gaveWayMs }),
+  })
+  meter.line(at(40e6), 0, 130, false)
+  // A hundredth of the time is nothing to speak of.
+  assert.equal(
+    meter.line(at(60e6, 20), 2000, 100, false),
+    'reading  ####--------------------------  12 %  60.0 MB of 487 MB  10.0 MB/s  42.7 s left',
+  )
+  const waits = 'waits: others keep the processors busy (limits: busy)'
+  assert.equal(
+    meter.line(at(70e6, 1920), 4000, 130, false),
+    `reading  ##------------  14 %  ${waits}  70.0 MB of 487 MB  7.50 MB/s  55.6 s left`,
+  )
+  // As much as there is room for, and no half of a number.
+  assert.equal(meter.line(at(70e6, 1920), 4000, 80, false), `reading  #------  14 %  ${waits}`)
+  // It is over when nothing was waited for in the last seconds.
+  assert.doesNotMatch(meter.line(at(200e6, 1920), 12_500, 130, false), /waits/)
+})
+
 test('no line reaches the last column, whatever the width', () => {
   fc.assert(
     fc.property(fc.nat(200), fc.nat(1e12), fc.nat(1e12), (columns, done, total) => {

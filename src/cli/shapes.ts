@@ -19,7 +19,7 @@ export function pointShape(point: Point): object {
 }
 
 export function backupShape(outcome: BackupOutcome & { point: Point }): object {
-  const { service, source, destination, point, durationMs } = outcome
+  const { service, source, destination, point, durationMs, gaveWayMs } = outcome
   return {
     operation: 'backup',
     service,
@@ -29,6 +29,7 @@ export function backupShape(outcome: BackupOutcome & { point: Point }): object {
     bytes: point.bytes,
     files: point.entries,
     durationMs,
+    gaveWayMs,
     missed: point.missed,
     missedCount: point.missedCount,
     ...(outcome.warnings.length === 0 ? {} : { warnings: outcome.warnings }),

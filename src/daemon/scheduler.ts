@@ -2,6 +2,7 @@ import type { Catalog, LearnedPoint } from '../catalog/catalog.ts'
 import { describeError } from '../catalog/record.ts'
 import { isRegainError } from '../errors.ts'
 import type { Ambient, Point, PointKind } from '../model.ts'
+import { wasHeldBack } from '../operations/gave-way.ts'
 import { type Decision, planSchedule, type RunFact, type ScheduleRule } from '../policy/schedule.ts'
 import type { JobQueue } from './job-queue.ts'
 import { type DaemonWork, nameOf, type SourceName } from './work.ts'
@@ -122,9 +123,11 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       const window = openWindow(windowChangesAt)
       try {
         const bounds = { since: at ?? ambient.now(), signal: AbortSignal.any([signal, window.closed]) }
-        const { point, trouble } = await work.backup(rule, rule.destination, { kind: rule.kind, ...bounds })
+        const startedMs = ambient.now()
+        const taken = await work.backup(rule, rule.destination, { kind: rule.kind, ...bounds })
+        const { point, trouble, gaveWayMs = 0 } = taken
         demanded.delete(key)
-        tellPoint(point, about)
+        tellPoint(point, wasHeldBack(gaveWayMs, ambient.now() - startedMs) ? { ...about, gaveWayMs } : about)
         if (trouble !== null) ambient.log('error', trouble.message, { ...about, code: trouble.code })
       } catch (error) {
         const { code, message } = describeError(error)

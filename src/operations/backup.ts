@@ -11,6 +11,7 @@ import { copyLog, copyLogAgain } from './copy-log.ts'
 import { copyPoint } from './copy-point.ts'
 import { copyTenants } from './copy-tenants.ts'
 import { asRegainError } from './failures.ts'
+import { Waited } from './gave-way.ts'
 import { withRepository } from './repositories.ts'
 import { requireRetention } from './require-retention.ts'
 import { unneededIn } from './retention-plan.ts'
@@ -35,6 +36,8 @@ export interface BackupOutcome {
   source: string
   destination: string
   durationMs: number
+  /** Of these, how long it waited because others kept the processors busy. Zero without a point. */
+  gaveWayMs: number
   /** Null if there is none. */
   point: Point | null
   /** Beside a point: that is whole, and this is what a person must see to now. */
@@ -101,20 +104,16 @@ async function attempt(
   const { ambient } = application
   const startedMs = ambient.now()
   const about = { service: one.service.name, source: one.source.name, destination: one.destination.name }
-  const outcome = (point: Point | null, error: RegainError | null, warnings: string[] = []): BackupOutcome => ({
-    ...about,
-    durationMs: Math.max(0, ambient.now() - startedMs),
-    point,
-    error,
-    warnings,
-  })
+  const durationMs = () => Math.max(0, ambient.now() - startedMs)
   try {
     const take = () => bringPoint(application, one, reporting)
     const run = { ...about, kind: one.request.kind, origin: 'command' as const }
-    const { point, trouble, warnings } = await (catalog === null ? take() : recordBackup(catalog, run, ambient, take))
-    return outcome(point, trouble, warnings)
-  } catch (error) {
-    return outcome(null, asRegainError(error, reporting.signal))
+    const taken = await (catalog === null ? take() : recordBackup(catalog, run, ambient, take))
+    const { point, trouble: error, warnings = [], gaveWayMs = 0 } = taken
+    return { ...about, durationMs: durationMs(), gaveWayMs, point, error, warnings }
+  } catch (caught) {
+    const error = asRegainError(caught, reporting.signal)
+    return { ...about, durationMs: durationMs(), gaveWayMs: 0, point: null, error, warnings: [] }
   }
 }
 
@@ -168,21 +167,25 @@ async function takePoint(
 ): Promise<TakenPoint> {
   const { service, source, destination, request } = one
   const driver = await openSource(application, { service, source, destination, log: repository.log(source.name) })
+  const waited = new Waited()
   const tenants = isTenantSource(source)
-    ? await tenantPoints(application, { ...one, source }, repository, reporting)
+    ? await tenantPoints(application, { ...one, source }, repository, reporting, waited)
     : undefined
   const { tenant } = request
   const extra = { ...(tenants === undefined ? {} : { tenants }), ...(tenant === undefined ? {} : { tenant }) }
-  return fillPoint(application, one, repository, reporting, {
+  const taken = await fillPoint(application, one, repository, reporting, {
     unordered: driver.unordered === true,
-    read: (session, kind) => driver.backup(session, { ...reporting, kind, ...extra }),
+    read: (session, kind, progress) => driver.backup(session, { ...reporting, progress, kind, ...extra }),
+    waited,
   })
+  return { ...taken, gaveWayMs: waited.gaveWayMs }
 }
 
 /** What is read into a session, and how. */
 interface Reading {
   unordered: boolean
-  read(session: PointSession, kind: PointKind): Promise<SourceSummary>
+  read(session: PointSession, kind: PointKind, progress: Reporting['progress']): Promise<SourceSummary>
+  waited: Waited
 }
 
 async function fillPoint(
@@ -190,7 +193,7 @@ async function fillPoint(
   { service, source, destination, request }: OneBackup,
   repository: Repository,
   reporting: Reporting,
-  { unordered, read }: Reading,
+  { unordered, read, waited }: Reading,
 ): Promise<TakenPoint> {
   // Two tell of one backup: the driver while it reads, the engine while it brings the rest to its end.
   let isRead = false
@@ -205,17 +208,23 @@ async function fillPoint(
     unneeded: () => unneededIn(application, service, destination, repository, reporting),
     signal: reporting.signal,
     progress: (progress) => {
-      if (isRead) reporting.progress(progress)
+      if (isRead) tell(progress)
     },
   })
+  const noteWaits = waited.follow(session)
+  const tell: Reporting['progress'] = (progress) => {
+    noteWaits()
+    reporting.progress(waited.beside(progress))
+  }
   let trouble: TakenPoint['trouble'] = null
   const point = await commitOrDiscard(application.ambient, session, reporting.signal, async () => {
     // Asking for what changed since nothing would only make the driver warn.
-    const summary = await read(session, session.base === null ? 'full' : request.kind)
+    const summary = await read(session, session.base === null ? 'full' : request.kind, tell)
     isRead = true
     trouble = summary.trouble ?? null
     return summary
   })
+  noteWaits()
   return { point, trouble }
 }
 
@@ -235,6 +244,7 @@ async function tenantPoints(
   one: OneBackup & { source: TenantSource },
   repository: Repository,
   reporting: Reporting,
+  waited: Waited,
 ): Promise<TenantPoints> {
   const { service, source, destination } = one
   const secret = await ensureSecret(application, service, source, repository, destination)
@@ -254,6 +264,7 @@ async function tenantPoints(
         const { point } = await fillPoint(application, asked, its, quiet, {
           unordered: true,
           read: (session) => fill(session, reporting),
+          waited,
         })
         await rememberPoint(application, its, point)
         return { id, point: point.id, bytes: point.bytes.source }

@@ -199,6 +199,8 @@ export interface Unneeded {
 /** Structurally a PointWriter of src/sources/contract.ts, with its end. */
 export interface PointSession {
   readonly id: string
+  /** Milliseconds that it has waited until now because others kept the processors busy (PaceLimits.busyShare). */
+  readonly gaveWayMs: number
   readonly base: {
     readonly point: Point
     entries(): AsyncIterableIterator<Entry>

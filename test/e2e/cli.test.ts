@@ -31,6 +31,7 @@ interface Answer {
   target: string
   files: number
   durationMs: number
+  gaveWayMs: number
   point: {
     id: string
     kind: string
@@ -273,7 +274,7 @@ describe('backup and restore', () => {
     const cwd = await protectedPlace()
     const backup = await json(cwd, 'backup', 'shop/files', '--label', 'before 2.0')
     assert.equal(backup.status, 0)
-    const { type, operation, service, source, point, bytes, files, durationMs, missed } = answer(backup.last)
+    const { type, operation, service, source, point, bytes, files, durationMs, gaveWayMs, missed } = answer(backup.last)
     assert.deepEqual([type, operation, service, source, missed], ['result', 'backup', 'shop', 'files', []])
     assert.match(point.id, /^[0-9a-f]{32}$/)
     assert.equal(point.kind, 'incremental')
@@ -285,6 +286,8 @@ describe('backup and restore', () => {
     assert.equal(Object(bytes).source, 300_006)
     assert.equal(typeof files, 'number')
     assert.equal(typeof durationMs, 'number')
+    // Files give way only if the configuration says so.
+    assert.equal(gaveWayMs, 0)
     for (const line of backup.lines.slice(0, -1)) assert.ok(['progress', 'warning'].includes(String(line.type)))
 
     const points = await json(cwd, 'points', 'shop')

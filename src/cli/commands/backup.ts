@@ -3,6 +3,7 @@ import type { Point } from '../../model.ts'
 import type { BackupOutcome } from '../../operations/backup.ts'
 import type { Register, Session } from '../cli.ts'
 import { count, formatBytes } from '../format.ts'
+import { gaveWayLine } from '../gave-way.ts'
 import { tellMissed } from '../missed.ts'
 import type { Output } from '../output.ts'
 import { backupShape } from '../shapes.ts'
@@ -65,6 +66,8 @@ function tellPoint(output: Output, outcome: BackupOutcome, point: Point): void {
       `read ${formatBytes(bytes.read)}, new ${formatBytes(bytes.new)}, stored ${formatBytes(bytes.stored)}; ` +
       `${formatDuration(outcome.durationMs)}`,
   )
+  const gaveWay = gaveWayLine(outcome)
+  if (gaveWay !== null) output.say(gaveWay)
   if (!output.isJson) tellMissed(output, point.missed, point.missedCount, `this point of ${name}`)
   output.result(backupShape({ ...outcome, point }))
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { describe, it } from 'node:test'
 import { Worker } from 'node:worker_threads'
-import { Pace, sharePace, stopPace } from './pace.ts'
+import { gaveWayMs, type Machine, Pace, type PaceLimits, sharePace, stopPace, THIS_MACHINE } from './pace.ts'
 
 /** How long it took by the clock that the pace itself goes by; what is asserted is a floor, which no slow machine breaks. */
 function elapsedMs(work: () => void): number {
@@ -27,6 +27,44 @@ function use(pace: Pace, milliseconds: number): void {
 function othersOnly(): () => { busyNs: bigint; idleNs: bigint } {
   let looks = 0n
   return () => ({ busyNs: ++looks * 10n ** 12n, idleNs: 0n })
+}
+
+/** A machine with one processor, which others want at any time; its clock goes on by work and by waiting alone. */
+class OneProcessor implements Machine {
+  shared!: NonNullable<ReturnType<typeof sharePace>>
+  othersAreBusy = true
+  /** Of each piece of work. */
+  readonly waits: number[] = []
+  private atMs = 1_000_000
+  private usedMs = 0
+  private readonly busyOthers = othersOnly()
+
+  get waitedMs(): number {
+    return this.waits.reduce((sum, ms) => sum + ms, 0)
+  }
+  work(pace: Pace, ms: number): void {
+    this.atMs += ms
+    this.usedMs += ms
+    this.waits.push(0)
+    pace.compute()
+  }
+
+  nowNs = () => BigInt(Math.round(this.atMs * 1e6))
+  processNs = () => BigInt(this.usedMs) * 1_000_000n
+  threadNs = this.processNs
+  processorTimes = () => (this.othersAreBusy ? this.busyOthers() : { busyNs: this.processNs(), idleNs: this.nowNs() })
+  wait = (_stop: Int32Array, ms: number) => {
+    this.atMs += ms
+    this.waits[this.waits.length - 1]! += ms
+  }
+}
+
+function paceOn(machine: OneProcessor, limits: PaceLimits): Pace {
+  const shared = sharePace(limits, 1, machine)
+  assert.ok(shared?.giveWay)
+  shared.giveWay.freeNs = 0n
+  machine.shared = shared
+  return new Pace(shared, machine)
 }
 
 describe('a pace', () => {
@@ -79,10 +117,45 @@ describe('a pace', () => {
     const shared = sharePace({ busyShare: 0.1 }, 1)
     assert.ok(shared?.giveWay)
     shared.giveWay.freeNs = 0n
-    const took = elapsedMs(() => use(new Pace(shared, othersOnly()), 600))
+    const took = elapsedMs(() => use(new Pace(shared, { ...THIS_MACHINE, processorTimes: othersOnly() }), 600))
     // As fast as it goes until the second look after a quarter of a second, then by a share that is halved with each, less the
     // credit of a pause: at most 593 ms of it are used in the first second.
     assert.ok(took >= 850, `${took} ms`)
+  })
+
+  it('tells how long it waited for others, to the millisecond', () => {
+    const one = new OneProcessor()
+    const pace = paceOn(one, { busyShare: 0.5 })
+    // Free until the second look, a quarter of a second after the first; from then on each 100 ms take 200.
+    for (let i = 0; i < 4; i++) one.work(pace, 100)
+    assert.equal(one.waitedMs, 0)
+    assert.equal(gaveWayMs(one.shared), 0)
+    for (let i = 0; i < 20; i++) one.work(pace, 100)
+    assert.ok(one.waitedMs > 1000, `${one.waitedMs} ms`)
+    assert.equal(gaveWayMs(one.shared), one.waitedMs)
+  })
+
+  it('does not say that it waited for others when it was another limit, or nobody is busy', () => {
+    const one = new OneProcessor()
+    const limited = paceOn(one, { busyShare: 0.5, cpuShare: 0.1 })
+    for (let i = 0; i < 20; i++) one.work(limited, 100)
+    assert.ok(one.waitedMs > 10_000, `${one.waitedMs} ms`)
+    assert.equal(gaveWayMs(one.shared), 0)
+
+    const quiet = new OneProcessor()
+    quiet.othersAreBusy = false
+    const free = paceOn(quiet, { busyShare: 0.5 })
+    for (let i = 0; i < 20; i++) quiet.work(free, 100)
+    assert.deepEqual([quiet.waitedMs, gaveWayMs(quiet.shared)], [0, 0])
+  })
+
+  it('tells of several threads what the one that waited longest did: they wait at the same time', () => {
+    const one = new OneProcessor()
+    const threads = [paceOn(one, { busyShare: 0.5 }), new Pace(one.shared, one), new Pace(one.shared, one)]
+    for (let i = 0; i < 60; i++) one.work(threads[i % 3] as Pace, 100)
+    const each = [0, 1, 2].map((thread) => one.waits.filter((_, i) => i % 3 === thread).reduce((a, b) => a + b))
+    assert.ok(Math.min(...each) > 0)
+    assert.equal(gaveWayMs(one.shared), Math.max(...each))
   })
 
   it('ends waiting at once when the session is given up, in another thread too', async () => {

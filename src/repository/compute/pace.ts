@@ -32,6 +32,28 @@ export interface SharedPace {
   giveWay: { floor: number; processors: number; freeNs: bigint } | null
 }
 
+/** What a pace goes by; times in nanoseconds. */
+export interface Machine {
+  /** Monotonic. */
+  nowNs(): bigint
+  /** Processor time of the whole process, its threads included. */
+  processNs(): bigint
+  /** Of the calling thread. */
+  threadNs(): bigint
+  /** Null where the system does not tell. */
+  processorTimes(): ProcessorTimes | null
+  /** Blocks the thread for so long, or until it is notified. */
+  wait(stop: Int32Array, waitMs: number): void
+}
+
+export const THIS_MACHINE: Machine = {
+  nowNs: () => process.hrtime.bigint(),
+  processNs: () => nanoseconds(process.cpuUsage()),
+  threadNs: () => nanoseconds(process.threadCpuUsage()),
+  processorTimes: readProcessorTimes,
+  wait: (stop, waitMs) => void Atomics.wait(stop, 0, 0, waitMs),
+}
+
 /** Read at once when reading is paced, so that the rate is even and the wait for an interruption short. */
 export const PACED_READ_BYTES = 256 * 1024
 
@@ -40,7 +62,7 @@ const LONGEST_WAIT_MS = 1000
 /** Looking costs some 50 microseconds; the system counts by ticks of 10 milliseconds. */
 const LOOK_EVERY_NS = 250_000_000n
 /** Below it a thread does not ask again what it has used. */
-const SHORT_MS = 1
+const SHORT_NS = 1_000_000n
 /** Up to both of these a session gives no way: a backup that is over in a moment is best over. */
 const FREE_NS = 2_000_000_000n
 const FREE_BYTES = 64n * 1024n * 1024n
@@ -66,12 +88,14 @@ const IDLE_SEEN = 8
 const OWN_SEEN = 9
 /** Bytes that the session has read. */
 const BYTES = 11
-const WORDS = 12
+/** How long the thread that waited longest has waited for others to leave it processors. */
+const GAVE_WAY = 12
+const WORDS = 13
 
 const MILLION = 1e6
 
 /** Null: nothing is limited. `processors` is their number on this machine. */
-export function sharePace(limits: PaceLimits, processors: number): SharedPace | null {
+export function sharePace(limits: PaceLimits, processors: number, machine = THIS_MACHINE): SharedPace | null {
   const { readBytesPerSecond = null, cpuShare = null, busyShare = null } = limits
   if (readBytesPerSecond === null && cpuShare === null && busyShare === null) return null
   const pace = {
@@ -82,7 +106,7 @@ export function sharePace(limits: PaceLimits, processors: number): SharedPace | 
     giveWay: busyShare === null ? null : { floor: busyShare, processors, freeNs: FREE_NS },
   }
   const clocks = new BigInt64Array(pace.clocks)
-  clocks[CPU_SEEN] = usedNs()
+  clocks[CPU_SEEN] = machine.processNs()
   clocks[SHARE] = BigInt(MILLION)
   return pace
 }
@@ -94,6 +118,14 @@ export function stopPace(pace: SharedPace): void {
   Atomics.notify(stop, 0)
 }
 
+/**
+ * Whole milliseconds that the session has waited until now because others kept the processors busy: those of the thread that
+ * waited longest. The threads wait at the same time, so their sum could be more than the time that has passed.
+ */
+export function gaveWayMs(pace: SharedPace): number {
+  return Math.round(Number(Atomics.load(new BigInt64Array(pace.clocks), GAVE_WAY)) / 1e6)
+}
+
 /** A thread's view. Its calls block, and throw `interrupted` once the session is given up. */
 export class Pace {
   /** Whether reading has a limit. */
@@ -103,12 +135,14 @@ export class Pace {
   private readonly nsPerByte: number | null
   private readonly processors: number | null
   private readonly giveWay: SharedPace['giveWay']
-  private readonly readTimes: () => ProcessorTimes | null
-  private askedAtMs = 0
-  private threadSeenNs = threadUsedNs()
+  private readonly machine: Machine
+  private askedAtNs = 0n
+  private threadSeenNs: bigint
+  private gaveWayNs = 0n
 
-  constructor(shared: SharedPace, readTimes: () => ProcessorTimes | null = readProcessorTimes) {
-    this.readTimes = readTimes
+  constructor(shared: SharedPace, machine = THIS_MACHINE) {
+    this.machine = machine
+    this.threadSeenNs = machine.threadNs()
     this.clocks = new BigInt64Array(shared.clocks)
     this.stop = new Int32Array(shared.stop)
     this.nsPerByte = shared.readBytesPerSecond === null ? null : 1e9 / shared.readBytesPerSecond
@@ -125,14 +159,14 @@ export class Pace {
 
   /** Call it between pieces of work of some milliseconds at most. */
   compute(): void {
-    const nowMs = performance.now()
-    if (nowMs - this.askedAtMs < SHORT_MS) return
-    const used = usedNs()
+    const { machine } = this
+    if (machine.nowNs() - this.askedAtNs < SHORT_NS) return
+    const used = machine.processNs()
     // Threads may pass each other between the two lines: what one counts twice, the other counted as negative.
     const cost = used - Atomics.exchange(this.clocks, CPU_SEEN, used)
     if (this.processors !== null) this.spend(CPU, BigInt(Math.round(Number(cost) / this.processors)))
     if (this.giveWay !== null) this.keepOutOfTheWay(this.giveWay, cost)
-    this.askedAtMs = performance.now()
+    this.askedAtNs = machine.nowNs()
   }
 
   private keepOutOfTheWay(
@@ -144,11 +178,23 @@ export class Pace {
     this.lookAround(floor)
     const before = Atomics.add(this.clocks, USED, cost)
     const isFree = before < freeNs && Atomics.load(this.clocks, BYTES) < FREE_BYTES
-    if (share < 1 && !isFree) this.spend(BUSY, BigInt(Math.round(Number(cost) / (share * processors))))
+    if (share >= 1 || isFree) return
+    const waitedNs = this.spend(BUSY, BigInt(Math.round(Number(cost) / (share * processors))))
+    if (waitedNs > 0n) this.noteGivingWay(waitedNs)
+  }
+
+  private noteGivingWay(waitedNs: bigint): void {
+    this.gaveWayNs += waitedNs
+    let longest = Atomics.load(this.clocks, GAVE_WAY)
+    while (longest < this.gaveWayNs) {
+      const found = Atomics.compareExchange(this.clocks, GAVE_WAY, longest, this.gaveWayNs)
+      if (found === longest) return
+      longest = found
+    }
   }
 
   private costOfSession(processCost: bigint): bigint {
-    const used = threadUsedNs()
+    const used = this.machine.threadNs()
     const threadCost = used - this.threadSeenNs
     this.threadSeenNs = used
     // Two threads at once may lose some of it, which makes the session a little cheaper.
@@ -162,13 +208,13 @@ export class Pace {
   /** One thread of all looks, a few times a second, and sets what all may take. */
   private lookAround(floor: number): void {
     const { clocks } = this
-    const now = process.hrtime.bigint()
+    const now = this.machine.nowNs()
     const lookedAt = Atomics.load(clocks, LOOKED_AT)
     if (now - lookedAt < LOOK_EVERY_NS) return
     if (Atomics.compareExchange(clocks, LOOKED_AT, lookedAt, now) !== lookedAt) return
-    const times = this.readTimes()
+    const times = this.machine.processorTimes()
     if (times === null) return
-    const own = usedNs()
+    const own = this.machine.processNs()
     const before = { busyNs: Atomics.load(clocks, BUSY_SEEN), idleNs: Atomics.load(clocks, IDLE_SEEN) }
     const use = useBetween(before, times, own - Atomics.load(clocks, OWN_SEEN))
     Atomics.store(clocks, BUSY_SEEN, times.busyNs)
@@ -180,36 +226,29 @@ export class Pace {
     Atomics.store(clocks, SHARE, BigInt(Math.round(share * MILLION)))
   }
 
-  private spend(clock: number, costNs: bigint): void {
+  /** Returns the nanoseconds that it waited. */
+  private spend(clock: number, costNs: bigint): bigint {
     let debt: bigint
     let start: bigint
     do {
       debt = Atomics.load(this.clocks, clock)
-      const earliest = process.hrtime.bigint() - BURST_NS
+      const earliest = this.machine.nowNs() - BURST_NS
       start = debt > earliest ? debt : earliest
     } while (Atomics.compareExchange(this.clocks, clock, debt, start + costNs) !== debt)
-    this.waitUntil(start)
+    return this.waitUntil(start)
   }
 
-  private waitUntil(moment: bigint): void {
-    for (;;) {
+  private waitUntil(moment: bigint): bigint {
+    const beganAt = this.machine.nowNs()
+    for (let now = beganAt; ; now = this.machine.nowNs()) {
       if (Atomics.load(this.stop, 0) !== 0)
         throw new RegainError('interrupted', 'The backup was given up. Nothing of it is visible.')
-      const leftMs = Number(moment - process.hrtime.bigint()) / 1e6
-      if (leftMs <= 0) return
-      Atomics.wait(this.stop, 0, 0, Math.min(leftMs, LONGEST_WAIT_MS))
+      if (moment <= now) return now - beganAt
+      this.machine.wait(this.stop, Math.min(Number(moment - now) / 1e6, LONGEST_WAIT_MS))
     }
   }
 }
 
-/** Processor time of the whole process, its threads included. */
-function usedNs(): bigint {
-  const { user, system } = process.cpuUsage()
-  return BigInt(user + system) * 1000n
-}
-
-/** Of the calling thread. */
-function threadUsedNs(): bigint {
-  const { user, system } = process.threadCpuUsage()
+function nanoseconds({ user, system }: NodeJS.CpuUsage): bigint {
   return BigInt(user + system) * 1000n
 }

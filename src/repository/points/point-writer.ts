@@ -3,7 +3,7 @@ import { RegainError, throwIfInterrupted } from '../../errors.ts'
 import { type Entry, type Missed, originOf, type Point } from '../../model.ts'
 import type { CommitSummary, PointSession, StartPoint } from '../api.ts'
 import { tidy } from '../cleanup.ts'
-import { type SharedPace, sharePace, stopPace } from '../compute/pace.ts'
+import { gaveWayMs, type SharedPace, sharePace, stopPace } from '../compute/pace.ts'
 import { ID_BYTES } from '../format/domain-keys.ts'
 import { packTargetBytes } from '../format/pack.ts'
 import { chunkIds } from '../listing/listing-reader.ts'
@@ -142,6 +142,10 @@ class PointWriter implements PointSession {
       if (this.pace) stopPace(this.pace)
     }
     request.signal.addEventListener('abort', this.onAbort)
+  }
+
+  get gaveWayMs(): number {
+    return this.pace ? gaveWayMs(this.pace) : 0
   }
 
   begin(): void {
