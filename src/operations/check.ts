@@ -179,6 +179,7 @@ const NO_LOG: LogStore = {
   list: async () => ({ segments: [], tails: [], histories: [] }),
   holds: async () => false,
   read: async () => null,
+  readUntil: async (pieces) => pieces.map(() => null),
   readHistory: async () => null,
 }
 

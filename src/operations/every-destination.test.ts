@@ -46,6 +46,9 @@ class MemoryLog implements LogStore {
     const bytes = segment ?? this.tails.get(`${branch}/${name}`)
     return bytes === undefined ? null : { bytes, whole: segment !== undefined, meta: META }
   }
+  async readUntil(pieces: readonly { branch: string; name: string }[]) {
+    return Promise.all(pieces.map(async ({ branch, name }) => (await this.read(branch, name))?.meta.until ?? null))
+  }
   async readHistory(name: string) {
     return this.histories.get(name) ?? null
   }

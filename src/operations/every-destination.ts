@@ -57,6 +57,12 @@ export class EveryDestination implements LogStore {
     return shortest
   }
 
+  /** The earliest of them: how far all have it. */
+  async readUntil(pieces: readonly { branch: string; name: string }[]): Promise<(string | null)[]> {
+    const untils = await this.#each((log) => log.readUntil(pieces))
+    return pieces.map((_, i) => untils.map((until) => until[i] ?? null).reduce(earlier))
+  }
+
   async readHistory(name: string): Promise<Buffer | null> {
     for (const log of this.#logs) {
       const bytes = await log.readHistory(name)
@@ -73,6 +79,11 @@ export class EveryDestination implements LogStore {
       return outcome.value
     })
   }
+}
+
+function earlier(a: string | null, b: string | null): string | null {
+  if (a === null || b === null) return null
+  return Date.parse(a) <= Date.parse(b) ? a : b
 }
 
 function hasSegment(listing: LogListing, segment: { branch: string; name: string }): boolean {

@@ -301,6 +301,7 @@ export interface SourceLog {
     name: string,
   ): Promise<{ bytes: Buffer; whole: boolean; meta: { until: string; follows?: string } } | null>
   holds(branch: string, name: string): Promise<boolean>
+  readUntil(pieces: readonly { branch: string; name: string }[]): Promise<(string | null)[]>
   readHistory(name: string): Promise<Buffer | null>
   /** What was removed on purpose: segments with from <= name < to. */
   trimmed(signal: AbortSignal): Promise<{ branch: string; from: string; to: string }[]>

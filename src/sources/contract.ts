@@ -334,6 +334,12 @@ export interface LogStore {
   /** The segment: whole, or the longest run from its beginning that the tails give; null if there is nothing of it. */
   read(branch: string, name: string): Promise<{ bytes: Buffer; whole: boolean; meta: LogMeta } | null>
 
+  /**
+   * `until` of each of these pieces, a little of each read. Null: there is nothing of it, or what there is is damaged there, which is
+   * told; that the rest of it is sound is not known.
+   */
+  readUntil(pieces: readonly { branch: string; name: string }[]): Promise<(string | null)[]>
+
   readHistory(name: string): Promise<Buffer | null>
 }
 

@@ -180,6 +180,10 @@ export class MemoryLog implements LogStore {
     return tail ? { ...tail, whole: false } : null
   }
 
+  async readUntil(pieces: readonly { branch: string; name: string }[]): Promise<(string | null)[]> {
+    return Promise.all(pieces.map(async ({ branch, name }) => (await this.read(branch, name))?.meta.until ?? null))
+  }
+
   async readHistory(name: string): Promise<Buffer | null> {
     return this.histories.get(name) ?? null
   }

@@ -24,18 +24,32 @@ export function encodeLogPiece({ bytes, meta }: Piece): Buffer {
   return plain.subarray(0, head.length + compress(bytes, LEVEL, plain.subarray(head.length)))
 }
 
-/** Rejects with `repository-damaged`. `object`: its name, for that. */
+/** Throws `repository-damaged`. `object`: its name, for that. */
 export function decodeLogPiece(plain: Buffer, object: string): Piece {
+  const { meta, rawBytes, at } = decodeLogHead(plain, object)
   try {
-    const lineEnd = plain.indexOf(0x0a)
-    const head = JSON.parse(plain.toString('utf8', 0, lineEnd)) as PieceMeta & { bytes: number }
+    const bytes = Buffer.allocUnsafeSlow(rawBytes)
+    if (decompress(plain.subarray(at), bytes) !== rawBytes) throw new Error('wrong size')
+    return { bytes, meta }
+  } catch (error) {
+    throw damaged(object, error)
+  }
+}
+
+/** The first line alone, and where what follows it begins; `plain` may end anywhere after it. Throws as `decodeLogPiece`. */
+export function decodeLogHead(plain: Buffer, object: string): { meta: PieceMeta; rawBytes: number; at: number } {
+  try {
+    const at = plain.indexOf(0x0a) + 1
+    const head = JSON.parse(plain.toString('utf8', 0, at)) as PieceMeta & { bytes: number }
     if (!Number.isInteger(head.bytes) || head.bytes < 0 || head.bytes > MAX_PIECE_BYTES)
       throw new Error('impossible size')
-    const bytes = Buffer.allocUnsafeSlow(head.bytes)
-    if (decompress(plain.subarray(lineEnd + 1), bytes) !== head.bytes) throw new Error('wrong size')
     const { until, follows } = head
-    return { bytes, meta: { until, ...(follows === undefined ? {} : { follows }) } }
+    return { meta: { until, ...(follows === undefined ? {} : { follows }) }, rawBytes: head.bytes, at }
   } catch (error) {
-    throw new RegainError('repository-damaged', `${object} does not hold what it should.`, { cause: error })
+    throw damaged(object, error)
   }
+}
+
+function damaged(object: string, cause: unknown): RegainError {
+  return new RegainError('repository-damaged', `${object} does not hold what it should.`, { cause })
 }

@@ -100,6 +100,25 @@ describe('the log of a source', () => {
     assert.deepEqual(await read(), { bytes: 'abcde', whole: false, meta: at(2) })
   })
 
+  it('tells how far pieces reach without reading them: whole ones, tails, what is missing, and what is damaged', async () => {
+    for (const name of ['a', 'b', 'c', 'd']) await log.putSegment(BRANCH, name, someBytes(name, 1_000_000), at(1))
+    await tail(0, 'abc', 2)
+    // Where it is not read; where it is; and one that is cut.
+    hurt(`log/db/segments/${BRANCH}/b`)
+    made.memory.objects.get(`log/db/segments/${BRANCH}/c`)![200]! ^= 1
+    made.memory.objects.set(`log/db/segments/${BRANCH}/d`, Buffer.from('REGAIN'))
+    const names = ['a', 'b', 'c', 'd', 'e', SEGMENT]
+    const { until } = at(1)
+    assert.deepEqual(await log.readUntil(names.map((name) => ({ branch: BRANCH, name }))), [
+      until,
+      until,
+      null,
+      null,
+      null,
+      at(2).until,
+    ])
+  })
+
   it('stores what another removed between two looks', async () => {
     await log.putSegment(BRANCH, SEGMENT, Buffer.from('right'), at(1))
     made.script = (call) =>

@@ -1,16 +1,16 @@
 import { createHash } from 'node:crypto'
-import { RegainError } from '../../errors.ts'
+import { isRegainError, RegainError } from '../../errors.ts'
 import type { SourceLog } from '../api.ts'
 import { mapBounded } from '../bounded.ts'
 import { isRemoving, joinRanges, readTrims } from '../collector/trim-log.ts'
 import { FIRST_EPOCH } from '../format/domain-keys.ts'
 import { lastComponent, PREFIX } from '../format/object-names.ts'
-import { openObject, sealObject } from '../format/sealed.ts'
+import { HEADER_BYTES, Opener, openObject, SEALED_FRAME_BYTES, sealObject } from '../format/sealed.ts'
 import { epochOf, isLeftOverTail, requireCurrentEpoch, tailComponent, tailPlace } from '../keys/epochs.ts'
 import type { RepositoryState } from '../repository-state.ts'
 import { isDamage } from '../verify/damage.ts'
 import { isOwner, OWNER_HISTORY } from './log-owner.ts'
-import { decodeLogPiece, encodeLogPiece, type Piece, type PieceMeta } from './log-piece.ts'
+import { decodeLogHead, decodeLogPiece, encodeLogPiece, type Piece, type PieceMeta } from './log-piece.ts'
 
 /**
  * docs/format.md, Log. Objects of their own, sealed with their name as context:
@@ -171,6 +171,19 @@ class Log implements SourceLog {
     return tails ? { ...tails, whole: false } : null
   }
 
+  async readUntil(pieces: readonly { branch: string; name: string }[]): Promise<(string | null)[]> {
+    return mapBounded(pieces, READS_AT_ONCE, async ({ branch, name }) => {
+      const object = `${this.prefix}segments/${branch}/${name}`
+      try {
+        return (await this.readMeta(object))?.until ?? (await this.read(branch, name))?.meta.until ?? null
+      } catch (error) {
+        if (!isDamage(error)) throw error
+        this.state.ambient.log('error', `How far the log reaches can't be told: ${error.message}`, { object })
+        return null
+      }
+    })
+  }
+
   async trimmed(signal: AbortSignal): Promise<{ branch: string; from: string; to: string }[]> {
     const trims = await readTrims(this.state, this.source, signal)
     return joinRanges([...trims.values()].flatMap(({ ranges }) => ranges))
@@ -259,14 +272,29 @@ class Log implements SourceLog {
   }
 
   private async readObject(object: string, kind: 'L' | 'H'): Promise<Piece | null> {
-    let sealed: Buffer
+    const sealed = await this.get(object)
+    return sealed && decodeLogPiece(openObject(this.state.keys, kind, object, sealed, object), object)
+  }
+
+  /** Of a segment's first frame: the others are not read, and nothing is decompressed. */
+  private async readMeta(object: string): Promise<PieceMeta | null> {
+    const size = await this.state.storage.size(object)
+    if (size === null) return null
+    const length = Math.min(size, HEADER_BYTES + SEALED_FRAME_BYTES)
+    const sealed = await this.get(object, { offset: 0, length })
+    if (sealed === null) return null
+    if (sealed.length < length) throw new RegainError('repository-damaged', `${object} was cut while it was read.`)
+    const opener = new Opener(this.state.keys, 'L', object, sealed.subarray(0, HEADER_BYTES), size, object)
+    return decodeLogHead(opener.open(0, sealed.subarray(HEADER_BYTES)), object).meta
+  }
+
+  private async get(object: string, range?: { offset: number; length: number }): Promise<Buffer | null> {
     try {
-      sealed = await this.state.storage.get(object)
+      return await this.state.storage.get(object, range)
     } catch (error) {
-      if (error instanceof RegainError && error.code === 'storage-not-found') return null
+      if (isRegainError(error, 'storage-not-found')) return null
       throw error
     }
-    return decodeLogPiece(openObject(this.state.keys, kind, object, sealed, object), object)
   }
 }
 

@@ -32,7 +32,7 @@ export interface PostgresRecoveryWindow {
   endsBecause: string | null
 }
 
-/** What `points` and the log can bring back, oldest first. Reads names, and the last piece of each window. */
+/** What `points` and the log can bring back, oldest first. Reads names, and the beginning of the last piece of each window. */
 export async function recoveryWindows(points: readonly Point[], store: LogStore): Promise<PostgresRecoveryWindow[]> {
   const { windows } = await timedWindows(points, store)
   return windows.map((window) => ({
@@ -250,16 +250,13 @@ export async function timedWindows(
 ): Promise<{ windows: TimedWindow[]; unusable: UnusablePoint[] }> {
   const listing = await store.list()
   const found = findWindows(points.map(spanOf), listing, await readHistories(store, listing), all)
-  const windows: TimedWindow[] = []
-  for (const window of found.windows) {
-    const piece = await store.read(window.last.branch, window.last.name)
+  const untils = await store.readUntil(found.windows.map(({ last }) => last))
+  const windows = found.windows.map((window, i) => {
+    const until = untils[i] ?? null
     // The later of what the last piece of log says and the newest point: a point proves its own moment.
-    const times = [...window.points.map(({ stopTime }) => stopTime), ...(piece ? [piece.meta.until] : [])]
-    windows.push({
-      ...window,
-      until: times.reduce((latest, time) => (Date.parse(time) > Date.parse(latest) ? time : latest)),
-    })
-  }
+    const times = [...window.points.map(({ stopTime }) => stopTime), ...(until === null ? [] : [until])]
+    return { ...window, until: times.reduce((latest, time) => (Date.parse(time) > Date.parse(latest) ? time : latest)) }
+  })
   return { windows, unusable: found.unusable }
 }
 
