@@ -14,8 +14,11 @@ import { isLoss } from '../verify/damage.ts'
 import { dropWhatIsThere } from './compare-target.ts'
 import { FileLayout, type FileUnderWay, type PlannedJob, RestoreWindow, type WantedChunk } from './restore-plan.ts'
 
-/** Content planned at once: large enough that a pack's groups are read once, small enough to stay flat in memory. */
-const WINDOW_BYTES = 128 * 1024 * 1024
+/**
+ * Content planned at once: large enough that a group of chunks is opened once although an increment put chunks from all over a
+ * database into it, small enough to stay flat in memory, of which a plan takes some 500 bytes a chunk.
+ */
+const WINDOW_BYTES = 1024 * 1024 * 1024
 const WINDOW_FILES = 8192
 const JOBS_PER_THREAD = 4
 /**
