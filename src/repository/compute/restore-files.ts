@@ -10,6 +10,11 @@ import type { Rooms } from './room.ts'
 /** Files that pieces are written to alternately stay open up to this number. */
 const OPEN_FILES = 64
 const PIECE_NUMBERS = 5
+/**
+ * Linux caches what one call writes in blocks of memory as large as the call, and takes long to come by large ones: 2 GB into ext4
+ * took 5.2 s by 128 KiB (kernel 6.18, a virtual machine), 3.6 s by 32 KiB, 4.4 s by 8 KiB.
+ */
+const WRITE_BYTES = 32 * 1024
 
 const trees = new Map<string, TargetTree>()
 
@@ -121,7 +126,7 @@ class RestoreRun {
 function writeFully(fd: number, bytes: Uint8Array, from: number, length: number, position: number): void {
   for (let done = 0; done < length; ) {
     try {
-      done += writeSync(fd, bytes, from + done, length - done, position + done)
+      done += writeSync(fd, bytes, from + done, Math.min(length - done, WRITE_BYTES), position + done)
     } catch (error) {
       throw targetError(error)
     }
