@@ -1,4 +1,6 @@
+import { throwIfInterrupted } from '../../errors.ts'
 import type { TargetRoot } from '../../filesystem/target.ts'
+import { mapBounded } from '../bounded.ts'
 import type { CompareJob, CompareReply } from '../compute/messages.ts'
 import type { Pool } from '../compute/pool.ts'
 import { ID_BYTES } from '../format/domain-keys.ts'
@@ -7,29 +9,35 @@ import type { FileUnderWay, Piece, RestoreWindow } from './restore-plan.ts'
 /** What one job reads, unless a chunk is larger. */
 const JOB_BYTES = 8 * 1024 * 1024
 const JOB_FILES = 512
+/** So that no thread waits for its next one, and an interruption only for these. */
+const JOBS_PER_THREAD = 2
 
 /**
  * For a restore over what is there: takes out of the window all that the target's files hold already, proven by the ids
  * of their chunks, and marks the files that are there as made. Gives the bytes that need not be written. Sparse files, and what
  * else must be made anew, have been removed from the target before.
  */
-export async function dropWhatIsThere(pool: Pool, target: TargetRoot, window: RestoreWindow): Promise<number> {
+export async function dropWhatIsThere(
+  pool: Pool,
+  target: TargetRoot,
+  window: RestoreWindow,
+  signal: AbortSignal,
+): Promise<number> {
   const there = new Set<Piece>()
   let bytes = 0
-  await Promise.all(
-    jobsOf(window, target).map(async ({ job, files, pieces }) => {
-      const reply = await pool.run<CompareReply>(job)
-      reply.present.forEach((present, index) => {
-        if (present === 1) (files[index] as FileUnderWay).made = true
-      })
-      reply.same.forEach((same, index) => {
-        if (same === 0) return
-        const piece = pieces[index] as Piece
-        there.add(piece)
-        bytes += piece.length
-      })
-    }),
-  )
+  await mapBounded(jobsOf(window, target), pool.threadCount * JOBS_PER_THREAD, async ({ job, files, pieces }) => {
+    throwIfInterrupted(signal)
+    const reply = await pool.run<CompareReply>(job)
+    reply.present.forEach((present, index) => {
+      if (present === 1) (files[index] as FileUnderWay).made = true
+    })
+    reply.same.forEach((same, index) => {
+      if (same === 0) return
+      const piece = pieces[index] as Piece
+      there.add(piece)
+      bytes += piece.length
+    })
+  })
   window.drop((piece) => there.has(piece))
   return bytes
 }

@@ -157,7 +157,7 @@ export class ContentWriter {
   private async flush(): Promise<void> {
     const { pool } = this.state
     const { window, target } = this
-    if (this.isOver) this.reusedBytes += await dropWhatIsThere(pool, target, window)
+    if (this.isOver) this.reusedBytes += await dropWhatIsThere(pool, target, window, this.options.signal)
     const jobs = window.plan(target, this.ownership)
     this.window = new RestoreWindow()
     // Those of which nothing is left to be written.

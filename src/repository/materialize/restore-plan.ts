@@ -11,6 +11,8 @@ import type { ChunkPlace } from '../packs/chunk-index.ts'
 /** Sealed bytes that one job reads at the most, gaps included, and the largest gap worth reading over. */
 const JOB_SPAN_BYTES = 4 * 1024 * 1024
 const GAP_BYTES = 2 * FRAME_BYTES
+/** What one job writes at the most: an interruption waits for all that run, and a chunk may be wanted for gigabytes. */
+const JOB_WRITES_BYTES = 32 * 1024 * 1024
 
 /** A file on its way: finished when all of it is planned and no job is left. */
 export interface FileUnderWay {
@@ -79,9 +81,9 @@ export class RestoreWindow {
     return [...this.packs.values()].flatMap((chunks) => [...chunks.values()])
   }
 
-  /** Jobs that each read one stretch of one pack. */
+  /** Jobs that each read one stretch of one pack, or some of it. */
   plan(target: TargetRoot, ownership: boolean): PlannedJob[] {
-    const stretches = stretchesOf(this.all())
+    const stretches = stretchesOf(this.all()).flatMap((stretch) => [...partsOf(stretch)])
     for (const stretch of stretches) for (const file of filesOf(stretch)) file.jobs++
     return stretches.map((stretch) => encodeJob(stretch, target, ownership))
   }
@@ -145,6 +147,28 @@ function near<Chunk extends { place: ChunkPlace }>(current: readonly Chunk[], ne
   const end = next.place.groupPlace.offset + next.place.groupPlace.storedBytes
   const gap = next.place.groupPlace.offset - (last.groupPlace.offset + last.groupPlace.storedBytes)
   return gap <= GAP_BYTES && end - first.groupPlace.offset <= JOB_SPAN_BYTES
+}
+
+/** A chunk whose places in files are more than one job may write is in several parts. */
+function* partsOf(stretch: readonly WantedChunk[]): Generator<WantedChunk[], void, undefined> {
+  let part: WantedChunk[] = []
+  let bytes = 0
+  for (const chunk of stretch) {
+    const { pieces } = chunk
+    let from = 0
+    for (const [at, { length }] of pieces.entries()) {
+      if (bytes > 0 && bytes + length > JOB_WRITES_BYTES) {
+        if (at > from) part.push({ ...chunk, pieces: pieces.slice(from, at) })
+        yield part
+        part = []
+        bytes = 0
+        from = at
+      }
+      bytes += length
+    }
+    part.push(from === 0 ? chunk : { ...chunk, pieces: pieces.slice(from) })
+  }
+  if (part.length > 0) yield part
 }
 
 function filesOf(chunks: readonly WantedChunk[]): Set<FileUnderWay> {
