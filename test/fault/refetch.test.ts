@@ -253,11 +253,12 @@ describe('a repository that lost something which another one holds', () => {
     // Where it is lost as well it is not forgotten.
     const there = copy.storage.objects.get(gone) as Buffer
     copy.storage.objects.delete(gone)
-    await repair(original.repository, copy.repository)
-    assert.deepEqual(
-      (await verify(original.repository)).problems.map(({ object, kind }) => ({ object, kind })),
-      [{ object: gone, kind: 'missing' }],
-    )
+    const told = (problems: readonly { object: string; kind: string }[]) =>
+      problems.map(({ object, kind }) => ({ object, kind }))
+    assert.deepEqual(told((await repair(original.repository, copy.repository)).left), [
+      { object: gone, kind: 'missing' },
+    ])
+    assert.deepEqual(told((await verify(original.repository)).problems), [{ object: gone, kind: 'missing' }])
     original.storage.objects.set(next, Buffer.from('damaged'))
     copy.storage.objects.set(gone, there)
     const { left, fetched } = await repair(original.repository, copy.repository)
@@ -265,6 +266,21 @@ describe('a repository that lost something which another one holds', () => {
     assert.equal(fetched[0]?.logObjects, 2)
     await assertSound(original.repository)
     assert.deepEqual(original.named('log/db/segments/'), log)
+  })
+
+  it('has no segment back that was removed on purpose, though the next one is damaged', async () => {
+    original.reset()
+    copy.reset()
+    const trimLog = [{ source: 'db', branch: '1', from: '01', to: '02', reason: 'test' }]
+    const plan = await original.repository.planPrune({ ...RUN, expire: [], trimLog, weighed: original.points })
+    await original.repository.prune(plan, RUN)
+    const held = ['00', '02'].map((name) => `log/db/segments/1/${name}`)
+    assert.deepEqual(original.named('log/db/segments/'), held)
+    original.storage.objects.set(held[1] as string, Buffer.from('damaged'))
+    const { left } = await repair(original.repository, copy.repository)
+    assert.deepEqual(left, [])
+    assert.deepEqual(original.named('log/db/segments/'), held)
+    await assertSound(original.repository)
   })
 
   it('takes no log of another server, and never replaces what can be read', async () => {

@@ -39,14 +39,18 @@ export async function availableThere(objects: readonly LogObject[], from: Reposi
   return found
 }
 
-/** Brings back what is lost or damaged of a log; nothing that can be read is replaced. Resolves with the objects that are back. */
+/**
+ * Brings back what is lost or damaged of a log, and what only shows then to be lost before it; nothing that can be read is replaced.
+ * Resolves with the objects that are back, and with those that showed to be lost and are not.
+ */
 export async function fetchLog(
   state: RepositoryState,
   objects: readonly LogObject[],
   from: Repository,
   signal: AbortSignal,
-): Promise<Set<string>> {
+): Promise<{ back: Set<string>; alsoLost: Set<string> }> {
   const back = new Set<string>()
+  const alsoLost = new Set<string>()
   for (const source of new Set(objects.map((one) => one.source))) {
     const [here, there] = [sourceLog(state, source), from.log(source)]
     if (!(await isSameHistory(here, there))) {
@@ -56,6 +60,10 @@ export async function fetchLog(
       )
       continue
     }
+    // Where nothing tells what was removed on purpose, nothing is brought that was not asked for.
+    const trimmed = await lossAsNull(() => here.trimmed(signal))
+    const isTrimmed = ({ branch, name }: LogObject) =>
+      trimmed?.some((range) => range.branch === branch && range.from <= name && name < range.to) ?? true
     const held = new Set((await here.list()).segments.map(({ branch, name }) => `${branch}/${name}`))
     const wanted = objects.filter((object) => object.source === source)
     for (let one = wanted.shift(); one; one = wanted.shift()) {
@@ -64,10 +72,13 @@ export async function fetchLog(
       const fetched = await fetchLogObject(here, there, one, held)
       if (!fetched) continue
       back.add(one.object)
-      if (fetched.alsoLost !== null) wanted.unshift(fetched.alsoLost)
+      if (fetched.before === null || isTrimmed(fetched.before)) continue
+      alsoLost.add(fetched.before.object)
+      wanted.unshift(fetched.before)
     }
   }
-  return back
+  for (const object of back) alsoLost.delete(object)
+  return { back, alsoLost }
 }
 
 /** One that can't be read, or is not there, contradicts nobody. */
@@ -79,18 +90,18 @@ async function isSameHistory(here: SourceLog, there: SourceLog): Promise<boolean
   return own === null || other === null || own.equals(other)
 }
 
-/** Null: it is not back. `alsoLost`: the segment before it, which nothing here tells any more to be lost. */
+/** Null: it is not back. `before`: the segment before it, if that is not here, which nothing here told any more. */
 async function fetchLogObject(
   here: SourceLog,
   there: SourceLog,
   { source, kind, branch, name }: LogObject,
   held: Set<string>,
-): Promise<{ alsoLost: LogObject | null } | null> {
+): Promise<{ before: LogObject | null } | null> {
   try {
     if (kind === 'histories') {
       const bytes = await lossAsNull(() => there.readHistory(name))
       if (bytes) await here.putHistory(name, bytes)
-      return bytes && { alsoLost: null }
+      return bytes && { before: null }
     }
     const piece = await lossAsNull(() => there.read(branch, name))
     // An unfinished piece is its follower's business, which goes on where what is readable ends.
@@ -102,7 +113,7 @@ async function fetchLogObject(
     await here.putSegment(branch, name, piece.bytes, { until, ...(isHeld || isLost ? { follows } : {}) })
     held.add(`${branch}/${name}`)
     await here.dropTails(branch, name)
-    return { alsoLost: isLost ? segment(source, branch, follows) : null }
+    return { before: isLost ? segment(source, branch, follows) : null }
   } catch (error) {
     // Of another server, as it seems; or nothing here tells whose it was.
     if (isRegainError(error, 'log-conflict') || isDamage(error)) return null

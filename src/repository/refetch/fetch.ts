@@ -6,6 +6,7 @@ import { PackSession } from '../packs/pack-session.ts'
 import { readCommits } from '../points/commits.ts'
 import { beginSession, giveUpSession } from '../points/write-session.ts'
 import type { RepositoryState } from '../repository-state.ts'
+import { lostSegment } from '../verify/verify.ts'
 import { Cutter } from './cut.ts'
 import { Donors } from './donors.ts'
 import { availableThere, fetchLog, type LogObject, parseLogObject } from './fetch-log.ts'
@@ -76,12 +77,24 @@ export async function carryOutFetch(
   const log = plan.problems
     .map(({ object }) => parseLogObject(object))
     .filter((object): object is LogObject => object !== null)
-  const back = await fetchLog(state, log, from, options.signal)
+  const { back, alsoLost } = await fetchLog(state, log, from, options.signal)
   const hurt = new Set(plan.problems.flatMap(({ hurts }) => hurts.map(({ point }) => point)))
   const report: FetchReport = { chunks: 0, bytes: 0, logObjects: back.size, left: [] }
   const still = hurt.size === 0 ? new Map<string, Set<string>>() : await fetchPoints(state, hurt, from, report, options)
-  report.left = plan.problems.flatMap((problem) => whatIsLeft(problem, back, still))
+  report.left = [
+    ...plan.problems.flatMap((problem) => whatIsLeft(problem, back, still)),
+    ...whatShowed(plan.problems, alsoLost),
+  ]
   return report
+}
+
+/** Segments of the log that one which is back proved to be lost; what to do is the same for each piece of the log. */
+function whatShowed(problems: readonly UnmendedProblem[], alsoLost: ReadonlySet<string>): UnmendedProblem[] {
+  const known = new Set(problems.map(({ object }) => object))
+  const told = problems.find(({ object }) => object.startsWith(PREFIX.log))
+  return [...alsoLost].flatMap((object) =>
+    told && !known.has(object) ? [{ ...told, object, kind: 'missing', detail: lostSegment(object) } as const] : [],
+  )
 }
 
 async function fetchPoints(

@@ -233,9 +233,12 @@ async function checkLog(state: RepositoryState, options: VerifyOptions, report: 
     }
   })
   for (const object of await notTrimmed(state, gone, options.signal, report)) {
-    const detail = `The log segment ${object} was stored and is gone. Recovery can't cross it on this branch of the log.`
-    report.problems.push({ object, kind: 'missing', detail, hurts: [] })
+    report.problems.push({ object, kind: 'missing', detail: lostSegment(object), hurts: [] })
   }
+}
+
+export function lostSegment(object: string): string {
+  return `The log segment ${object} was stored and is gone. Recovery can't cross it on this branch of the log.`
 }
 
 /** Without what was removed on purpose. Trim records are read last: they are there before anything of theirs goes. */
