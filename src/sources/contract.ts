@@ -343,6 +343,9 @@ export interface LogStore {
   readHistory(name: string): Promise<Buffer | null>
 }
 
+/** A log as a recovery sees it. */
+export type LogReader = Pick<LogStore, 'list' | 'read' | 'readUntil' | 'readHistory'>
+
 export interface LogMeta {
   /** RFC 3339 UTC, by the source's clock where the protocol tells it: the moment up to which this piece holds the log. */
   until: string

@@ -1,5 +1,5 @@
 import { throwIfInterrupted } from '../../../errors.ts'
-import type { LogStore } from '../../contract.ts'
+import type { LogReader } from '../../contract.ts'
 import type { Lsn } from '../protocol/lsn.ts'
 import type { Window } from '../recovery/window.ts'
 import { branchName, segmentName } from './wal.ts'
@@ -14,7 +14,7 @@ export interface LogEnd {
 }
 
 /** Reads back from the window's end until a transaction's end is found, at most to its first point. */
-export async function readLogEnd(window: Window, store: LogStore, signal: AbortSignal): Promise<LogEnd> {
+export async function readLogEnd(window: Window, store: LogReader, signal: AbortSignal): Promise<LogEnd> {
   const end: LogEnd = { lastRecord: null, lastTransactionMs: null }
   for await (const scan of scanBackwards(window, store, signal)) {
     end.lastRecord ??= scan.lastRecord
@@ -28,7 +28,7 @@ export async function readLogEnd(window: Window, store: LogStore, signal: AbortS
 /** The newest event of the window that `is`; null if none is there. Reads back from the end. */
 export async function findEvent(
   window: Window,
-  store: LogStore,
+  store: LogReader,
   is: (event: WalEvent) => boolean,
   signal: AbortSignal,
 ): Promise<WalEvent | null> {
@@ -60,7 +60,7 @@ export function preciseMs(time: string): number {
 
 async function* scanBackwards(
   window: Window,
-  store: LogStore,
+  store: LogReader,
   signal: AbortSignal,
 ): AsyncGenerator<ReturnType<typeof scanWal>> {
   const size = BigInt(window.segmentBytes)

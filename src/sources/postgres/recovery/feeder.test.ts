@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { temporaryDirectory } from '../../../../test/support/postgres.ts'
 import { MemoryLog } from '../../../../test/support/postgres-recorders.ts'
+import { RegainError } from '../../../errors.ts'
 import { segmentName } from '../log/wal.ts'
 import { type LogFeeder, startFeeder } from './feeder.ts'
 import { fetchLog } from './fetch.ts'
@@ -43,6 +44,30 @@ async function dataDirectory(t: TestContext, command: string[], feeder?: LogFeed
   if (feeder) await writeFile(join(directory, RECOVERY_FOLDER, FEEDER_FILE), `${feeder.directory}\n`)
   return directory
 }
+
+test('a damaged segment stops only the recovery that asks for it', async (t) => {
+  const log = await logOf(3)
+  const { read } = log
+  log.read = async (branch, wanted) => {
+    if (wanted === name(3)) throw new RegainError('repository-damaged', 'It was changed.')
+    return read.call(log, branch, wanted)
+  }
+  const feeder = await startFeeder({ store: log, user: null, guard: null, fed: () => undefined })
+  t.after(() => feeder.close())
+  const directory = await dataDirectory(t, ['false'], feeder)
+  for (const n of [1, 2]) assert.equal(await ask(directory, name(n), 'RECOVERYXLOG'), 0)
+  assert.equal(feeder.error(), null)
+  assert.notEqual(await ask(directory, name(3), 'RECOVERYXLOG'), 0)
+  assert.match(String(feeder.error()), /It was changed/)
+
+  // The same without a feeder.
+  const spool = join(directory, 'spool')
+  const target = join(directory, 'RECOVERYXLOG')
+  const request = { store: log, target, spool, guard: null, signal: t.signal }
+  assert.equal(await fetchLog({ ...request, name: name(1) }), true)
+  assert.deepEqual(await readdir(spool), [name(2)])
+  await assert.rejects(fetchLog({ ...request, name: name(3) }), { code: 'repository-damaged' })
+})
 
 test('a feeder answers what is asked, fetches ahead, and says what there is not', async (t) => {
   const log = await logOf(40)

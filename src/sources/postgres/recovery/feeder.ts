@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import type { LogStore } from '../../contract.ts'
 import { isSegmentName } from '../log/wal.ts'
 import type { ServerUser } from '../server/server-user.ts'
-import { namesAhead, readLogFile, readWholeSegment, writeAtomically } from './fetch.ts'
+import { namesAhead, readAhead, readLogFile, writeAtomically } from './fetch.ts'
 import type { RecoveryGuard } from './recovery-guard.ts'
 
 /**
@@ -110,22 +110,16 @@ class Feeder implements LogFeeder {
     const free = this.#limit - names.filter(isSegmentName).length
     const next = this.#ahead.slice(0, Math.max(0, Math.min(AT_ONCE, free)))
     if (next.length === 0) return
-    const found = await Promise.all(next.map((name) => this.#readAhead(name)))
+    const { store, guard } = this.#options
+    const found = await Promise.all(next.map((name) => readAhead(store, name, guard)))
     for (const [i, bytes] of found.entries()) {
       const name = next[i] ?? ''
-      // Not there, or not finished: its time may come when it is asked for.
+      // Its time may come when it is asked for.
       this.#ahead = bytes ? namesAhead(name, bytes.length) : []
       if (!bytes) return
       await this.#put(name, bytes)
     }
     this.#changed = true
-  }
-
-  /** Null: it is not there, or not finished, or has to be thought about: its time comes when it is asked for. */
-  async #readAhead(name: string): Promise<Buffer | null> {
-    const { store, guard } = this.#options
-    const bytes = await readWholeSegment(store, name)
-    return bytes === null || guard === null || (await guard.isHarmless(name, bytes)) ? bytes : null
   }
 
   async #answer(name: string): Promise<void> {

@@ -9,6 +9,7 @@ import { checkSegmentBytes, isSegmentName, parseHistoryName, parseSegmentName, s
 import { systemOf } from '../server/server-disk.ts'
 import type { GuardedRecovery } from './new-tablespaces.ts'
 import { guardRecovery, type RecoveryGuard } from './recovery-guard.ts'
+import { isDamaged } from './sound-log.ts'
 
 export interface FetchRequest {
   store: LogStore
@@ -71,10 +72,19 @@ export async function readLogFile(store: LogStore, name: string): Promise<Buffer
   return piece.whole ? piece.bytes : padSegment(piece.bytes, name)
 }
 
-/** Whole segments only: what is unfinished now may be finished when its turn comes. */
-export async function readWholeSegment(store: LogStore, name: string): Promise<Buffer | null> {
-  const piece = await store.read(name.slice(0, 8), name)
-  return piece?.whole ? piece.bytes : null
+/**
+ * Whole segments only: what is unfinished now may be finished when its turn comes. Null as well if it has to be thought about, or is
+ * damaged: that stops a recovery which asks for it, and the one to a moment before it never does.
+ */
+export async function readAhead(store: LogStore, name: string, guard: RecoveryGuard | null): Promise<Buffer | null> {
+  try {
+    const piece = await store.read(name.slice(0, 8), name)
+    if (!piece?.whole) return null
+    return guard === null || (await guard.isHarmless(name, piece.bytes)) ? piece.bytes : null
+  } catch (error) {
+    if (isDamaged(error)) return null
+    throw error
+  }
 }
 
 /** Names of the segments after `name`, as many as may be kept ahead. */
@@ -140,9 +150,9 @@ async function fetchAhead(
       throwIfInterrupted(request.signal)
       const path = join(spool, name)
       if (await stat(path).catch(ifAbsent(null))) continue
-      const bytes = await readWholeSegment(request.store, name)
-      // What has to be thought about waits until it is asked for.
-      if (!bytes || (guard !== null && !(await guard.isHarmless(name, bytes)))) names.length = 0
+      const bytes = await readAhead(request.store, name, guard)
+      // Its time comes when it is asked for.
+      if (!bytes) names.length = 0
       else await writeAtomically(path, bytes, null)
     }
   }

@@ -1,4 +1,4 @@
-import type { LogStore, RestoreMoment } from '../../contract.ts'
+import type { LogReader, RestoreMoment } from '../../contract.ts'
 import { endOf, findEvent, named, preciseMs, readLogEnd } from '../log/locate.ts'
 import { partingOf } from '../log/timeline.ts'
 import { parseLsn } from '../protocol/lsn.ts'
@@ -12,7 +12,7 @@ export async function noteOtherTimelines(
   plan: RecoveryPlan,
   windows: readonly TimedWindow[],
   at: RestoreMoment,
-  store: LogStore,
+  store: LogReader,
   signal: AbortSignal,
 ): Promise<string[]> {
   const chosen = windows.find((window) => window.timeline === plan.timeline && window.to === plan.end)
@@ -34,7 +34,7 @@ async function holdsToo(
   window: TimedWindow,
   chosen: TimedWindow,
   at: RestoreMoment,
-  store: LogStore,
+  store: LogReader,
   signal: AbortSignal,
 ): Promise<boolean> {
   const holds = async (is: Parameters<typeof findEvent>[2]): Promise<boolean> => {

@@ -1,6 +1,6 @@
-import { RegainError } from '../../../errors.ts'
+import { isRegainError, RegainError } from '../../../errors.ts'
 import type { Point } from '../../../model.ts'
-import type { LogListing, LogStore, RestoreMoment } from '../../contract.ts'
+import type { LogListing, LogReader, RestoreMoment } from '../../contract.ts'
 import { positionsOf } from '../backup/positions.ts'
 import { endOf, findEvent, type LogEnd, named, preciseMs, readLogEnd } from '../log/locate.ts'
 import { type BranchRange, unneededLog } from '../log/log-retention.ts'
@@ -21,6 +21,7 @@ import {
   type RecoveryTarget,
   type TimedWindow,
 } from './plan.ts'
+import { SoundLog } from './sound-log.ts'
 import { findWindows, historiesIn, type PointSpan, type UnusablePoint } from './window.ts'
 
 /** Moments a cluster can be brought back to without a break, for `regain points`. */
@@ -33,7 +34,7 @@ export interface PostgresRecoveryWindow {
 }
 
 /** What `points` and the log can bring back, oldest first. Reads names, and the beginning of the last piece of each window. */
-export async function recoveryWindows(points: readonly Point[], store: LogStore): Promise<PostgresRecoveryWindow[]> {
+export async function recoveryWindows(points: readonly Point[], store: LogReader): Promise<PostgresRecoveryWindow[]> {
   const { windows } = await timedWindows(points, store)
   return windows.map((window) => ({
     branch: `timeline ${window.timeline}`,
@@ -53,7 +54,7 @@ export interface PostgresPointGap {
 }
 
 /** Points whose own log, from their start to where they are consistent, is not all there. Reads names and histories. */
-export async function pointGaps(points: readonly Point[], store: LogStore): Promise<PostgresPointGap[]> {
+export async function pointGaps(points: readonly Point[], store: LogReader): Promise<PostgresPointGap[]> {
   const listing = await store.list()
   const { unusable } = findWindows(points.map(spanOf), listing, await readHistories(store, listing))
   return unusable.map(({ point, timeline, missing }) => {
@@ -70,7 +71,7 @@ export async function pointGaps(points: readonly Point[], store: LogStore): Prom
 /** Which log none of these points needs; see log-retention.ts. Reads names and histories. */
 export async function unneededLogOf(
   points: readonly { point: Point; onward: boolean }[],
-  store: LogStore,
+  store: LogReader,
 ): Promise<BranchRange[]> {
   const listing = await store.list()
   const needs = points.map(({ point, onward }) => ({ ...spanOf(point), onward }))
@@ -81,11 +82,37 @@ export async function unneededLogOf(
  * Which of `points` a recovery to `at` begins with, which timeline it follows, and where it is told to stop. Of several
  * ways the newest timeline is taken, unless `at` names one, and what else the moment could mean is noted. On it the newest point before the moment. Rejects with `moment-unreachable`,
  * naming the furthest moment that can be reached and why it ends there. Reads as much of the log as it must: for a
- * transaction or a name all of it, backwards, until it is found.
+ * transaction or a name all of it, backwards, until it is found. A segment that shows to be damaged then counts as lost, which is noted.
  */
 export async function planRecovery(
   points: readonly Point[],
-  store: LogStore,
+  store: LogReader,
+  at: RestoreMoment,
+  signal: AbortSignal,
+): Promise<RecoveryPlan> {
+  const sound = new SoundLog(store)
+  for (;;) {
+    const known = sound.damaged.size
+    try {
+      const plan = await planIn(points, sound, at, signal)
+      return { ...plan, notes: [...plan.notes, ...[...sound.damaged].map(noteDamaged)] }
+    } catch (error) {
+      // Ends with the segments: each turn knows of one more.
+      if (sound.damaged.size > known) continue
+      if (known === 0 || !isRegainError(error, 'moment-unreachable')) throw error
+      const message = [error.message, ...[...sound.damaged].map(noteDamaged)].join(' ')
+      throw new RegainError(error.code, message, { cause: error, ...(error.hint ? { hint: error.hint } : {}) })
+    }
+  }
+}
+
+function noteDamaged(segment: string): string {
+  return `The segment ${segment} of the log is damaged: a recovery that begins before it goes no further than that.`
+}
+
+async function planIn(
+  points: readonly Point[],
+  store: LogReader,
   at: RestoreMoment,
   signal: AbortSignal,
 ): Promise<RecoveryPlan> {
@@ -98,7 +125,7 @@ export async function planRecovery(
 /** The ways that may be gone: all, or those of the timeline asked for. */
 async function chooseWindows(
   points: readonly Point[],
-  store: LogStore,
+  store: LogReader,
   { timeline }: RestoreMoment,
 ): Promise<{ windows: TimedWindow[]; unusable: UnusablePoint[] }> {
   if (timeline === undefined) return timedWindows(points, store)
@@ -126,7 +153,7 @@ async function planOn(
   windows: TimedWindow[],
   unusable: UnusablePoint[],
   at: RestoreMoment,
-  store: LogStore,
+  store: LogReader,
   signal: AbortSignal,
 ): Promise<RecoveryPlan> {
   const exclusive = at.exclusive ? { exclusive: true as const } : {}
@@ -171,7 +198,7 @@ async function planToTime(
   windows: TimedWindow[],
   unusable: UnusablePoint[],
   { time, exclusive }: { time: string; exclusive?: true },
-  store: LogStore,
+  store: LogReader,
   signal: AbortSignal,
 ): Promise<RecoveryPlan> {
   const ends = new Map<TimedWindow, LogEnd>()
@@ -199,7 +226,7 @@ async function planToLsn(
   windows: TimedWindow[],
   unusable: UnusablePoint[],
   text: string,
-  store: LogStore,
+  store: LogReader,
   signal: AbortSignal,
 ): Promise<RecoveryPlan> {
   const lsn = parseLsn(text)
@@ -221,7 +248,7 @@ async function planToEvent(
   is: (event: WalEvent) => boolean,
   target: (event: WalEvent) => RecoveryTarget,
   what: string,
-  store: LogStore,
+  store: LogReader,
   signal: AbortSignal,
 ): Promise<RecoveryPlan> {
   for (const window of byPreference(windows)) {
@@ -245,7 +272,7 @@ export function logBytesOf(plan: RecoveryPlan, points: readonly Point[]): number
 /** Windows of the points, each with the moment up to which its log is complete. */
 export async function timedWindows(
   points: readonly Pick<Point, 'id' | 'positions'>[],
-  store: LogStore,
+  store: LogReader,
   all = false,
 ): Promise<{ windows: TimedWindow[]; unusable: UnusablePoint[] }> {
   const listing = await store.list()
@@ -260,7 +287,7 @@ export async function timedWindows(
   return { windows, unusable: found.unusable }
 }
 
-async function readHistories(store: LogStore, listing: LogListing): Promise<Map<number, TimelineHistory>> {
+async function readHistories(store: LogReader, listing: LogListing): Promise<Map<number, TimelineHistory>> {
   const histories = new Map<number, TimelineHistory>()
   for (const timeline of historiesIn(listing)) {
     const bytes = await store.readHistory(historyName(timeline))
