@@ -66,7 +66,7 @@ test('a small configuration: paths absolute, defaults filled in, references reso
     url: ENVIRONMENT.SHOP_URL,
     log: 'continuous',
     fingerprint: true,
-    tailMs: 5000,
+    tailMs: 3000,
     slotLimit: 'auto',
   })
 })
@@ -376,7 +376,7 @@ test('what is shown holds references as written and no secret', async () => {
   assert.match(shown, /postgres:\/\/regain:\*\*\*@old\/shop\?sslmode=require/)
   assert.match(shown, /postgres:\/\/regain:\*\*\*@one:1,other\/shop\?target_session_attrs=primary/)
   assert.match(shown, /passphrase: "\*\*\*"/)
-  assert.match(shown, /tail: 5s/)
+  assert.match(shown, /tail: 3s/)
 })
 
 test('of a URL only what is known to be harmless is shown', async () => {

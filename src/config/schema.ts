@@ -127,7 +127,7 @@ const postgresSchema = z
       .describe(
         'Log that the server may keep for Regain while it can not be stored; then the slot is dropped. auto: by its disk, or by the size of the data; never',
       ),
-    tail: duration.default('5s').describe('How often the unfinished segment of the log is shipped'),
+    tail: duration.default('3s').describe('How often the unfinished segment of the log is shipped'),
     programs: text.optional().describe("Directory of PostgreSQL's own programs, for restores that start a server"),
     fingerprint,
     retention: retentionSchema.optional().describe('Instead of the rules of the service'),

@@ -55,7 +55,7 @@ export async function protect(
     if (ended !== null) throw new RegainError('internal', `regain serve has ended (${ended}); see ${logFile}.`)
     return durableUntil(catalog)
   })
-  narrator.tell('The log of the database is followed from now on; its tail is shipped every 5 seconds.')
+  narrator.tell('The log of the database is followed from now on; its tail is shipped every 3 seconds.')
   return {
     durableUntil: () => durableUntil(catalog),
     pid: serve.pid,

@@ -33,7 +33,7 @@ export interface FollowerConfig {
   silenceMs?: number
 }
 
-const DEFAULT_TAIL_MS = 5000
+const DEFAULT_TAIL_MS = 3000
 const MAX_STATUS_MS = 2000
 /** SQLSTATE undefined_file: the WAL asked for was removed. */
 const WAL_REMOVED = '58P01'

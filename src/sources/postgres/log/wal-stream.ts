@@ -55,7 +55,7 @@ const MAX_PENDING = 1
 const STOP_MS = 10_000
 const SILENCE_MS = 60_000
 /** An idle log's `until` in the store is at most so many tail intervals old: a minute by default. */
-const IDLE_TAILS = 12
+const IDLE_TAILS = 20
 
 interface Segment {
   start: Lsn
@@ -341,6 +341,7 @@ export class WalStream {
     this.#durable = end
     this.#clock.forget(end)
     this.#sendStatus(false)
+    this.#report()
     this.#waiters.reached(end)
   }
 
