@@ -190,7 +190,13 @@ async function startFollowing(regain: RegainPlace, server: BenchServer): Promise
   const client = new pg.Client({ connectionString: server.url })
   await client.connect()
   const row = () => catalog.followers()[0]
-  for (let i = 0; row()?.state !== 'streaming'; i++) {
+  const flushed = async () => {
+    const { rows } = await client.query<{ lsn: string }>('select pg_current_wal_flush_lsn()::text as lsn')
+    return position(rows[0]?.lsn ?? '0/0')
+  }
+  // What was written before it began is not what it is measured by.
+  const before = await flushed()
+  for (let i = 0; row()?.state !== 'streaming' || position(row()?.durable ?? '0/0') < before; i++) {
     if (child.exitCode !== null || i > 600) throw new Error('regain serve does not follow the log.')
     await sleep(100)
   }
@@ -201,11 +207,11 @@ async function startFollowing(regain: RegainPlace, server: BenchServer): Promise
   let isWatching = false
   let watching = Promise.resolve()
   const look = async () => {
-    const { rows } = await client.query<{ lsn: string }>('select pg_current_wal_flush_lsn()::text as lsn')
+    const end = await flushed()
     const at = Date.now()
-    written.push({ at, position: position(rows[0]?.lsn ?? '0/0') })
+    written.push({ at, position: end })
     const durable = position(row()?.durable ?? '0/0')
-    worstBytes = Math.max(worstBytes, Number((written.at(-1)?.position ?? 0n) - durable))
+    worstBytes = Math.max(worstBytes, Number(end - durable))
     const oldest = written.find((sample) => sample.position > durable)
     if (oldest !== undefined) worstMs = Math.max(worstMs, at - oldest.at)
   }
