@@ -4,8 +4,9 @@ import { contestText, writeResult } from './lib/result.ts'
 import { leaveSetting, readSetting, type Setting } from './lib/setting.ts'
 import { filesAgain, filesFirst } from './rows/files-backup.ts'
 import { filesRestore, verify } from './rows/files-restore.ts'
-import { pgFull, pgIncremental, pgLog, pgRestore } from './rows/postgres.ts'
+import { pgFull, pgIncremental, pgLog } from './rows/postgres.ts'
 import { pgLoad } from './rows/postgres-load.ts'
+import { pgRestore, pgRestoreLater } from './rows/postgres-restore.ts'
 import { filesMany, scale } from './rows/scale.ts'
 import { start } from './rows/start.ts'
 
@@ -25,6 +26,7 @@ const ROWS: Record<string, Row> = {
   'pg-full': pgFull,
   'pg-incremental': pgIncremental,
   'pg-restore': pgRestore,
+  'pg-restore-later': pgRestoreLater,
   'pg-log': pgLog,
   'pg-load': pgLoad,
   start,

@@ -82,8 +82,8 @@ export async function pgIncremental(setting: Setting): Promise<Contest[]> {
   ]
 }
 
-/** pgbench_accounts has 61 rows in a block. */
-async function changeBlocks(server: BenchServer, round: number): Promise<void> {
+/** A row in one block of a hundred, each round another one. pgbench_accounts has 61 rows in a block. */
+export async function changeBlocks(server: BenchServer, round: number): Promise<void> {
   const client = new pg.Client({ connectionString: server.url })
   await client.connect()
   try {
@@ -93,46 +93,6 @@ async function changeBlocks(server: BenchServer, round: number): Promise<void> {
   } finally {
     await client.end()
   }
-}
-
-/** The newest point into an empty directory, no server started. */
-export async function pgRestore(setting: Setting): Promise<Contest[]> {
-  const server = await startBenchServer(setting, setting.isTrial ? 0.05 : GIGABYTES)
-  const regain = regainPlace(setting, 'pg-restore', `{ type: postgres, url: "${server.url}", log: none }`)
-  await regain.reset()
-  await execute({ argv: regain.argv('backup', 'bench', '--full') })
-  await server.resetPgBackRest()
-  await execute(server.pgBackRest('--type=full', 'backup'))
-  const place = (name: string): Pick<Contestant, 'prepare' | 'clear'> => {
-    const clear = async () => rmSync(server.outside(name), { recursive: true, force: true })
-    return {
-      async prepare() {
-        await clear()
-        await execute(server.command('mkdir', '-m', '700', server.inside(name)))
-      },
-      clear,
-    }
-  }
-  const contestants: Contestant[] = [
-    {
-      ...place('ours'),
-      name: 'regain',
-      run: () => measure({ argv: regain.argv('restore', 'bench', '--to', server.outside('ours')) }),
-    },
-    {
-      ...place('theirs'),
-      name: await pgBackRestName(server),
-      run: () => measure(server.pgBackRest(`--pg1-path=${server.inside('theirs')}`, 'restore')),
-    },
-  ]
-  return [
-    {
-      name: 'pg-restore',
-      notes: [`Restore of the newest point of ${describe(server)} into an empty directory.`, PGBACKREST_SETTINGS],
-      contestants,
-      bars: { pgBackRest: 1 },
-    },
-  ]
 }
 
 /** What following the log costs a busy server, and how far the repository is behind it. */
@@ -173,7 +133,8 @@ export async function pgLog(setting: Setting): Promise<Contest[]> {
   ]
 }
 
-const PGBACKREST_SETTINGS = 'pgBackRest: process-max=2, zst level 1, AES-256, bundles and block incremental on, no WAL.'
+export const PGBACKREST_SETTINGS =
+  'pgBackRest: process-max=2, zst level 1, AES-256, bundles and block incremental on, no WAL.'
 
 interface FollowingDaemon {
   /** Begins to note how far the repository is behind. */
@@ -244,10 +205,10 @@ function position(lsn: string): bigint {
   return (BigInt(`0x${high}`) << 32n) | BigInt(`0x${low}`)
 }
 
-async function pgBackRestName(server: BenchServer): Promise<string> {
+export async function pgBackRestName(server: BenchServer): Promise<string> {
   return (await execute(server.command('pgbackrest', 'version'))).trim()
 }
 
-function describe(server: BenchServer): string {
+export function describe(server: BenchServer): string {
   return `${(server.databaseBytes / 1e9).toFixed(2)} GB of pgbench tables`
 }
